@@ -1,0 +1,169 @@
+"""What an attack is: a frozen dataclass of its parameters, and a generator of events.
+
+A new attack writes `check` and `_steps`, declares its fields with `parameter(...)` and gets one line in the
+registry of `dcp_core/attacks/__init__.py`; forms, command-line options and sweeps follow from the declarations.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dcp_core.attacks.oracle import AttackError, Oracle
+from dcp_core.data.datasets import ImageSet
+from dcp_core.defenses.base import Defense, Parameter
+from dcp_core.evaluation.stealing import Scores
+from dcp_core.files import write_atomic
+
+PULSE = 0.5  # seconds between two events without news: what a live page and a stop button wait at most
+
+
+@dataclass(frozen=True)
+class Event:
+    """Where an attack is.
+
+    `fraction` of the work done (0 to 1), `queries` spent, mean `losses` since the last event; at log points also
+    `scores` of the clone and some `images` (uint8, at most 8) that were sent to the victim.
+    """
+
+    phase: str
+    fraction: float
+    queries: int
+    losses: dict[str, float] = field(default_factory=dict)
+    scores: Scores | None = None
+    images: Tensor | None = None
+
+
+@dataclass
+class Theft:
+    """What a thief starts with.
+
+    Args:
+        clone: a fresh network, trained in place; moved to the oracle's device.
+        pool: pictures to ask about, for attacks with `needs_pool`.
+        known_defense: the victim's defense, for a thief who knows it.
+        evaluate: the judge, called at log points; the thief learns nothing from it.
+        folder: where the state is kept; without it nothing is saved.
+        save_every: seconds between two saves at least.
+        logs: log points of the whole attack.
+        seed: of everything the thief draws.
+    """
+
+    oracle: Oracle
+    clone: nn.Module
+    pool: ImageSet | None = None
+    known_defense: Defense | None = None
+    evaluate: Callable[[nn.Module], Scores] | None = None
+    folder: Path | None = None
+    save_every: float = 60.0
+    logs: int = 20
+    seed: int = 0
+
+    def score(self) -> Scores | None:
+        """The clone's scores if anybody judges."""
+        return None if self.evaluate is None else self.evaluate(self.clone)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Base of all attacks."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    needs_pool: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        for name, declared in self.parameters().items():
+            value = getattr(self, name)
+            declared.check(name, value)
+            if isinstance(defaults[name], int) and not isinstance(value, int):
+                raise ValueError(f"{name} must be a whole number, not {value!r}")
+
+    @classmethod
+    def parameters(cls) -> dict[str, Parameter]:
+        """The declared parameters by field name, in order."""
+        return {
+            field.name: field.metadata["parameter"]
+            for field in dataclasses.fields(cls)
+            if "parameter" in field.metadata
+        }
+
+    def steps(self, theft: Theft) -> Iterator[Event]:
+        """Steal, yielding events; `theft.clone` is the clone. Closing the iterator saves the state.
+
+        With a `theft.folder` that holds the state of the same attack, go on from there: on a CPU the final clone
+        is bit for bit that of a run never interrupted.
+
+        Raises:
+            AttackError: at once, when this attack cannot work with what the thief has.
+            NanAnswer: while running, after the state was saved, when the victim's answers are not finite.
+            FloatingPointError: when the clone's loss stops being finite.
+        """
+        _check_clone(theft)
+        self.check(theft)
+        return self._steps(theft)
+
+    def check(self, theft: Theft) -> None:
+        """Raise an `AttackError` if the attack cannot work with what the thief has."""
+        raise NotImplementedError
+
+    def _steps(self, theft: Theft) -> Iterator[Event]:
+        raise NotImplementedError
+
+
+class Saver:
+    """Keeps one file of tensors and plain values, replaced in one step, at most every `every` seconds."""
+
+    def __init__(self, path: Path | None, every: float) -> None:
+        self.path, self.every, self.last = path, every, time.monotonic()
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """What was saved, tensors on `device`; None without a file."""
+        if self.path is None or not self.path.exists():
+            return None
+        return torch.load(self.path, map_location=device, weights_only=True)
+
+    def write(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Save now."""
+        if self.path is not None:
+            content = state()
+            write_atomic(self.path, lambda file: torch.save(content, file))
+        self.last = time.monotonic()
+
+    def tick(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Save if it is time."""
+        if self.path is not None and time.monotonic() - self.last >= self.every:
+            self.write(state)
+
+    def yielding(self, event: Event, state: Callable[[], dict[str, Any]]) -> Iterator[Event]:
+        """Yield one event, and save if the caller stops there."""
+        try:
+            yield event
+        except GeneratorExit:
+            self.write(state)
+            raise
+
+
+def _check_clone(theft: Theft) -> None:
+    oracle = theft.oracle
+    theft.clone.to(oracle.device).eval()
+    with torch.inference_mode():
+        logits = theft.clone(torch.zeros(1, *oracle.shape, device=oracle.device))
+    if tuple(logits.shape) != (1, oracle.classes):
+        raise AttackError(
+            f"the victim answers {oracle.classes} classes and the clone gives logits {tuple(logits.shape)}: "
+            f"build the clone for {oracle.classes} classes"
+        )
+
+
+def sample(pixels: Tensor, count: int = 8) -> Tensor:
+    """The first pictures of a batch as uint8 on the CPU, to be looked at."""
+    shown = pixels[:count].detach()
+    return (shown if shown.dtype == torch.uint8 else shown.mul(255).round().byte()).cpu()

@@ -1,0 +1,130 @@
+"""The oracle: the only way from an attack to a victim.
+
+It counts every picture, refuses those over the budget, applies the defense to every answer and hands out
+posteriors, never logits or gradients. The victim is held by a closure and is no attribute of the oracle.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dcp_core.defenses.base import Defense
+from dcp_core.models.inference import to_pixels
+
+# A victim answers at most so many pictures at once; larger queries are split, which bounds its memory.
+CHUNK = 2048
+
+
+class AttackError(ValueError):
+    """An attack cannot start or go on; the message says why and what to do."""
+
+
+class BudgetSpent(AttackError):
+    """There is no query left."""
+
+
+class NanAnswer(AttackError):
+    """The victim answered something that is not finite."""
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 within: zeroth-order estimates subtract answers that differ in the fourth digit."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+class Oracle:
+    """A victim behind its defense and a query budget."""
+
+    __slots__ = ("_ask", "_generator", "budget", "classes", "device", "shape", "used")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        defense: Defense,
+        budget: int,
+        *,
+        shape: tuple[int, int, int] = (3, 32, 32),
+        device: torch.device | str | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Put `model` (pixels in [0, 1] -> logits; switched to eval mode) behind `defense`.
+
+        Args:
+            budget: pictures it will answer.
+            shape: (3, H, W) of the pictures it takes.
+            device: where it computes and answers; where the model is without it.
+            seed: of the defense's own random numbers.
+
+        Raises:
+            AttackError: for a budget below 1, or a victim that gives no finite logits (1, K) for a picture of
+                that shape. (This one trial is the owner's and no query: K is on any service's data sheet.)
+        """
+        if budget < 1:
+            raise AttackError(f"the query budget must be at least 1, not {budget}")
+        self.device = torch.device(device) if device is not None else _device_of(model)
+        self.budget, self.used, self.shape = budget, 0, shape
+        self._generator = torch.Generator(self.device).manual_seed(seed)
+        model.to(self.device).eval()
+        with torch.inference_mode():
+            trial = model(torch.zeros(1, *shape, device=self.device))
+        if trial.dim() != 2 or trial.shape[1] < 2 or not bool(trial.isfinite().all()):
+            raise AttackError(f"the victim does not answer a picture of {shape} with finite logits (1, K)")
+        self.classes: int = trial.shape[1]
+        self._ask = _answerer(model, defense, self._generator, self.device)
+
+    @property
+    def left(self) -> int:
+        """Queries left."""
+        return self.budget - self.used
+
+    def query(self, images: Tensor) -> Tensor:
+        """Defended posteriors (n, K) on the oracle's device, n = min(N, queries left).
+
+        Args:
+            images: (N, 3, H, W), uint8 or floats in [0, 1]. Each one answered is one query.
+
+        Raises:
+            BudgetSpent: when no query is left.
+            AttackError: for pictures of another shape.
+            NanAnswer: when the victim's answer is not finite; the queries count.
+        """
+        if images.dim() != 4 or tuple(images.shape[1:]) != self.shape:
+            raise AttackError(f"the victim takes pictures (N, {self.shape}), not {tuple(images.shape)}")
+        if self.left <= 0:
+            raise BudgetSpent(f"all {self.budget} queries are spent")
+        images = images[: self.left]
+        self.used += len(images)
+        return torch.cat([self._ask(part) for part in images.split(CHUNK)])
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs: the count, and where the defense's random numbers are."""
+        return {"used": self.used, "generator": self._generator.get_state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state()`."""
+        self.used = int(state["used"])
+        self._generator.set_state(state["generator"].cpu())
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def _answerer(
+    model: nn.Module, defense: Defense, generator: torch.Generator, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    def ask(images: Tensor) -> Tensor:
+        with torch.inference_mode(), full_precision():
+            pixels = to_pixels(images.to(device))
+            logits = model(pixels).float()
+            if not bool(logits.isfinite().all()):
+                raise NanAnswer("the victim's answer is not finite; check its weights and the pictures sent")
+            answer = defense(logits=logits, inputs=pixels, generator=generator)
+        return answer.clone()  # outside inference mode: an ordinary tensor, sharing nothing with the victim
+
+    return ask

@@ -1,0 +1,164 @@
+"""Named sets of pictures.
+
+A data set is one `.npz` file in `home()/data`: `x_train`, `y_train`, `x_test`, `y_test`, `classes`, with pictures
+as uint8 (N, H, W, 3) and labels as integers. `download(name)` makes it from its published source; the drawn sets
+are made on first use; a user's own `.npz` or folder of pictures is named by its path.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dcp_core.data import folders, sources
+from dcp_core.data.images import ImageError
+from dcp_core.files import home, write_atomic
+
+Split = Literal["train", "test"]
+
+
+class DataError(ValueError):
+    """A data set is missing or unusable; the message says what to do next."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures in memory: uint8 (N, 3, H, W), labels int64 (N,) or None for a mere query pool."""
+
+    name: str
+    images: Tensor
+    labels: Tensor | None
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a data set before it is here. `flip`: a mirrored picture keeps its label."""
+
+    title: str
+    classes: int
+    size: int
+    flip: bool
+    make: Callable[[Path], dict[str, np.ndarray]]
+    drawn: bool = False
+    note: str = ""
+
+
+DATASETS: dict[str, DatasetInfo] = {
+    "signs": DatasetInfo("Signs (drawn by us)", 16, 32, False, sources.signs, True, "embedded: no download"),
+    "textures": DatasetInfo("Textures (drawn by us)", 0, 32, True, sources.textures, True, "query pool only"),
+    "cifar10": DatasetInfo("CIFAR-10", 10, 32, True, sources.cifar10),
+    "cifar100": DatasetInfo("CIFAR-100", 100, 32, True, sources.cifar100),
+    "svhn": DatasetInfo("SVHN", 10, 32, False, sources.svhn, note="street-view house numbers"),
+    "gtsrb": DatasetInfo("GTSRB", 43, 32, False, sources.gtsrb, note="German traffic signs"),
+    "cub200": DatasetInfo("CUB-200-2011", 200, 224, True, sources.cub200, note="birds"),
+    "voc": DatasetInfo("Pascal VOC 2012", 0, 224, True, sources.voc, note="query pool only"),
+}
+
+
+def path_of(name: str) -> Path:
+    """Where the file of a named data set is, or would be."""
+    return home() / "data" / f"{name}.npz"
+
+
+def available(name: str) -> bool:
+    """Whether `load(name, ...)` needs no download."""
+    return name not in DATASETS or DATASETS[name].drawn or path_of(name).exists()
+
+
+def download(name: str) -> Path:
+    """Fetch or draw a named data set, with progress on standard error; a no-op when it is here.
+
+    Raises:
+        DataError: for an unknown name, without a connection, or when the source is not what it should be.
+    """
+    if name not in DATASETS:
+        raise DataError(f"unknown data set '{name}'; known: {', '.join(DATASETS)}")
+    path = path_of(name)
+    if path.exists():
+        return path
+    try:
+        arrays = DATASETS[name].make(path.parent / "sources" / name)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{DATASETS[name].title} could not be fetched ({error}). Check the connection and try again, or put "
+            f"a file with x_train, y_train, x_test, y_test and classes at {path}"
+        ) from error
+    write_atomic(path, lambda file: np.savez(file, **arrays)  # type: ignore[arg-type]
+    )
+    return path
+
+
+def load(name: str, split: Split, limit: int | None = None, size: int = 32) -> ImageSet:
+    """One split of a data set, by its name or by the path of a user's own `.npz` or folder.
+
+    Args:
+        limit: keep only the first so many pictures.
+        size: side in pixels of the pictures of a folder (other sets have their own).
+
+    Raises:
+        DataError: for a data set that is not here (the message names the command that brings it) or is broken.
+    """
+    if name in DATASETS:
+        if DATASETS[name].drawn:
+            download(name)
+        path = path_of(name)
+        if not path.exists():
+            raise DataError(
+                f"{DATASETS[name].title} is not on this machine: run  python -m dcp_core data download {name}"
+            )
+    else:
+        path = Path(name).expanduser()
+    if path.is_dir():
+        try:
+            arrays = folders.read_folder(path, split, size)
+        except ImageError as error:
+            raise DataError(str(error)) from error
+    elif path.suffix == ".npz" and path.exists():
+        arrays = _read_npz(path, split)
+    else:
+        raise DataError(
+            f"no data set '{name}': give one of {', '.join(DATASETS)}, or the path of an .npz file or a folder"
+        )
+    return _checked(name, split, arrays, limit)
+
+
+def _read_npz(path: Path, split: Split) -> dict[str, np.ndarray]:
+    wanted = {f"x_{split}": "x", f"y_{split}": "y", "classes": "classes"}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {short: file[key] for key, short in wanted.items() if key in file.files}
+    except Exception as error:  # a zip of arrays can be broken in every way there is
+        raise DataError(f"{path} is not a readable .npz file of plain arrays ({error})") from error
+
+
+def _checked(name: str, split: Split, arrays: dict[str, np.ndarray], limit: int | None) -> ImageSet:
+    """Turn raw arrays into an `ImageSet`, or say what is wrong with them."""
+    if "x" not in arrays:
+        raise DataError(f"{name} has no '{split}' pictures (an array x_{split}, or a folder {split}/)")
+    x = arrays["x"]
+    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] != 3:
+        raise DataError(f"{name}: x_{split} must be uint8 (N, H, W, 3), not {x.dtype} {x.shape}")
+    labels = None
+    if "y" in arrays:
+        y = arrays["y"]
+        if y.shape != (len(x),) or y.dtype.kind not in "iu" or (len(y) and y.min() < 0):
+            raise DataError(
+                f"{name}: y_{split} must be {len(x)} whole numbers from 0, not {y.dtype} {y.shape}"
+            )
+        labels = torch.from_numpy(y[:limit].astype(np.int64))
+    count = int(arrays["y"].max()) + 1 if labels is not None and len(x) else 0
+    classes = (
+        tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else tuple(map(str, range(count)))
+    )
+    if len(classes) < count:
+        raise DataError(f"{name}: labels reach {count - 1} but there are only {len(classes)} class names")
+    images = torch.from_numpy(np.ascontiguousarray(x[:limit].transpose(0, 3, 1, 2)))
+    return ImageSet(name, images, labels, classes)

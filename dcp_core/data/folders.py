@@ -1,0 +1,35 @@
+"""A user's own folder of pictures as arrays: `folder/[train|test/]class/picture`, or a flat query pool."""
+
+from pathlib import Path
+
+import numpy as np
+
+from dcp_core.data.images import ImageError, read_image, square
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def read_folder(folder: Path, split: str, size: int) -> dict[str, np.ndarray]:
+    """Pictures below a folder, cropped and resized to `size` x `size`; classes are its sub-folders' names.
+
+    A folder without `train/` and `test/` serves for both. Broken pictures are an error naming the file.
+    """
+    root = folder / split if (folder / split).is_dir() else folder
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    classes = sorted({p.parent.name for p in files if p.parent != root})
+    x = np.empty((len(files), size, size, 3), np.uint8)
+    for index, path in enumerate(files):
+        try:
+            x[index] = np.asarray(square(read_image(path), size))
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
+    if not files:
+        return {}
+    if not classes:
+        return {"x": x}
+    if any(p.parent == root for p in files):
+        raise ImageError(
+            f"{root} mixes loose pictures and class folders: put each picture in its class's folder"
+        )
+    y = np.array([classes.index(p.parent.name) for p in files], np.int64)
+    return {"x": x, "y": y, "classes": np.array(classes)}

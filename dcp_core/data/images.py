@@ -1,0 +1,389 @@
+"""An uploaded file becomes a picture, a picture becomes a tensor; or a clear error.
+
+A file from a stranger may be broken, enormous or built to hurt. `read_image` gives back an upright 8-bit
+RGB picture or raises `ImageError`, whose message can be shown to a person as it stands; nothing else.
+Alpha is laid over white, 16-bit samples keep their high byte, colour profiles are not applied; of an
+animation or a document of several pages, the first is read.
+
+Bytes are limited before reading on, pixels before decoding. Pillow's own limits are global to the process,
+hence left alone; where it would loop over a hostile file for minutes or build lists of gigabytes, the checks
+below refuse the file first.
+"""
+
+import io
+import os
+import re
+import struct
+import zipfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image
+
+Source = bytes | BinaryIO | str | os.PathLike[str]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MAX_BYTES = 20 * 2**20
+MAX_PIXELS = 25_000_000  # a 24-megapixel camera
+MAX_READS = 200_000  # Pillow takes junk, small blocks and BMP runs a few bytes at a time, in Python
+MAX_SEGMENTS = 1_000  # JPEG segments, PNG chunks without pixels: an honest file has some tens
+MAX_SCANS = 100  # an honest progressive JPEG has about ten; each costs a pass over every pixel
+MAX_BLOCKS = 100_000  # TIFF strips or tiles
+
+_MAGIC = re.compile(
+    rb"(?P<JPEG>\xff\xd8\xff)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<WEBP>RIFF....WEBP)|(?P<BMP>BM)"
+    rb"|(?P<GIF>GIF8[79]a)|(?P<TIFF>II\*\0|MM\0\*)",
+    re.DOTALL,
+)
+# A JPEG marker with a length, or the end (D9). Not a stuffed FF, RSTn, SOI, JPG, JPGn: they have none.
+_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")
+# The TIFF tags that describe pixels: size, samples, strips, tiles, orientation, palette, JPEG tables, YCbCr.
+_TIFF_TAGS = {*range(254, 260), 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320}
+_TIFF_TAGS |= {322, 323, 324, 325, 338, 339, 347, 529, 530, 531, 532}
+_TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # none, fax, LZW, JPEG, deflate, PackBits
+_UPRIGHT = {  # EXIF orientation -> what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(ValueError):
+    """Says what is wrong with a file and what to do next, in words fit to be shown to a person."""
+
+
+def read_image(source: Source, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Upright 8-bit RGB picture from the bytes of a file, an open binary file or a path.
+
+    Raises `ImageError`, and nothing else, whatever the file holds.
+    """
+    data = _read(source, max_bytes)
+    kind = _kind(data)
+    try:
+        if kind == "JPEG":
+            _check_jpeg(data)
+        elif kind == "PNG":
+            _check_png(data)
+        elif kind == "TIFF":
+            data = _strip_tiff(data, max_pixels)
+        picture, undo = _decode(data, kind, max_pixels)  # frees the decoder before the picture is turned
+        return picture if undo is None else picture.transpose(undo)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_many_pixels(max_pixels) from error
+    except Exception as error:  # decoders raise a dozen types: OSError, SyntaxError, struct.error, ...
+        raise ImageError(
+            f"This {kind} file is damaged, incomplete or of a rare kind. "
+            "Open it in a picture program and save it again as PNG or JPEG."
+        ) from error
+
+
+def to_tensor(image: Image.Image, size: int) -> torch.Tensor:
+    """Centre square of `image` as float32 (3, size, size) in [0, 1].
+
+    Resized with Pillow's bilinear filter: its support grows with the reduction, so every pixel counts (no
+    aliasing, as BOX) without steps when enlarging, nothing overshoots, and torchvision's `Resize` does the
+    same. A picture already size x size is not resampled: pixel / 255 exactly.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, not {size}")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.convert("RGB").crop((left, top, left + side, top + side))
+    pixels = np.array(square.resize((size, size), Image.Resampling.BILINEAR))  # a copy if side == size
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+
+
+def to_image(tensor: torch.Tensor) -> Image.Image:
+    """Picture of a (3, H, W) float tensor in [0, 1], rounded to 8 bits: the inverse of `to_tensor`."""
+    if tensor.ndim != 3 or tensor.shape[0] != 3 or 0 in tensor.shape or not tensor.is_floating_point():
+        raise ValueError(f"expected a float tensor (3, H, W), got {tensor.dtype} {tuple(tensor.shape)}")
+    if not bool(((tensor >= 0) & (tensor <= 1)).all()):  # NaN fails too
+        raise ValueError("expected values in [0, 1]: undo the normalization, or clamp, first")
+    pixels = (tensor.detach().float() * 255).round().to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().contiguous().numpy())
+
+
+def read_archive(
+    source: Source,
+    *,
+    max_files: int = 500,
+    max_total_bytes: int = 200 * 2**20,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[tuple[str, Image.Image | ImageError]]:
+    """(name, picture or the error that took its place) for each file of a zip, in name order.
+
+    One picture is decoded at a time and nothing is written to disk. Folders, dot files and __MACOSX are
+    skipped. An archive not to be trusted as a whole (no zip, too many files, too large when unpacked,
+    overlapping members) raises `ImageError` at the first step, before anything is decoded.
+    """
+    with _open(source) as file:
+        try:
+            directory = _CappedReads(file, limit=max(2**17, 2**11 * max_files))
+            archive = zipfile.ZipFile(directory)
+            directory.limit = max(directory.limit, max_bytes + 1)
+            members = _pictures(archive.infolist(), max_files, max_total_bytes)
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError("This is not a zip archive, or it is damaged. Make it again.") from error
+        for member in members:
+            yield member.filename, _read_member(archive, member, max_bytes, max_pixels)
+
+
+def _pictures(members: list[zipfile.ZipInfo], max_files: int, max_total: int) -> list[zipfile.ZipInfo]:
+    spans = sorted((m.header_offset, m.header_offset + 30 + m.compress_size) for m in members)
+    if any(end > start for (_, end), (start, _) in pairwise(spans)):
+        raise ImageError("Files overlap in this archive, as in a zip bomb. Make the archive again.")
+    pictures = [
+        m
+        for m in members
+        if not m.is_dir()
+        and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(m.filename).parts)
+    ]
+    if not pictures:
+        raise ImageError("This archive holds no pictures. Put JPEG or PNG files in it.")
+    if len(pictures) > max_files:
+        raise ImageError(f"This archive holds {len(pictures)} files; split it into parts of {max_files}.")
+    if sum(m.file_size for m in pictures) > max_total:  # zipfile never unpacks more than file_size
+        raise ImageError(f"This archive unpacks to more than {_mib(max_total)}. Split it into parts.")
+    return sorted(pictures, key=lambda m: m.filename)
+
+
+def _read_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: int, max_pixels: int
+) -> Image.Image | ImageError:
+    try:
+        if member.flag_bits & 1:
+            raise ImageError("This file is encrypted. Make the archive again without a password.")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others are unbounded
+            raise ImageError("This file is packed with a rare method. Make an ordinary (deflate) zip.")
+        with archive.open(member) as file:
+            return read_image(file, max_bytes=max_bytes, max_pixels=max_pixels)  # type: ignore[arg-type]
+    except ImageError as error:
+        return error
+    except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError, ...
+        refusal = ImageError("This file is damaged inside the archive. Make the archive again.")
+        refusal.__cause__ = error
+        return refusal
+
+
+def _open(source: Source) -> AbstractContextManager[BinaryIO]:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if not isinstance(source, (str, os.PathLike)):
+        return nullcontext(source)  # the caller's, who closes it
+    try:
+        return open(source, "rb")
+    except (OSError, ValueError) as error:
+        raise ImageError("This file cannot be opened. Check its name and that it may be read.") from error
+
+
+def _read(source: Source, max_bytes: int) -> bytes:
+    with _open(source) as file:
+        try:
+            data = file.read(max_bytes + 1)
+        except OSError as error:
+            raise ImageError("This file cannot be read. Upload it again.") from error
+    if len(data) > max_bytes:
+        raise ImageError(f"This file is larger than {_mib(max_bytes)}. Save the picture smaller.")
+    return data
+
+
+def _kind(data: bytes) -> str:
+    """The one format of `FORMATS` that the first bytes announce; a file's name says nothing."""
+    if match := _MAGIC.match(data):
+        return str(match.lastgroup)
+    if not data:
+        raise ImageError("This file is empty. Upload it again.")
+    what = "not a picture we can read"
+    if data[4:8] == b"ftyp":
+        what = "a HEIC or AVIF picture, or a video"
+    elif data.startswith(b"%PDF"):
+        what = "a PDF document"
+    elif data.startswith(b"PK"):
+        what = "a zip archive"
+    elif data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        what = "a web page or an SVG drawing"
+    raise ImageError(f"This file is {what}, whatever its name says. Use JPEG, PNG, WebP, BMP, GIF or TIFF.")
+
+
+def _decode(data: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, Image.Transpose | None]:
+    with Image.open(_CountedReads(data), formats=[kind]) as image:
+        _check_pixels(*image.size, max_pixels)
+        image.load()
+        undo = _UPRIGHT.get(_orientation(image))
+        picture = _rgb(image)
+    picture.info.clear()  # transparency and orientation are done with; where it was taken is private
+    return picture, undo
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise ImageError("This picture has no pixels. Save it again from a picture program.")
+    if width * height > max_pixels:
+        raise _too_many_pixels(max_pixels)
+
+
+def _too_many_pixels(max_pixels: int) -> ImageError:
+    return ImageError(f"This picture has more than {max_pixels / 1e6:g} million pixels. Save it smaller.")
+
+
+def _unusual(kind: str) -> ImageError:
+    return ImageError(f"No camera writes a {kind} file like this one. Save it again as PNG or JPEG.")
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:g} MiB"
+
+
+class _CountedReads(io.BytesIO):
+    """Bounds the time of every loop of Pillow's that reads a file piece by piece."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise _unusual("picture")
+        return super().read(size)
+
+
+class _CappedReads:
+    """Bounds the central directory, of which zipfile makes an object an entry before anyone can count."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self.file, self.limit = file, limit
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(self.limit + 1 if size < 0 else min(size, self.limit + 1))
+        if len(data) > self.limit:
+            raise ImageError("This archive lists too many files. Split it into parts.")
+        return data
+
+
+def _check_jpeg(data: bytes) -> None:
+    """Refuses thousands of metadata segments (joined in quadratic time) or of scans over all the pixels."""
+    at = segments = scans = 0
+    while match := _JPEG_MARKER.search(data, at):
+        marker, at = match[0][1], match.end()
+        if marker == 0xD9:  # the end, unless no pixels came yet
+            if scans:
+                return
+            continue
+        at += max(2, int.from_bytes(data[at : at + 2]))
+        segments, scans = segments + 1, scans + (marker == 0xDA)
+        if segments > MAX_SEGMENTS or scans > MAX_SCANS:
+            raise _unusual("JPEG")
+
+
+def _check_png(data: bytes) -> None:
+    """Refuses thousands of chunks without pixels, each of which may unpack to a megabyte."""
+    at, others = 8, 0
+    while at + 8 <= len(data):
+        length, chunk = struct.unpack_from(">L4s", data, at)
+        at += 12 + length
+        others += chunk not in (b"IDAT", b"fdAT", b"fcTL")
+        if others > MAX_SEGMENTS:
+            raise _unusual("PNG")
+
+
+def _strip_tiff(data: bytes, max_pixels: int) -> bytes:
+    """`data` without its metadata, of which Pillow would make millions of Python objects.
+
+    A tag is taken out by giving it type 0, which decoders skip. Refuses more or larger strips and tiles
+    than the picture needs: they can all point to the same bytes.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    stripped = bytearray(data)
+    tags: dict[int, tuple[int, int, int]] = {}
+    (first,) = struct.unpack_from(order + "L", data, 4)
+    (entries,) = struct.unpack_from(order + "H", data, first)
+    for at in range(first + 2, first + 2 + 12 * entries, 12):
+        tag, kind, count = struct.unpack_from(order + "HHL", data, at)
+        if tag not in _TIFF_TAGS:
+            stripped[at + 2 : at + 4] = b"\0\0"
+        elif tag in tags or count > MAX_BLOCKS:
+            raise _unusual("TIFF")
+        else:
+            tags[tag] = kind, count, struct.unpack_from(order + "HL"[kind != 3], data, at + 8)[0]
+
+    def number(tag: int, default: int) -> int:
+        kind, count, value = tags.get(tag, (3, 1, default))
+        if kind not in (3, 4) or count != 1:
+            raise _unusual("TIFF")
+        return value
+
+    width, height = number(256, 0), number(257, 0)
+    _check_pixels(width, height, max_pixels)
+    if number(259, 1) not in _TIFF_COMPRESSIONS:
+        raise ImageError("This TIFF is compressed in a rare way. Save it again as PNG or JPEG.")
+    across, down = width, min(number(278, height), height)
+    tiled = bool(tags.keys() & {322, 323, 324, 325})
+    if tiled:
+        across, down = number(322, 0), number(323, 0)
+    columns, rows = -(-width // across), -(-height // down)
+    if tiled:
+        _check_pixels(columns * across, rows * down, max_pixels)
+    planes = number(277, 1) if number(284, 1) == 2 else 1
+    too_many = any(tags[tag][1] > columns * rows * planes for tag in (273, 279, 324, 325) if tag in tags)
+    if too_many or (tiled and 273 in tags):
+        raise _unusual("TIFF")
+    return bytes(stripped)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # broken EXIF is no reason to refuse the picture
+        return 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _grey(image)
+    if image.mode == "La":  # premultiplied; the only mode that RGBA cannot be had from at once
+        image = image.convert("LA")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    white = Image.new("RGB", image.size, "white")
+    image = image.convert("RGBA")
+    white.paste(image, mask=image)
+    return white
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """8-bit grey from samples of more bits.
+
+    16 bits keep their high byte, as Pillow does in colour; so do 32 bits (I) when all fit in 16. Floats (F)
+    within [0, 1] are taken as they are. Any others are stretched from their smallest to their largest
+    finite value. NaN is black, infinities are black and white.
+    """
+    values = np.array(image)
+    if values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 0xFFFF:
+        if (transparent := image.info.get("transparency")) is not None:
+            values[values == transparent] = 0xFFFF  # white shows through
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    values = values.astype(np.float32, copy=False)
+    finite = np.isfinite(values)
+    low = float(values.min(where=finite, initial=np.inf))
+    high = float(values.max(where=finite, initial=-np.inf))
+    if image.mode == "F" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    with np.errstate(all="ignore"):
+        values -= low
+        values *= 255 / max(high - low, 1e-30)
+        np.nan_to_num(values, copy=False, nan=0, posinf=255, neginf=0)
+    return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))

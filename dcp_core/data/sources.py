@@ -1,0 +1,151 @@
+"""How each named data set is made: drawn by us, or fetched from its published source through torchvision.
+
+Every function takes a scratch folder and returns the arrays of one data set's `.npz` file.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from dcp_core.data import synthetic
+from dcp_core.vision import torchvision
+
+Arrays = dict[str, np.ndarray]
+
+# One seed a split, so that no picture is in two of them.
+SIGNS_TRAIN, SIGNS_TEST, SIGNS_POOL, TEXTURES_POOL = 1, 2, 3, 4
+CUB_URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
+CUB_MD5 = "97eceeb196236b17998738112f37df78"
+GTSRB_CLASSES = (
+    "speed limit 20|speed limit 30|speed limit 50|speed limit 60|speed limit 70|speed limit 80|"
+    "end of speed limit 80|speed limit 100|speed limit 120|no passing|no passing for trucks|"
+    "right of way at crossing|priority road|yield|stop|no vehicles|no trucks|no entry|general caution|"
+    "curve left|curve right|double curve|bumpy road|slippery road|road narrows right|road work|"
+    "traffic signals|pedestrians|children crossing|bicycles crossing|ice or snow|wild animals|"
+    "end of all limits|turn right ahead|turn left ahead|ahead only|straight or right|straight or left|"
+    "keep right|keep left|roundabout|end of no passing|end of no passing for trucks"
+).split("|")
+
+
+def signs(scratch: Path) -> Arrays:
+    """The embedded victim's data: 30,000 training and 10,000 test pictures of 16 signs."""
+    x_train, y_train = synthetic.signs(30_000, SIGNS_TRAIN)
+    x_test, y_test = synthetic.signs(10_000, SIGNS_TEST)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    return {key: _nhwc(value.numpy()) for key, value in arrays.items()} | {
+        "classes": np.array(synthetic.SIGN_CLASSES)
+    }
+
+
+def textures(scratch: Path) -> Arrays:
+    """A knowledge-limited thief's query pool: 30,000 pictures with nothing on them."""
+    return {"x_train": _nhwc(synthetic.textures(30_000, TEXTURES_POOL).numpy())}
+
+
+def cifar10(scratch: Path) -> Arrays:
+    """CIFAR-10 (Krizhevsky, 2009): 50,000 + 10,000 pictures, 32x32, 10 classes."""
+    return _cifar(_datasets().CIFAR10, scratch)
+
+
+def cifar100(scratch: Path) -> Arrays:
+    """CIFAR-100 (Krizhevsky, 2009): 50,000 + 10,000 pictures, 32x32, 100 fine classes."""
+    return _cifar(_datasets().CIFAR100, scratch)
+
+
+def _cifar(kind: Any, scratch: Path) -> Arrays:
+    train, test = (kind(scratch, train=train, download=True) for train in (True, False))
+    return _both(train, test, 32, train.classes)
+
+
+def svhn(scratch: Path) -> Arrays:
+    """SVHN, cropped digits (Netzer et al., 2011): 73,257 + 26,032 pictures, 32x32, 10 classes."""
+    train, test = (_datasets().SVHN(scratch, split, download=True) for split in ("train", "test"))
+    return _both(train, test, 32, map(str, range(10)))
+
+
+def gtsrb(scratch: Path) -> Arrays:
+    """GTSRB (Stallkamp et al., 2011): traffic signs of 43 classes, whole picture resized to 32x32."""
+    train, test = (_datasets().GTSRB(scratch, split, download=True) for split in ("train", "test"))
+    return _both(train, test, 32, GTSRB_CLASSES)
+
+
+def voc(scratch: Path) -> Arrays:
+    """Pascal VOC 2012 `train` (5,717 pictures) as a query pool, centre-cropped to 224x224."""
+    shown = ((image, None) for image, _ in _datasets().VOCDetection(scratch, "2012", "train", download=True))
+    x, _ = to_arrays(shown, 5717, 224, crop=True)
+    return {"x_train": x}
+
+
+def cub200(scratch: Path) -> Arrays:
+    """CUB-200-2011 (Wah et al., 2011): 5,994 + 5,794 pictures of birds, centre-cropped to 224x224."""
+    folder = scratch / "CUB_200_2011"
+    if not folder.exists():
+        utils = _datasets().utils
+        utils.download_and_extract_archive(CUB_URL, str(scratch), md5=CUB_MD5)
+    return read_cub200(folder)
+
+
+def read_cub200(folder: Path) -> Arrays:
+    """Arrays from the published layout of CUB-200-2011: `images.txt`, `image_class_labels.txt`, ...
+
+    Raises:
+        OSError: when a file is missing.
+    """
+
+    def table(name: str) -> dict[str, str]:
+        lines = (folder / name).read_text().splitlines()
+        return dict(line.split(maxsplit=1) for line in lines if line.strip())
+
+    paths, labels, in_train = (
+        table("images.txt"),
+        table("image_class_labels.txt"),
+        table("train_test_split.txt"),
+    )
+    classes = [name.split(".", 1)[1].replace("_", " ") for name in table("classes.txt").values()]
+    arrays: Arrays = {"classes": np.array(classes)}
+    for split, flag in (("train", "1"), ("test", "0")):
+        chosen = [key for key in paths if in_train[key] == flag]
+        items = ((Image.open(folder / "images" / paths[key]), int(labels[key]) - 1) for key in chosen)
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = to_arrays(items, len(chosen), 224, crop=True)
+    return arrays
+
+
+def to_arrays(
+    items: Iterable[tuple[Image.Image, int | None]], count: int, size: int, *, crop: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode (picture, label) pairs to uint8 (N, size, size, 3) and labels (N,), one picture at a time.
+
+    Args:
+        crop: cut the largest centred square before resizing, instead of resizing the whole picture.
+    """
+    x, y = np.empty((count, size, size, 3), np.uint8), np.zeros(count, np.int64)
+    for index, (image, label) in enumerate(tqdm(items, total=count, desc="reading pictures", unit="")):
+        width, height = image.size
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        box = (left, top, left + side, top + side) if crop else None
+        resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box=box)
+        x[index], y[index] = np.asarray(resized), label or 0
+    return x, y
+
+
+def _both(train: Any, test: Any, size: int, classes: Iterable[str]) -> Arrays:
+    arrays: Arrays = {"classes": np.array(list(classes))}
+    for split, dataset in (("train", train), ("test", test)):
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = to_arrays(dataset, len(dataset), size)
+    return arrays
+
+
+def _nhwc(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if array.ndim == 4 else array
+
+
+def _datasets() -> Any:
+    torchvision()
+    import torchvision.datasets as datasets
+
+    return datasets

@@ -1,0 +1,179 @@
+"""What a defense is: a frozen dataclass of its parameters, and a function on posteriors.
+
+A new defense writes `_perturb`, declares its fields with `parameter(...)` and gets one line in the registry of
+`dcp_core/defenses/__init__.py`; sliders, command-line options, sweeps and checks follow from the declarations.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+SUM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A declared parameter. `optional` names what None means; `choices` replaces the range."""
+
+    symbol: str
+    help: str
+    low: float = 0.0
+    high: float = 1.0
+    step: float = 0.01
+    choices: tuple[Any, ...] = ()
+    optional: str = ""
+    expert: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise a ValueError that names the allowed values unless `value` is one of them."""
+        if value is None and self.optional:
+            return
+        if self.choices:
+            if value not in self.choices:
+                raise ValueError(f"{name} must be one of {', '.join(map(str, self.choices))}, not {value!r}")
+        elif (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not self.low <= value <= self.high
+        ):
+            raise ValueError(f"{name} must be between {self.low:g} and {self.high:g}, not {value!r}")
+
+
+def parameter(default: Any, symbol: str, help: str, **limits: Any) -> Any:
+    """A dataclass field that carries its `Parameter`."""
+    return dataclasses.field(default=default, metadata={"parameter": Parameter(symbol, help, **limits)})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the victim computed for a batch: posteriors `y` (N, K), and logits and inputs where there are any."""
+
+    y: Tensor
+    logits: Tensor | None = None
+    inputs: Tensor | None = None
+    generator: torch.Generator | None = None
+
+    @property
+    def y_max(self) -> Tensor:
+        """The top posterior of each row, (N, 1)."""
+        return self.y.amax(-1, keepdim=True)
+
+    def log_odds(self) -> Tensor:
+        """log(y / (1 - y)), (N, K), with the limits -inf at 0 and +inf at 1.
+
+        With logits it stays exact where y rounds to 1: the top class's odds are z_top - logsumexp(the others).
+        """
+        odds = torch.logit(self.y)
+        if self.logits is None:
+            return odds
+        top = self.logits.argmax(-1, keepdim=True)
+        others = self.logits.scatter(-1, top, float("-inf"))
+        exact = self.logits.gather(-1, top) - others.logsumexp(-1, keepdim=True)
+        return odds.scatter(-1, top, exact)
+
+
+@dataclass(frozen=True)
+class Defense:
+    """Base of all defenses. `strength` names the field that a trade-off curve varies over `grid`."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    source: ClassVar[str]
+    strength: ClassVar[str | None] = None
+    grid: ClassVar[tuple[float, ...]] = ()
+    randomised: ClassVar[bool] = False
+    needs_inputs: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name, declared in self.parameters().items():
+            declared.check(name, getattr(self, name))
+
+    @classmethod
+    def parameters(cls) -> dict[str, Parameter]:
+        """The declared parameters by field name, in order."""
+        return {
+            field.name: field.metadata["parameter"]
+            for field in dataclasses.fields(cls)
+            if "parameter" in field.metadata
+        }
+
+    def __call__(
+        self,
+        posteriors: Tensor | None = None,
+        *,
+        logits: Tensor | None = None,
+        inputs: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Perturb a batch of answers.
+
+        Args:
+            posteriors: (N, K), rows on the simplex; or
+            logits: (N, K), which keeps defenses exact where a posterior rounds to 0 or 1.
+            inputs: the pictures (N, 3, H, W), for defenses with `needs_inputs`.
+            generator: source of randomness of `randomised` defenses; torch's global one without it.
+
+        Returns:
+            Posteriors (N, K) on the simplex, in the input's precision (at least float32) and on its device.
+
+        Raises:
+            ValueError: unless exactly one of posteriors and logits is given, (N, K) with K >= 2, finite, and
+                on the simplex if posteriors.
+        """
+        answer = _answer(posteriors, logits, inputs, generator)
+        return self._perturb(answer, getattr(self, self.strength) if self.strength else 0.0)
+
+    def sweep(
+        self,
+        strengths: Sequence[float],
+        posteriors: Tensor | None = None,
+        *,
+        logits: Tensor | None = None,
+        inputs: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Perturbed posteriors (S, N, K) for S values of the strength; other parameters as they are.
+
+        What does not depend on the strength is computed once.
+
+        Raises:
+            ValueError: as `__call__`, and for a strength out of range or a defense without one.
+        """
+        if self.strength is None:
+            raise ValueError(f"{self.title} has no strength to sweep")
+        for value in strengths:
+            self.parameters()[self.strength].check(self.strength, value)
+        answer = _answer(posteriors, logits, inputs, generator)
+        grid = torch.tensor(strengths, dtype=answer.y.dtype, device=answer.y.device)
+        return self._perturb(answer, grid.view(-1, 1, 1))
+
+    def _perturb(self, answer: Answer, strength: Any) -> Tensor:
+        """Perturbed posteriors; `strength` is a number, or a tensor (S, 1, 1) that gives (S, N, K)."""
+        raise NotImplementedError
+
+
+def normalise(weights: Tensor) -> Tensor:
+    """N(v) of Eq. 3: rows divided by their sum."""
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def _answer(
+    posteriors: Tensor | None, logits: Tensor | None, inputs: Tensor | None, generator: torch.Generator | None
+) -> Answer:
+    if (posteriors is None) == (logits is None):
+        raise ValueError("give either posteriors or logits")
+    given = logits if posteriors is None else posteriors
+    assert given is not None
+    if given.dim() != 2 or given.shape[1] < 2 or not given.is_floating_point():
+        raise ValueError(f"answers must be floats (N, K) with K >= 2, not {given.dtype} {tuple(given.shape)}")
+    if given.dtype in (torch.float16, torch.bfloat16):
+        given = given.float()
+    y = given.softmax(-1) if posteriors is None else given
+    # NaN and infinities fail the first comparison.
+    if len(y) and not bool(((y.sum(-1) - 1).abs().amax() <= SUM_TOLERANCE) & (y.amin() >= 0)):
+        raise ValueError("answers must be finite, and rows of posteriors non-negative with sum 1")
+    return Answer(y, given if posteriors is None else None, inputs, generator)

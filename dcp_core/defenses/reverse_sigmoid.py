@@ -1,0 +1,35 @@
+"""Reverse Sigmoid (RS): Lee, Edwards, Molloy and Su, IEEE SPW 2019: the noise of Eq. 6 on every answer."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from dcp_core.defenses.base import Answer, Defense, parameter
+from dcp_core.defenses.deception import reverse_sigmoid_noise, subtract_noise
+
+
+@dataclass(frozen=True)
+class ReverseSigmoid(Defense):
+    """RS: y' = N(max(0, y - beta r(y))), DCP with a detector that is always on."""
+
+    beta: float = parameter(0.64, "β", "Strength of the noise.", high=1.5, step=0.0025)
+    gamma: float = parameter(
+        0.2, "γ", "How steeply the noise grows for unlikely classes.", low=0.01, high=1.0, expert=True
+    )
+    cap_odds: bool = parameter(
+        True,
+        "cap",
+        "Cap the odds y/(1-y) at 1 as the released code does; the published formula has no cap.",
+        choices=(True, False),
+        expert=True,
+    )
+
+    name: ClassVar[str] = "rs"
+    title: ClassVar[str] = "Reverse Sigmoid (RS)"
+    source: ClassVar[str] = 'Lee et al., "Defending Against Neural Network Model Stealing Attacks", SPW 2019'
+    strength: ClassVar[str | None] = "beta"
+    grid: ClassVar[tuple[float, ...]] = (0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
+
+    def _perturb(self, answer: Answer, strength: Any) -> Tensor:
+        return subtract_noise(answer.y, strength, reverse_sigmoid_noise(answer, self.gamma, self.cap_odds))

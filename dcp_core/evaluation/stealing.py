@@ -1,0 +1,76 @@
+"""How good a clone is, on pictures that the thief never saw.
+
+Exact means over the whole held-out test set, always of the model as it is (no choice of the best epoch).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dcp_core.data.datasets import ImageSet
+from dcp_core.models.inference import predict
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Shares in [0, 1]. `error`: wrong labels; `fidelity`: agreement with the victim's clean top class."""
+
+    error: float
+    fidelity: float
+    class_errors: tuple[float, ...]
+    count: int
+
+
+class Evaluator:
+    """The judge of a theft: test pictures, labels and the victim's clean top classes, hidden from the attack."""
+
+    def __init__(self, images: Tensor, labels: Tensor, victim_classes: Tensor, classes: int) -> None:
+        """Take uint8 pictures (N, 3, H, W), labels (N,) and the victim's clean top classes (N,).
+
+        Raises:
+            ValueError: for an empty test set or lengths that differ.
+        """
+        if not len(images) or not len(images) == len(labels) == len(victim_classes):
+            raise ValueError(
+                f"{len(images)} test pictures, {len(labels)} labels and {len(victim_classes)} answers"
+            )
+        self._images, self._labels, self._victim, self._classes = images, labels, victim_classes, classes
+
+    @classmethod
+    def of(cls, victim: nn.Module, test: ImageSet) -> "Evaluator":
+        """The judge for a victim on a labelled test set.
+
+        Raises:
+            ValueError: for a test set without labels, or with labels that the victim does not know.
+        """
+        if test.labels is None:
+            raise ValueError(f"{test.name} has no labels: a clone cannot be judged on it")
+        logits = predict(victim, test.images)
+        if int(test.labels.max()) >= logits.shape[1]:
+            raise ValueError(
+                f"{test.name} has labels up to {int(test.labels.max())}, the victim {logits.shape[1]} classes"
+            )
+        return cls(test.images, test.labels, logits.argmax(1), logits.shape[1])
+
+    @property
+    def victim_error(self) -> float:
+        """The undefended victim's own error on the test set."""
+        return float((self._victim != self._labels).double().mean())
+
+    def first(self, count: int) -> "Evaluator":
+        """A cheaper judge for curves: the first `count` test pictures."""
+        return Evaluator(self._images[:count], self._labels[:count], self._victim[:count], self._classes)
+
+    def __call__(self, clone: nn.Module) -> Scores:
+        """Scores of `clone`, whose mode and weights stay as they are."""
+        guess = predict(clone, self._images).argmax(1)
+        wrong = guess != self._labels
+        total = torch.bincount(self._labels, minlength=self._classes)
+        missed = torch.bincount(self._labels[wrong], minlength=self._classes)
+        return Scores(
+            error=float(wrong.double().mean()),
+            fidelity=float((guess == self._victim).double().mean()),
+            class_errors=tuple((missed / total.clamp_min(1)).tolist()),
+            count=len(wrong),
+        )

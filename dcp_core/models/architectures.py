@@ -1,0 +1,162 @@
+"""The networks of victims and clones, for small pictures.
+
+Every network takes pixels in [0, 1] and returns logits: normalisation is part of the network, so that an
+attacker and a defender work in one pixel space whatever the victim was trained on. All of them pool
+globally and therefore take any picture of at least 16 x 16.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Classifier(nn.Module):
+    """A network that normalises its own input: pixels (N, 3, H, W) in [0, 1] -> logits (N, K)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: tuple[float, ...] = (0.5, 0.5, 0.5),
+        std: tuple[float, ...] = (0.5, 0.5, 0.5),
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network((pixels - self.mean) / self.std)
+
+
+def _conv3(inputs: int, outputs: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, 1, groups=groups, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al., CVPR 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = _conv3(inputs, outputs, stride), nn.BatchNorm2d(outputs)
+        self.conv2, self.bn2 = _conv3(outputs, outputs), nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class WideBlock(nn.Module):
+    """Pre-activation block of wide residual networks (Zagoruyko and Komodakis, BMVC 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1, self.conv1 = nn.BatchNorm2d(inputs), _conv3(inputs, outputs, stride)
+        self.bn2, self.conv2 = nn.BatchNorm2d(outputs), _conv3(outputs, outputs)
+        self.project = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(x))
+        shortcut = x if self.project is None else self.project(y)
+        return self.conv2(F.relu(self.bn2(self.conv1(y)))) + shortcut
+
+
+class InvertedBlock(nn.Module):
+    """Expand, depthwise convolution, project (MobileNetV2, Sandler et al., CVPR 2018)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expand: int = 4) -> None:
+        super().__init__()
+        hidden = inputs * expand
+        self.residual = stride == 1 and inputs == outputs
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, hidden, 1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU6(),
+            _conv3(hidden, hidden, stride, groups=hidden),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU6(),
+            nn.Conv2d(hidden, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.residual else self.body(x)
+
+
+def _stages(
+    block: Callable[[int, int, int], nn.Module], inputs: int, widths: tuple[int, ...], depth: tuple[int, ...]
+) -> list[nn.Module]:
+    """Stages of blocks; every stage but the first halves the picture with its first block."""
+    layers: list[nn.Module] = []
+    for stage, (width, blocks) in enumerate(zip(widths, depth, strict=True)):
+        for index in range(blocks):
+            layers.append(block(inputs, width, 2 if stage and not index else 1))
+            inputs = width
+    return layers
+
+
+def _head(width: int, classes: int) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
+
+
+def _resnet(widths: tuple[int, ...], depth: tuple[int, ...]) -> Callable[[int], nn.Module]:
+    def build(classes: int) -> nn.Module:
+        stem = [_conv3(3, widths[0]), nn.BatchNorm2d(widths[0]), nn.ReLU()]
+        return nn.Sequential(
+            *stem, *_stages(BasicBlock, widths[0], widths, depth), *_head(widths[-1], classes)
+        )
+
+    return build
+
+
+def _wide_resnet(layers: int, factor: int) -> Callable[[int], nn.Module]:
+    def build(classes: int) -> nn.Module:
+        widths = (16 * factor, 32 * factor, 64 * factor)
+        body = _stages(WideBlock, 16, widths, ((layers - 4) // 6,) * 3)
+        tail = [nn.BatchNorm2d(widths[-1]), nn.ReLU()]
+        return nn.Sequential(_conv3(3, 16), *body, *tail, *_head(widths[-1], classes))
+
+    return build
+
+
+def _mobilenet(widths: tuple[int, ...], depth: tuple[int, ...]) -> Callable[[int], nn.Module]:
+    def build(classes: int) -> nn.Module:
+        stem = [_conv3(3, widths[0]), nn.BatchNorm2d(widths[0]), nn.ReLU6()]
+        return nn.Sequential(
+            *stem, *_stages(InvertedBlock, widths[0], widths, depth), *_head(widths[-1], classes)
+        )
+
+    return build
+
+
+# ResNet-18 and -34 with a 3x3 stem are the "resnet18_8x" and "resnet34_8x" of the DFME paper.
+ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
+    "resnet8": _resnet((16, 32, 64), (1, 1, 1)),
+    "resnet20": _resnet((16, 32, 64), (3, 3, 3)),
+    "resnet32": _resnet((16, 32, 64), (5, 5, 5)),
+    "resnet18": _resnet((64, 128, 256, 512), (2, 2, 2, 2)),
+    "resnet34": _resnet((64, 128, 256, 512), (3, 4, 6, 3)),
+    "wrn22_2": _wide_resnet(22, 2),
+    "wrn40_2": _wide_resnet(40, 2),
+    "mobilenet_small": _mobilenet((16, 24, 32, 64), (1, 2, 2, 2)),
+}
+
+
+def build(name: str, classes: int) -> Classifier:
+    """A freshly initialised network by name, from torch's global random state.
+
+    Raises:
+        ValueError: for a name that is not in `ARCHITECTURES`.
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture '{name}'; known: {', '.join(ARCHITECTURES)}")
+    return Classifier(ARCHITECTURES[name](classes))

@@ -1,0 +1,196 @@
+"""The one training loop: victims, clones and auxiliary models.
+
+Pictures stay in memory as uint8; a whole batch is cropped, flipped and scaled at once. Everything random is
+drawn from (seed, epoch), so a training resumed from its checkpoint takes the very same steps.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+
+from dcp_core.files import write_atomic
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: SGD with Nesterov momentum, and augmentation that keeps the label.
+
+    `flip` belongs to data where a mirrored picture keeps its meaning: not to digits and traffic signs.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["onecycle", "cosine"] = "onecycle"
+    crop_padding: int = 4
+    flip: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is. `loss` is the mean since the last report."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+
+    @property
+    def fraction(self) -> float:
+        """Share of the steps done, 0 to 1."""
+        return self.step / self.steps
+
+
+def augment(images: Tensor, shift: Tensor, mirror: Tensor, padding: int) -> Tensor:
+    """Crop every picture from its zero-padded self at its own offset, mirror some, scale to [0, 1].
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        shift: integers (N, 2) in 0..2*padding, the crop's row and column.
+        mirror: bool (N,).
+        padding: pixels added on each side.
+
+    Returns:
+        float32 (N, 3, H, W) in channels-last layout.
+    """
+    count, _, height, width = images.shape
+    padded = F.pad(images, [padding] * 4)
+    rows = torch.arange(height, device=images.device) + shift[:, :1]
+    columns = torch.arange(width, device=images.device).expand(count, -1)
+    columns = torch.where(mirror[:, None], width - 1 - columns, columns) + shift[:, 1:]
+    which = torch.arange(count, device=images.device)[:, None, None]
+    cropped = padded[which, :, rows[:, :, None], columns[:, None, :]]  # (N, H, W, 3)
+    return cropped.permute(0, 3, 1, 2).float().div_(255)
+
+
+def _draw_epoch(count: int, recipe: Recipe, epoch: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Order, crop offsets and mirror flags of one epoch, a function of (seed, epoch) alone."""
+    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+    order = torch.randperm(count, generator=generator)
+    shift = torch.randint(0, 2 * recipe.crop_padding + 1, (count, 2), generator=generator)
+    mirror = torch.rand(count, generator=generator) < (0.5 if recipe.flip else 0.0)
+    return order.to(device), shift.to(device), mirror.to(device)
+
+
+def _scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
+    if recipe.schedule == "cosine":
+        return CosineAnnealingLR(optimizer, steps)
+    return OneCycleLR(optimizer, recipe.lr, total_steps=steps, pct_start=0.25, cycle_momentum=False)
+
+
+def _check(images: Tensor, targets: Tensor, recipe: Recipe) -> None:
+    if images.dtype != torch.uint8 or images.dim() != 4:
+        raise ValueError(
+            f"training takes uint8 pictures (N, 3, H, W), not {images.dtype} {tuple(images.shape)}"
+        )
+    if len(images) != len(targets):
+        raise ValueError(f"{len(images)} pictures but {len(targets)} targets")
+    if len(images) < 2:
+        raise ValueError("training takes at least 2 pictures (batch normalisation needs them)")
+    if recipe.epochs < 1 or recipe.batch_size < 2:
+        raise ValueError("training takes at least 1 epoch and batches of at least 2")
+
+
+def train(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    recipe: Recipe,
+    *,
+    loss: Loss = F.cross_entropy,
+    checkpoint: Path | None = None,
+    save_every: float = 60.0,
+    report_every: int = 20,
+    compile_model: bool = False,
+) -> Iterator[Progress]:
+    """Train `model` in place, yielding progress every `report_every` steps and at the end.
+
+    Args:
+        model: on the device to train on; pictures and targets are moved there once.
+        images: uint8 (N, 3, H, W).
+        targets: whatever `loss(logits, targets)` takes; labels (N,) or posteriors (N, K) for cross-entropy.
+        loss: mean loss of a batch.
+        checkpoint: file to resume from if it exists, written atomically at most every `save_every`
+            seconds, and removed by whoever keeps the result.
+        compile_model: use torch.compile (worth it from some ten minutes of training on).
+
+    Raises:
+        ValueError: for pictures, targets or a recipe that do not fit together.
+        FloatingPointError: when the loss stops being finite.
+    """
+    _check(images, targets, recipe)
+    device = next(model.parameters()).device
+    images, targets = images.to(device), targets.to(device)
+    model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    # The last, partial batch is kept, but never a single picture: batch normalisation cannot use it.
+    per_epoch = (len(images) + recipe.batch_size - 2) // recipe.batch_size
+    steps = per_epoch * recipe.epochs
+    optimizer = torch.optim.SGD(
+        model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
+    )
+    scheduler = _scheduler(optimizer, recipe, steps)
+    start = _resume(checkpoint, model, optimizer, scheduler)
+    forward = torch.compile(model) if compile_model else model
+
+    began = saved = time.monotonic()
+    total, since = torch.zeros((), device=device), 0
+    for step in range(start, steps):
+        epoch, batch = divmod(step, per_epoch)
+        if batch == 0 or step == start:
+            order, shift, mirror = _draw_epoch(len(images), recipe, epoch, device)
+        pick = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
+        pixels = augment(images[pick], shift[pick], mirror[pick], recipe.crop_padding)
+        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+            value = loss(forward(pixels), targets[pick])
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        scheduler.step()
+        total, since = total + value.detach(), since + 1
+        if (step + 1) % report_every == 0 or step + 1 == steps:
+            mean = float(total) / since
+            if mean != mean or mean == float("inf"):
+                raise FloatingPointError(f"the loss is {mean} at step {step + 1}: lower the learning rate")
+            if checkpoint is not None and (time.monotonic() - saved > save_every or step + 1 == steps):
+                _save(checkpoint, model, optimizer, scheduler, step + 1)
+                saved = time.monotonic()
+            total, since = torch.zeros((), device=device), 0
+            yield Progress(step + 1, steps, mean, time.monotonic() - began)
+    model.eval()
+
+
+def _save(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: LRScheduler, step: int
+) -> None:
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "step": step,
+    }
+    write_atomic(path, lambda file: torch.save(state, file))
+
+
+def _resume(
+    path: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: LRScheduler
+) -> int:
+    """Load a checkpoint if there is one; the number of steps already taken."""
+    if path is None or not path.exists():
+        return 0
+    state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    return int(state["step"])
