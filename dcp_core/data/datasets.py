@@ -53,6 +53,9 @@ class DatasetInfo:
 
 DATASETS: dict[str, DatasetInfo] = {
     "signs": DatasetInfo("Signs (drawn by us)", 16, 32, False, sources.signs, True, "embedded: no download"),
+    "signs_pool": DatasetInfo(
+        "Signs, other pictures (drawn by us)", 0, 32, False, sources.signs_pool, True, "query pool only"
+    ),
     "textures": DatasetInfo("Textures (drawn by us)", 0, 32, True, sources.textures, True, "query pool only"),
     "cifar10": DatasetInfo("CIFAR-10", 10, 32, True, sources.cifar10),
     "cifar100": DatasetInfo("CIFAR-100", 100, 32, True, sources.cifar100),
@@ -91,8 +94,7 @@ def download(name: str) -> Path:
             f"{DATASETS[name].title} could not be fetched ({error}). Check the connection and try again, or put "
             f"a file with x_train, y_train, x_test, y_test and classes at {path}"
         ) from error
-    write_atomic(path, lambda file: np.savez(file, **arrays)  # type: ignore[arg-type]
-    )
+    write_atomic(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
     return path
 
 
@@ -150,14 +152,10 @@ def _checked(name: str, split: Split, arrays: dict[str, np.ndarray], limit: int 
     if "y" in arrays:
         y = arrays["y"]
         if y.shape != (len(x),) or y.dtype.kind not in "iu" or (len(y) and y.min() < 0):
-            raise DataError(
-                f"{name}: y_{split} must be {len(x)} whole numbers from 0, not {y.dtype} {y.shape}"
-            )
+            raise DataError(f"{name}: y_{split} must be {len(x)} whole numbers from 0, not {y.dtype} {y.shape}")
         labels = torch.from_numpy(y[:limit].astype(np.int64))
     count = int(arrays["y"].max()) + 1 if labels is not None and len(x) else 0
-    classes = (
-        tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else tuple(map(str, range(count)))
-    )
+    classes = tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else tuple(map(str, range(count)))
     if len(classes) < count:
         raise DataError(f"{name}: labels reach {count - 1} but there are only {len(classes)} class names")
     images = torch.from_numpy(np.ascontiguousarray(x[:limit].transpose(0, 3, 1, 2)))

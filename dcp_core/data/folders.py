@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dcp_core.data.images import ImageError, read_image, square
+from dcp_core.data.images import ImageError, read_image, to_tensor
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -20,7 +20,7 @@ def read_folder(folder: Path, split: str, size: int) -> dict[str, np.ndarray]:
     x = np.empty((len(files), size, size, 3), np.uint8)
     for index, path in enumerate(files):
         try:
-            x[index] = np.asarray(square(read_image(path), size))
+            x[index] = (to_tensor(read_image(path), size) * 255).round().permute(1, 2, 0).numpy()
         except ImageError as error:
             raise ImageError(f"{path}: {error}") from error
     if not files:
@@ -28,8 +28,6 @@ def read_folder(folder: Path, split: str, size: int) -> dict[str, np.ndarray]:
     if not classes:
         return {"x": x}
     if any(p.parent == root for p in files):
-        raise ImageError(
-            f"{root} mixes loose pictures and class folders: put each picture in its class's folder"
-        )
+        raise ImageError(f"{root} mixes loose pictures and class folders: put each picture in its class's folder")
     y = np.array([classes.index(p.parent.name) for p in files], np.int64)
     return {"x": x, "y": y, "classes": np.array(classes)}

@@ -41,6 +41,11 @@ def signs(scratch: Path) -> Arrays:
     }
 
 
+def signs_pool(scratch: Path) -> Arrays:
+    """A knowledgeable thief's query pool: 30,000 other pictures of the same 16 signs, without labels."""
+    return {"x_train": _nhwc(synthetic.signs(30_000, SIGNS_POOL)[0].numpy())}
+
+
 def textures(scratch: Path) -> Arrays:
     """A knowledge-limited thief's query pool: 30,000 pictures with nothing on them."""
     return {"x_train": _nhwc(synthetic.textures(30_000, TEXTURES_POOL).numpy())}

@@ -35,11 +35,7 @@ class Parameter:
         if self.choices:
             if value not in self.choices:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, self.choices))}, not {value!r}")
-        elif (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not self.low <= value <= self.high
-        ):
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
             raise ValueError(f"{name} must be between {self.low:g} and {self.high:g}, not {value!r}")
 
 
@@ -65,15 +61,13 @@ class Answer:
     def log_odds(self) -> Tensor:
         """log(y / (1 - y)), (N, K), with the limits -inf at 0 and +inf at 1.
 
-        With logits it stays exact where y rounds to 1: the top class's odds are z_top - logsumexp(the others).
+        For the top class 1 - y cancels, so its odds are z_top - logsumexp(the others): exact in float32 from
+        logits also where y rounds to 1, and from posteriors as far as the small ones tell.
         """
-        odds = torch.logit(self.y)
-        if self.logits is None:
-            return odds
-        top = self.logits.argmax(-1, keepdim=True)
-        others = self.logits.scatter(-1, top, float("-inf"))
-        exact = self.logits.gather(-1, top) - others.logsumexp(-1, keepdim=True)
-        return odds.scatter(-1, top, exact)
+        z = self.y.log() if self.logits is None else self.logits
+        top = z.argmax(-1, keepdim=True)
+        others = z.scatter(-1, top, float("-inf")).logsumexp(-1, keepdim=True)
+        return torch.logit(self.y).scatter(-1, top, z.gather(-1, top) - others)
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,16 @@ def detector(y_max: Tensor, tau: Any, nu: float, perturb: str) -> Tensor:
     return torch.sigmoid(nu * distance)
 
 
+def log_odds(answer: Answer, cap_odds: bool) -> Tensor:
+    """log(y / (1 - y)) as Eq. 6 uses it, (N, K): exact, or clamped to [1e-12, 1] as in the released code."""
+    if cap_odds:  # capped at 0, the top class needs no exact logits
+        return torch.logit(answer.y).clamp(LOG_ODDS_FLOOR, 0.0)
+    return answer.log_odds()
+
+
 def reverse_sigmoid_noise(answer: Answer, gamma: float, cap_odds: bool) -> Tensor:
     """r(y) of Eq. 6 in [-1/2, 1/2], exact at y = 0 and y = 1. S(z) - 1/2 = tanh(z/2) / 2 does not cancel."""
-    if cap_odds:  # capped at 0, the top class needs no exact logits
-        log_odds = torch.logit(answer.y).clamp(LOG_ODDS_FLOOR, 0.0)
-    else:
-        log_odds = answer.log_odds()
-    return torch.tanh(log_odds * (gamma / 2)) / 2
+    return torch.tanh(log_odds(answer, cap_odds) * (gamma / 2)) / 2
 
 
 def subtract_noise(y: Tensor, amount: Any, noise: Tensor) -> Tensor:

@@ -92,9 +92,7 @@ class RandomNoise(Defense):
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
         y = answer.y
         device = y.device if answer.generator is None else answer.generator.device
-        other = torch.randint(y.shape[-1] - 1, (len(y),), generator=answer.generator, device=device).to(
-            y.device
-        )
+        other = torch.randint(y.shape[-1] - 1, (len(y),), generator=answer.generator, device=device).to(y.device)
         other = other + (other >= y.argmax(-1))  # skip the top class
         moved = strength / 2
         return (1 - moved) * y + moved * F.one_hot(other, y.shape[-1])

@@ -111,9 +111,7 @@ def _head(width: int, classes: int) -> list[nn.Module]:
 def _resnet(widths: tuple[int, ...], depth: tuple[int, ...]) -> Callable[[int], nn.Module]:
     def build(classes: int) -> nn.Module:
         stem = [_conv3(3, widths[0]), nn.BatchNorm2d(widths[0]), nn.ReLU()]
-        return nn.Sequential(
-            *stem, *_stages(BasicBlock, widths[0], widths, depth), *_head(widths[-1], classes)
-        )
+        return nn.Sequential(*stem, *_stages(BasicBlock, widths[0], widths, depth), *_head(widths[-1], classes))
 
     return build
 
@@ -131,9 +129,7 @@ def _wide_resnet(layers: int, factor: int) -> Callable[[int], nn.Module]:
 def _mobilenet(widths: tuple[int, ...], depth: tuple[int, ...]) -> Callable[[int], nn.Module]:
     def build(classes: int) -> nn.Module:
         stem = [_conv3(3, widths[0]), nn.BatchNorm2d(widths[0]), nn.ReLU6()]
-        return nn.Sequential(
-            *stem, *_stages(InvertedBlock, widths[0], widths, depth), *_head(widths[-1], classes)
-        )
+        return nn.Sequential(*stem, *_stages(InvertedBlock, widths[0], widths, depth), *_head(widths[-1], classes))
 
     return build
 

@@ -92,9 +92,7 @@ def _scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> 
 
 def _check(images: Tensor, targets: Tensor, recipe: Recipe) -> None:
     if images.dtype != torch.uint8 or images.dim() != 4:
-        raise ValueError(
-            f"training takes uint8 pictures (N, 3, H, W), not {images.dtype} {tuple(images.shape)}"
-        )
+        raise ValueError(f"training takes uint8 pictures (N, 3, H, W), not {images.dtype} {tuple(images.shape)}")
     if len(images) != len(targets):
         raise ValueError(f"{len(images)} pictures but {len(targets)} targets")
     if len(images) < 2:
@@ -183,9 +181,7 @@ def _save(
     write_atomic(path, lambda file: torch.save(state, file))
 
 
-def _resume(
-    path: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: LRScheduler
-) -> int:
+def _resume(path: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: LRScheduler) -> int:
     """Load a checkpoint if there is one; the number of steps already taken."""
     if path is None or not path.exists():
         return 0

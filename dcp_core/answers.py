@@ -1,0 +1,97 @@
+"""One batch of answers, clean and defended, and what there is to say about each: shared by page, command
+line and library, so that all three give the same numbers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dcp_core.defenses import Deception, Defense, ReverseSigmoid
+from dcp_core.defenses.base import Answer, normalise
+from dcp_core.defenses.deception import detector, log_odds, reverse_sigmoid_noise
+from dcp_core.evaluation.metrics import per_answer
+from dcp_core.models.inference import predict
+from dcp_core.models.zoo import Victim
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Logits, clean and defended posteriors of N pictures, each (N, K) float32."""
+
+    logits: Tensor
+    clean: Tensor
+    defended: Tensor
+
+
+def answer(victim: Victim, pixels: Tensor, defense: Defense, seed: int = 0) -> Answers:
+    """The victim's answers to pictures (N, 3, size, size) in [0, 1], and what the defense makes of them.
+
+    Args:
+        seed: of the randomised defenses.
+
+    Raises:
+        ValueError: for pictures of another size than the victim's.
+    """
+    side = victim.card.size
+    if pixels.dim() != 4 or tuple(pixels.shape[1:]) != (3, side, side):
+        raise ValueError(f"{victim.card.name} takes pictures (N, 3, {side}, {side}), not {tuple(pixels.shape)}")
+    return defend(predict(victim.model, pixels), defense, seed, pixels)
+
+
+def defend(logits: Tensor, defense: Defense, seed: int = 0, inputs: Tensor | None = None) -> Answers:
+    """Clean and defended posteriors of logits (N, K)."""
+    generator = torch.Generator().manual_seed(seed)
+    defended = defense(logits=logits, inputs=inputs, generator=generator)
+    return Answers(logits, logits.softmax(-1), defended)
+
+
+def describe(answers: Answers, classes: tuple[str, ...]) -> pd.DataFrame:
+    """One row an answer: top class, y_max and entropy before and after, l1, whether the top class changed."""
+    before, after = per_answer(answers.clean, answers.clean), per_answer(answers.defended, answers.clean)
+    return pd.DataFrame(
+        {
+            "clean_class": [classes[k] for k in before.top.tolist()],
+            "defended_class": [classes[k] for k in after.top.tolist()],
+            "top_class_changed": (before.top != after.top).tolist(),
+            "l1": after.l1.tolist(),
+            "clean_y_max": before.confidence.tolist(),
+            "defended_y_max": after.confidence.tolist(),
+            "clean_entropy_nats": before.entropy.tolist(),
+            "defended_entropy_nats": after.entropy.tolist(),
+        }
+    )
+
+
+def alpha(defense: Defense, y_max: Tensor) -> Tensor | None:
+    """The detector's output (Eq. 4) at top posteriors of any shape; 1 for RS, None where there is no detector."""
+    if isinstance(defense, ReverseSigmoid):
+        return torch.ones_like(y_max)
+    if not isinstance(defense, Deception):
+        return None
+    tau = defense.beta if defense.tau is None else defense.tau
+    return detector(y_max, tau, defense.nu, defense.perturb)
+
+
+def every_step(defense: Deception | ReverseSigmoid, logits: Tensor, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Eq. 7 term by term for one picture's logits (K,), a row a class in the classes' order."""
+    given = Answer(logits[None].softmax(-1), logits[None])
+    noise = reverse_sigmoid_noise(given, defense.gamma, defense.cap_odds)[0]
+    on = alpha(defense, given.y_max)
+    assert on is not None
+    y, amount = given.y[0], defense.beta * on[0]
+    raised = (y - amount * noise).clamp_min(0)
+    odds = log_odds(given, defense.cap_odds)[0]
+    columns: dict[str, Any] = {
+        "class": list(classes),
+        "y": y,
+        "log-odds used": odds,
+        "γ · log-odds": defense.gamma * odds,
+        "r = S(·) − ½": noise,
+        "α": on[0].expand_as(y),
+        "−β·α·r": -amount * noise,
+        "y − β·α·r": raised,
+        "y′ (normalised)": normalise(raised),
+    }
+    return pd.DataFrame({k: v.tolist() if isinstance(v, Tensor) else v for k, v in columns.items()})

@@ -1,0 +1,202 @@
+"""Named victims: the shipped ones, a user's own, and torchvision's.
+
+A victim is a folder `victims/NAME` below `precomputed/` or `home()`:
+`weights.safetensors`; `card.json`, which says what it is and how it was made; `test_answers.safetensors`, its
+clean logits on its whole test set and the labels. Nothing in it is ever unpickled.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dcp_core.files import PRECOMPUTED, home, write_atomic
+from dcp_core.models.architectures import Classifier, build
+from dcp_core.provenance import hardware, today, versions
+from dcp_core.vision import torchvision
+
+TORCHVISION = "torchvision:"
+WEIGHTS, CARD, ANSWERS = "weights.safetensors", "card.json", "test_answers.safetensors"
+
+
+class VictimError(ValueError):
+    """A victim is missing or unusable; the message says what to do next."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a victim is. `test_accuracy` in percent of the whole test set; `sha256` of the weights file."""
+
+    name: str
+    title: str
+    dataset: str
+    architecture: str
+    classes: tuple[str, ...]
+    size: int
+    precision: str = "fp32"
+    test_accuracy: float | None = None
+    test_pictures: int = 0
+    train_pictures: int = 0
+    recipe: dict[str, Any] = field(default_factory=dict)
+    parameters: int = 0
+    sha256: str = ""
+    date: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: str = ""
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A card and its model, in eval mode: pixels (N, 3, size, size) in [0, 1] -> logits (N, K)."""
+
+    card: Card
+    model: Classifier
+
+
+def names() -> list[str]:
+    """The victims on this machine, shipped ones first."""
+    found: dict[str, None] = {}
+    for root in _roots():
+        for card in sorted(root.glob(f"*/{CARD}")):
+            found.setdefault(card.parent.name)
+    return list(found)
+
+
+def card(name: str) -> Card:
+    """What is known of a victim, without loading its weights.
+
+    Raises:
+        VictimError: for an unknown name or a broken card.
+    """
+    path = _folder(name) / CARD
+    try:
+        fields = json.loads(path.read_text())
+        return Card(**{**fields, "classes": tuple(fields["classes"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise VictimError(f"the card {path} is broken ({error}); train the victim again") from error
+
+
+def load(name: str, device: str = "cpu") -> Victim:
+    """A victim ready to answer. `torchvision:NAME` gives any classification model of torchvision on ImageNet.
+
+    Raises:
+        VictimError: for an unknown name, weights that do not match the card, or weights that cannot be fetched.
+    """
+    if name.startswith(TORCHVISION):
+        return _load_torchvision(name, device)
+    known, path = card(name), _folder(name) / WEIGHTS
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest != known.sha256:
+            raise VictimError(f"{path} is not the file that its card describes (its sha256 is {digest[:12]}...)")
+        model = build(known.architecture, len(known.classes))
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise VictimError(f"the weights {path} cannot be read: {error}") from error
+    return Victim(known, model.to(device).eval())
+
+
+def test_answers(name: str) -> tuple[Tensor, Tensor]:
+    """Clean logits float32 (N, K) on the victim's full test set, and its labels int64 (N,).
+
+    Raises:
+        VictimError: when the file is missing or broken.
+    """
+    path = _folder(name) / ANSWERS
+    try:
+        stored = load_file(path)
+        return stored["logits"], stored["labels"].long()
+    except (OSError, SafetensorError, KeyError) as error:
+        raise VictimError(f"{path} is missing or broken ({error}); train the victim again") from error
+
+
+def save(
+    model: Classifier,
+    described: Card,
+    logits: Tensor,
+    labels: Tensor,
+    root: Path | None = None,
+) -> Card:
+    """Store a victim and its clean answers on its test set; the card's measured fields are filled in here.
+
+    Args:
+        described: a card with the fields that nobody can measure from the model.
+        logits: clean logits (N, K) on the test set; labels (N,).
+        root: the folder of victims; `home()/victims` without it.
+    """
+    folder = (root or home() / "victims") / described.name
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    _save_tensors(weights, folder / WEIGHTS)
+    _save_tensors({"logits": logits.float(), "labels": labels.to(torch.int16)}, folder / ANSWERS)
+    complete = dataclasses.replace(
+        described,
+        test_accuracy=round(100 * float((logits.argmax(1) == labels).double().mean()), 2),
+        test_pictures=len(labels),
+        parameters=sum(p.numel() for p in model.parameters()),
+        sha256=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
+        date=today(),
+        versions=versions(),
+        hardware=described.hardware or hardware(next(model.parameters()).device),
+    )
+    text = json.dumps(dataclasses.asdict(complete), indent=2, ensure_ascii=False)
+    write_atomic(folder / CARD, lambda file: file.write(text.encode()))  # last: a victim exists once it has a card
+    return complete
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    part = path.with_name(f".{path.name}.part")
+    save_file(tensors, part)
+    part.chmod(0o644)
+    part.replace(path)
+
+
+def _roots() -> tuple[Path, Path]:
+    return PRECOMPUTED / "victims", home() / "victims"
+
+
+def _folder(name: str) -> Path:
+    for root in _roots():
+        # Comparing with the folder's entries keeps a name such as "../../etc" from leading elsewhere.
+        if any(card.parent.name == name for card in root.glob(f"*/{CARD}")):
+            return root / name
+    raise VictimError(
+        f"no victim '{name}'; known: {', '.join(names()) or 'none'}, or {TORCHVISION}NAME. "
+        "`python -m dcp_core train` makes one"
+    )
+
+
+def _load_torchvision(name: str, device: str) -> Victim:
+    models = torchvision().models
+    short = name.removeprefix(TORCHVISION)
+    if short not in models.list_models(module=models):
+        raise VictimError(f"torchvision has no classification model '{short}'; try {TORCHVISION}resnet18")
+    weights = models.get_model_weights(short).DEFAULT
+    try:
+        network = models.get_model(short, weights=weights)
+    except (OSError, RuntimeError) as error:
+        raise VictimError(
+            f"the weights of {short} could not be fetched ({error}): check the connection"
+        ) from error
+    preset = weights.transforms()
+    model = Classifier(network, tuple(preset.mean), tuple(preset.std)).to(device).eval()
+    described = Card(
+        name=name,
+        title=f"ImageNet {short} (torchvision)",
+        dataset="imagenet",
+        architecture=short,
+        classes=tuple(weights.meta["categories"]),
+        size=preset.crop_size[0],
+        test_accuracy=weights.meta["_metrics"]["ImageNet-1K"]["acc@1"],
+        test_pictures=50_000,
+        parameters=weights.meta["num_params"],
+        hardware="published by torchvision",
+    )
+    return Victim(described, model)

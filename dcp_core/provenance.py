@@ -1,0 +1,41 @@
+"""What a number or a file was made with: software versions and hardware."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for package in ("torchvision", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def hardware(device: str | torch.device = "cpu") -> str:
+    """One line on the machine a computation ran on."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()} ({platform.machine()}), {torch.get_num_threads()} threads"
+
+
+def today() -> str:
+    """Today's date (UTC) as YYYY-MM-DD."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "CPU"
