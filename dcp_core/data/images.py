@@ -358,8 +358,9 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = image.convert("LA")
     if not image.has_transparency_data:
         return image.convert("RGB")
+    if image.mode != "RGBA":  # to itself, convert makes a copy
+        image = image.convert("RGBA")
     white = Image.new("RGB", image.size, "white")
-    image = image.convert("RGBA")
     white.paste(image, mask=image)
     return white
 

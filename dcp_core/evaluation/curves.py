@@ -26,7 +26,7 @@ from dcp_core.evaluation.metrics import (
 )
 
 QUANTILES = (5, 25, 50, 75, 95)
-CHUNK = 2**21  # numbers in one (S, n, K) block: 2 MB, so that the passes over it stay in the cache
+CHUNK = 2**19  # numbers in one (S, n, K) block: 2 MB, so that the passes over it stay in the cache
 ROUNDING = 1e-9  # 6.37 - 5.37 must not exceed 1
 
 Mode = Literal["discrete", "piecewise"]

@@ -1,0 +1,294 @@
+"""What the data-free attacks share: a generator network trained through a black box, and their loop.
+
+The generator wants pictures on which clone and victim disagree. The victim gives no gradient, so it is estimated
+from its answers at the generator's picture and at a few points close by, all sent in one batch.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcp_core.attacks.base import PULSE, Attack, Event, Saver, Theft, sample
+from dcp_core.attacks.oracle import AttackError, NanAnswer, Oracle, full_precision
+from dcp_core.attacks.replay import Replay
+from dcp_core.defenses.base import parameter
+
+ANSWER_FLOOR = 1e-12  # under the logarithm of an answer
+
+
+class Generator(nn.Module):
+    """Noise (N, latent) -> pictures before tanh, (N, 3, H, W): the generator of DFME (Truong et al., CVPR 2021)."""
+
+    def __init__(self, latent: int, width: int, height: int, breadth: int) -> None:
+        super().__init__()
+        self.grid = (width, height // 4, breadth // 4)
+        self.linear = nn.Linear(latent, self.grid[0] * self.grid[1] * self.grid[2])
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(width),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.LeakyReLU(0.2),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(width, width // 2, 3, padding=1),
+            nn.BatchNorm2d(width // 2),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width // 2, 3, 3, padding=1),
+            nn.BatchNorm2d(3, affine=False),
+        )
+
+    def forward(self, noise: Tensor) -> Tensor:
+        return self.body(self.linear(noise).view(-1, *self.grid))
+
+
+def to_range(before: Tensor) -> Tensor:
+    """Pictures before tanh -> pixels in [0, 1]."""
+    return (before.tanh() + 1) / 2
+
+
+def probes(before: Tensor, directions: int, length: float, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The points of a forward difference: each picture, and `directions` points at distance `length` from it.
+
+    Args:
+        before: (N, C, H, W).
+
+    Returns:
+        points ((directions + 1) N, C, H, W), the pictures themselves first, and unit vectors
+        (directions, N, C, H, W), uniform on the sphere, drawn on the device.
+    """
+    units = torch.randn(directions, *before.shape, device=before.device, generator=dice)
+    units /= units.flatten(2).norm(dim=2)[..., None, None, None]
+    return torch.cat([before[None], before + length * units]).flatten(0, 1), units
+
+
+def estimate_gradient(values: Tensor, units: Tensor, length: float) -> Tensor:
+    """Gradients (N, C, H, W) of each picture's own value, by forward differences.
+
+    An unbiased estimate where the value is linear over `length`: d/m sum_j (L(x + length u_j) - L(x)) / length u_j.
+
+    Args:
+        values: ((m + 1) N,) in the order of `probes`.
+    """
+    directions, count = units.shape[:2]
+    base, moved = values.view(directions + 1, count).tensor_split([1])
+    slopes = (moved - base) / length
+    dimensions = units[0, 0].numel()
+    return dimensions / directions * (slopes[..., None, None, None] * units).sum(0)
+
+
+class Run:
+    """The moving parts of one data-free theft, and their saved form."""
+
+    def __init__(self, attack: "DataFree", theft: Theft) -> None:
+        self.oracle, self.clone, self.device = theft.oracle, theft.clone, theft.oracle.device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(theft.seed)
+            generator = Generator(attack.latent, attack.width, *theft.oracle.shape[1:])
+        self.generator = generator.to(self.device).train()
+        self.clone.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.clone_optimizer = torch.optim.SGD(
+            self.clone.parameters(), attack.lr_clone, momentum=0.9, weight_decay=5e-4
+        )
+        self.generator_optimizer = attack.generator_optimizer(self.generator)
+        self.replay = Replay(attack.buffer, theft.oracle.shape, theft.oracle.classes, self.device)
+        self.dice = torch.Generator(self.device)
+        self.seed, self.iteration, self.batch, self.latent = theft.seed, 0, attack.batch, attack.latent
+        self.shown: Tensor | None = None
+
+    def begin(self, factor: float) -> None:
+        """Set the learning rates, and draw everything of this iteration from (seed, iteration) alone."""
+        self.dice.manual_seed(self.seed * 1_000_003 + self.iteration)
+        for optimizer in (self.clone_optimizer, self.generator_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = group.setdefault("full_lr", group["lr"]) * factor
+
+    def draw(self) -> Tensor:
+        """Fresh pictures before tanh, with their graph."""
+        noise = torch.randn(self.batch, self.latent, device=self.device, generator=self.dice)
+        return self.generator(noise)
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        return {
+            "iteration": self.iteration,
+            "oracle": self.oracle.state(),
+            "clone": self.clone.state_dict(),
+            "generator": self.generator.state_dict(),
+            "clone_optimizer": self.clone_optimizer.state_dict(),
+            "generator_optimizer": self.generator_optimizer.state_dict(),
+            "replay": self.replay.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state()`."""
+        self.iteration = int(state["iteration"])
+        self.oracle.load_state(state["oracle"])
+        for name in ("clone", "generator", "clone_optimizer", "generator_optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.replay.load_state(state["replay"])
+
+
+@dataclass(frozen=True)
+class DataFree(Attack):
+    """Base of DFME and MAZE, which differ in their losses, optimizers and what they keep."""
+
+    batch: int = parameter(256, "N", "Pictures a batch.", low=2, high=1024, step=1)
+    directions: int = parameter(
+        1, "m", "Directions probed for one gradient estimate.", low=1, high=100, step=1
+    )
+    probe: float = parameter(
+        1e-3, "ε", "Length of a probing step.", low=1e-5, high=0.1, step=1e-4, expert=True
+    )
+    clone_steps: int = parameter(5, "n_c", "Clone steps an iteration.", low=1, high=50, step=1)
+    lr_clone: float = parameter(0.1, "η_c", "Learning rate of the clone.", low=1e-4, high=1.0)
+    lr_generator: float = parameter(
+        1e-4, "η_g", "Learning rate of the generator.", low=1e-6, high=1.0, step=1e-4
+    )
+    latent: int = parameter(
+        256, "z", "Random numbers a picture is made from.", low=2, high=1024, step=1, expert=True
+    )
+    width: int = parameter(
+        128,
+        "w",
+        "Channels of the generator; fewer are faster on a CPU.",
+        low=2,
+        high=512,
+        step=2,
+        expert=True,
+    )
+
+    buffer: ClassVar[int] = 0  # pictures kept for replay
+
+    @property
+    def queries_per_iteration(self) -> int:
+        """Queries one full iteration spends."""
+        raise NotImplementedError
+
+    def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
+        """What trains the generator."""
+        raise NotImplementedError
+
+    def schedule(self, done: float) -> float:
+        """Factor on both learning rates after a share `done` of the iterations."""
+        raise NotImplementedError
+
+    def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """How far clone and victim are apart on each picture, (N,)."""
+        raise NotImplementedError
+
+    def iterate(self, run: Run) -> dict[str, Tensor]:
+        """One iteration; its losses."""
+        raise NotImplementedError
+
+    def check(self, theft: Theft) -> None:
+        """See `Attack.check`."""
+        height, breadth = theft.oracle.shape[1:]
+        if height % 4 or breadth % 4:
+            raise AttackError(f"{self.title} makes pictures with sides in multiples of 4, not {height}x{breadth}")
+        if theft.oracle.budget < self.queries_per_iteration:
+            raise AttackError(
+                f"one iteration of {self.title} takes {self.queries_per_iteration} queries and the budget is "
+                f"{theft.oracle.budget}: raise it, or lower the batch size"
+            )
+
+    def train_generator(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
+        """One generator step towards disagreement; the pictures, their answers and the mean disagreement."""
+        before = run.draw()
+        points, units = probes(before.detach(), self.directions, self.probe, run.dice)
+        pixels = to_range(points)
+        answers = run.oracle.query(pixels)
+        run.clone.eval()  # frozen batch statistics: a value must not depend on the rest of the batch
+        with torch.no_grad(), full_precision():
+            values = -self.disagreement(run.clone(pixels), answers)
+        run.clone.train()
+        run.generator_optimizer.zero_grad(set_to_none=True)
+        before.backward(estimate_gradient(values, units, self.probe) / self.batch)
+        run.generator_optimizer.step()
+        return pixels[: self.batch], answers[: self.batch], -values[: self.batch].mean()
+
+    def train_clone(self, run: Run, pixels: Tensor, answers: Tensor) -> Tensor:
+        """One clone step on answered pictures; the loss."""
+        run.clone.train(len(pixels) == self.batch)  # a cut batch must not set the batch statistics
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cuda", torch.bfloat16, enabled=run.device.type == "cuda"):
+            logits = run.clone(pixels)
+        loss = self.disagreement(logits.float(), answers).mean()
+        run.clone_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        run.clone_optimizer.step()
+        run.clone.train()
+        return loss.detach()
+
+    def ask(self, run: Run) -> tuple[Tensor, Tensor]:
+        """Fresh pictures, as many as are left to ask of a batch, and their answers."""
+        with torch.no_grad():
+            pixels = to_range(run.draw())
+        answers = run.oracle.query(pixels)
+        run.shown = sample(pixels)
+        return pixels[: len(answers)], answers
+
+    def _steps(self, theft: Theft) -> Iterator[Event]:
+        run, oracle = Run(self, theft), theft.oracle
+        saver = Saver(theft.folder / "state.pt" if theft.folder else None, theft.save_every)
+        state = saver.load(run.device)
+        if state is not None:
+            run.load_state(state)
+        cost = self.queries_per_iteration
+        total = oracle.budget // cost
+        every = max(1, total // theft.logs)
+        tally, last = Tally(), time.monotonic()
+        try:
+            while oracle.left >= cost:
+                run.begin(self.schedule(run.iteration / total))
+                tally.add(self.iterate(run))
+                run.iteration += 1
+                saver.tick(run.state)
+                log = run.iteration % every == 0 and oracle.left > 0
+                if log or time.monotonic() - last > PULSE:
+                    event = Event("stealing", oracle.used / oracle.budget, oracle.used, tally.means(run.iteration))
+                    yield from saver.yielding(_scored(event, theft, run) if log else event, run.state)
+                    last = time.monotonic()
+            if oracle.left:  # less than an iteration's worth: clone steps, the last one cut
+                run.begin(self.schedule(1.0))
+            while oracle.left:
+                tally.add({"clone": self.train_clone(run, *self.ask(run))})
+        except NanAnswer:
+            saver.write(run.state)
+            raise
+        saver.write(run.state)
+        run.clone.eval()
+        yield _scored(Event("done", 1.0, oracle.used, tally.means(run.iteration)), theft, run)
+
+
+class Tally:
+    """Means of losses since they were last asked for, kept on the device."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Count one value of each."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self, iteration: int) -> dict[str, float]:
+        """The means, and start again.
+
+        Raises:
+            FloatingPointError: if one is not finite.
+        """
+        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+        for name, mean in means.items():
+            if not mean - mean == 0:
+                raise FloatingPointError(
+                    f"the {name} loss is {mean} at iteration {iteration}: lower its learning rate"
+                )
+        self.sums, self.counts = {}, {}
+        return means

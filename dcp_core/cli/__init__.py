@@ -1,0 +1,48 @@
+"""The command line, one file a command: a thin skin over `dcp_core`."""
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+# Loaded when asked for, so that `--help` does not wait for torch.
+COMMANDS = {
+    "victims": "List the victims: the shipped ones and your own.",
+    "data": "List, download and describe data sets.",
+    "train": "Train a victim of your own.",
+    "perturb": "Answer pictures with and without a defense, as JSON or CSV.",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return import_module(f"dcp_core.cli.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        # Our errors are ValueErrors written for people: show the sentence, not a traceback.
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """How well can your image classifier be stolen, and what does protecting it cost?
+
+    \b
+    Try it on a picture of your own:
+      python -m dcp_core victims
+      python -m dcp_core perturb cat.jpg --victim cifar10-resnet20 --defense dcp --beta 0.9
+
+    Everything downloaded or trained is kept below DCP_HOME (default ~/.dcp).
+    """

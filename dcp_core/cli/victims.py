@@ -1,0 +1,26 @@
+"""`victims`: what there is to attack."""
+
+import dataclasses
+import json
+
+import click
+
+from dcp_core.models import zoo
+
+
+@click.command()
+@click.argument("name", required=False)
+def command(name: str | None) -> None:
+    """List the victims on this machine, or print the card of one as JSON.
+
+    Any classification model of torchvision is a victim too, as torchvision:NAME, once its weights can be fetched.
+    """
+    if name is not None:
+        click.echo(json.dumps(dataclasses.asdict(zoo.card(name)), indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{'name':24}{'data set':12}{'network':18}{'precision':11}{'accuracy':>9}  made")
+    for each in map(zoo.card, zoo.names()):
+        accuracy = "?" if each.test_accuracy is None else f"{each.test_accuracy:.2f} %"
+        click.echo(
+            f"{each.name:24}{each.dataset:12}{each.architecture:18}{each.precision:11}{accuracy:>9}  {each.date}"
+        )
