@@ -1,6 +1,8 @@
 """One batch of answers, clean and defended, and what there is to say about each: shared by page, command
 line and library, so that all three give the same numbers."""
 
+import statistics
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dcp_core.defenses import Deception, Defense, ReverseSigmoid
+from dcp_core.defenses import DEFENSES, Deception, Defense, ReverseSigmoid
 from dcp_core.defenses.base import Answer, normalise
 from dcp_core.defenses.deception import detector, log_odds, reverse_sigmoid_noise
 from dcp_core.evaluation.metrics import per_answer
@@ -64,6 +66,16 @@ def describe(answers: Answers, classes: tuple[str, ...]) -> pd.DataFrame:
     )
 
 
+def with_posteriors(table: pd.DataFrame, answers: Answers, classes: tuple[str, ...]) -> pd.DataFrame:
+    """The table with a `clean_CLASS` and a `defended_CLASS` column for each class."""
+    posteriors = {
+        f"{kind}_{label}": values[:, index].tolist()
+        for kind, values in (("clean", answers.clean), ("defended", answers.defended))
+        for index, label in enumerate(classes)
+    }
+    return pd.concat([table, pd.DataFrame(posteriors, index=table.index)], axis=1)
+
+
 def alpha(defense: Defense, y_max: Tensor) -> Tensor | None:
     """The detector's output (Eq. 4) at top posteriors of any shape; 1 for RS, None where there is no detector."""
     if isinstance(defense, ReverseSigmoid):
@@ -95,3 +107,64 @@ def every_step(defense: Deception | ReverseSigmoid, logits: Tensor, classes: tup
         "y′ (normalised)": normalise(raised),
     }
     return pd.DataFrame({k: v.tolist() if isinstance(v, Tensor) else v for k, v in columns.items()})
+
+
+def compare_defenses(logits: Tensor, chosen: Defense, seed: int = 0, repeats: int = 9) -> pd.DataFrame:
+    """Every posterior-only defense on one picture's logits (K,): `defense`, `posterior`, `l1`, `milliseconds`.
+
+    The chosen defense has its own parameters, the others their defaults. The time is the median of `repeats`
+    calls on this one answer, without the victim's own forward pass.
+    """
+    rows = []
+    for name, kind in DEFENSES.items():
+        if kind.needs_inputs:
+            continue
+        defense = chosen if name == chosen.name else kind()
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            answers = defend(logits[None], defense, seed)
+            seconds.append(time.perf_counter() - start)
+        rows.append(
+            {
+                "defense": name,
+                "posterior": answers.defended[0].numpy(),
+                "l1": float((answers.defended - answers.clean).abs().sum()),
+                "milliseconds": 1000 * statistics.median(seconds),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def detector_curve(defense: Deception | ReverseSigmoid, classes: int, points: int = 601) -> pd.DataFrame:
+    """alpha over y_max from 1/K to 1 (Fig. 2): columns x, y."""
+    x = torch.linspace(1 / classes, 1, points, dtype=torch.float64)
+    on = alpha(defense, x)
+    assert on is not None
+    return pd.DataFrame({"x": x.numpy(), "y": on.numpy()})
+
+
+def noise_curve(defense: Deception | ReverseSigmoid, points: int = 601) -> pd.DataFrame:
+    """r over y from 0 to 1 (Eq. 6): columns x, y."""
+    x = torch.linspace(0, 1, points, dtype=torch.float64)
+    pairs = torch.stack([x, 1 - x], 1)  # the odds of y against everything else
+    noise = reverse_sigmoid_noise(Answer(pairs), defense.gamma, defense.cap_odds)[:, 0]
+    return pd.DataFrame({"x": x.numpy(), "y": noise.numpy()})
+
+
+def examples(logits: Tensor, labels: Tensor) -> dict[str, int]:
+    """Indices of telling pictures of a test set (N, K): from a sure answer to a confident mistake."""
+    top2 = logits.softmax(-1).topk(2, dim=-1)
+    y_max, margin = top2.values[:, 0], top2.values[:, 0] - top2.values[:, 1]
+    right = top2.indices[:, 0] == labels
+
+    def nearest(values: Tensor, target: float, among: Tensor) -> int:
+        return int(torch.where(among, (values - target).abs(), torch.inf).argmin())
+
+    return {
+        "sure and right": nearest(y_max, 0.995, right),
+        "nearly sure": nearest(y_max, 0.85, right),
+        "torn between two": nearest(margin, 0.0, y_max > 0.4),
+        "unsure": int(y_max.argmin()),
+        "sure and wrong": nearest(y_max, 1.0, ~right),
+    }

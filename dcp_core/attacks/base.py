@@ -151,6 +151,35 @@ class Saver:
             raise
 
 
+class Tally:
+    """Means of losses since they were last asked for, kept on the device."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Count one value of each."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self, iteration: int) -> dict[str, float]:
+        """The means, and start again.
+
+        Raises:
+            FloatingPointError: if one is not finite.
+        """
+        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+        for name, mean in means.items():
+            if not mean - mean == 0:
+                raise FloatingPointError(
+                    f"the {name} loss is {mean} at iteration {iteration}: lower its learning rate"
+                )
+        self.sums, self.counts = {}, {}
+        return means
+
+
 def _check_clone(theft: Theft) -> None:
     oracle = theft.oracle
     theft.clone.to(oracle.device).eval()

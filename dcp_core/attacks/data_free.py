@@ -4,81 +4,22 @@ The generator wants pictures on which clone and victim disagree. The victim give
 from its answers at the generator's picture and at a few points close by, all sent in one batch.
 """
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcp_core.attacks.base import PULSE, Attack, Event, Saver, Theft, sample
-from dcp_core.attacks.oracle import AttackError, NanAnswer, Oracle, full_precision
+from dcp_core.attacks.base import PULSE, Attack, Event, Saver, Tally, Theft, sample
+from dcp_core.attacks.oracle import AttackError, NanAnswer, full_precision
 from dcp_core.attacks.replay import Replay
+from dcp_core.attacks.zeroth_order import Generator, estimate_gradient, probes, to_range
 from dcp_core.defenses.base import parameter
 
 ANSWER_FLOOR = 1e-12  # under the logarithm of an answer
-
-
-class Generator(nn.Module):
-    """Noise (N, latent) -> pictures before tanh, (N, 3, H, W): the generator of DFME (Truong et al., CVPR 2021)."""
-
-    def __init__(self, latent: int, width: int, height: int, breadth: int) -> None:
-        super().__init__()
-        self.grid = (width, height // 4, breadth // 4)
-        self.linear = nn.Linear(latent, self.grid[0] * self.grid[1] * self.grid[2])
-        self.body = nn.Sequential(
-            nn.BatchNorm2d(width),
-            nn.Upsample(scale_factor=2),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.BatchNorm2d(width),
-            nn.LeakyReLU(0.2),
-            nn.Upsample(scale_factor=2),
-            nn.Conv2d(width, width // 2, 3, padding=1),
-            nn.BatchNorm2d(width // 2),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(width // 2, 3, 3, padding=1),
-            nn.BatchNorm2d(3, affine=False),
-        )
-
-    def forward(self, noise: Tensor) -> Tensor:
-        return self.body(self.linear(noise).view(-1, *self.grid))
-
-
-def to_range(before: Tensor) -> Tensor:
-    """Pictures before tanh -> pixels in [0, 1]."""
-    return (before.tanh() + 1) / 2
-
-
-def probes(before: Tensor, directions: int, length: float, dice: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The points of a forward difference: each picture, and `directions` points at distance `length` from it.
-
-    Args:
-        before: (N, C, H, W).
-
-    Returns:
-        points ((directions + 1) N, C, H, W), the pictures themselves first, and unit vectors
-        (directions, N, C, H, W), uniform on the sphere, drawn on the device.
-    """
-    units = torch.randn(directions, *before.shape, device=before.device, generator=dice)
-    units /= units.flatten(2).norm(dim=2)[..., None, None, None]
-    return torch.cat([before[None], before + length * units]).flatten(0, 1), units
-
-
-def estimate_gradient(values: Tensor, units: Tensor, length: float) -> Tensor:
-    """Gradients (N, C, H, W) of each picture's own value, by forward differences.
-
-    An unbiased estimate where the value is linear over `length`: d/m sum_j (L(x + length u_j) - L(x)) / length u_j.
-
-    Args:
-        values: ((m + 1) N,) in the order of `probes`.
-    """
-    directions, count = units.shape[:2]
-    base, moved = values.view(directions + 1, count).tensor_split([1])
-    slopes = (moved - base) / length
-    dimensions = units[0, 0].numel()
-    return dimensions / directions * (slopes[..., None, None, None] * units).sum(0)
 
 
 class Run:
@@ -265,30 +206,5 @@ class DataFree(Attack):
         yield _scored(Event("done", 1.0, oracle.used, tally.means(run.iteration)), theft, run)
 
 
-class Tally:
-    """Means of losses since they were last asked for, kept on the device."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-
-    def add(self, losses: dict[str, Tensor]) -> None:
-        """Count one value of each."""
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def means(self, iteration: int) -> dict[str, float]:
-        """The means, and start again.
-
-        Raises:
-            FloatingPointError: if one is not finite.
-        """
-        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
-        for name, mean in means.items():
-            if not mean - mean == 0:
-                raise FloatingPointError(
-                    f"the {name} loss is {mean} at iteration {iteration}: lower its learning rate"
-                )
-        self.sums, self.counts = {}, {}
-        return means
+def _scored(event: Event, theft: Theft, run: Run) -> Event:
+    return dataclasses.replace(event, scores=theft.score(), images=run.shown)

@@ -10,7 +10,7 @@ import click
 import torch
 from tqdm import tqdm
 
-from dcp_core.answers import Answers, answer, describe
+from dcp_core.answers import Answers, answer, describe, with_posteriors
 from dcp_core.cli.options import chosen_defense, defense_options
 from dcp_core.data.images import ImageError, read_archive, read_image, to_tensor
 from dcp_core.models import zoo
@@ -91,7 +91,5 @@ def _print_json(names: list[str], answers: Answers, classes: tuple[str, ...]) ->
 def _print_csv(names: list[str], answers: Answers, classes: tuple[str, ...]) -> None:
     table = describe(answers, classes)
     table.insert(0, "picture", names)
-    for kind, values in (("clean", answers.clean), ("defended", answers.defended)):
-        for index, label in enumerate(classes):
-            table[f"{kind}_{label}"] = values[:, index].tolist()
+    table = with_posteriors(table, answers, classes)
     click.echo(table.to_csv(index=False), nl=False)

@@ -81,9 +81,7 @@ def text(word: str, colour: Colour, pitch: float, w: float, h: float, width: flo
     """A word centred on the board; `pitch` is the distance from one character to the next."""
     starts = [pitch * (i - (len(word) - 1) / 2) for i in range(len(word))]
     return tuple(
-        Mark(stroke, colour, width)
-        for c, x in zip(word, starts, strict=True)
-        for stroke in glyph(c, x, 0, w, h)
+        Mark(stroke, colour, width) for c, x in zip(word, starts, strict=True) for stroke in glyph(c, x, 0, w, h)
     )
 
 
@@ -135,9 +133,7 @@ SIGNS: tuple[Sign, ...] = (
         text("STOP", WHITE, pitch=0.37, w=0.23, h=0.46, width=0.1),
     ),
     Sign("yield", tuple((x, -y) for x, y in _UPWARDS), 0.09, ((0, RED), (0.2, WHITE))),
-    Sign(
-        "priority road", regular(4, 0.88, 0), 0.06, ((0, WHITE), (0.07, BLACK), (0.11, WHITE), (0.24, YELLOW))
-    ),
+    Sign("priority road", regular(4, 0.88, 0), 0.06, ((0, WHITE), (0.07, BLACK), (0.11, WHITE), (0.24, YELLOW))),
     _warning("danger", Mark(((0, -0.2), (0, 0.2)), BLACK, 0.17), Mark(((0, 0.46), (0, 0.461)), BLACK, 0.19)),
     _warning(
         "crossroads",

@@ -134,9 +134,7 @@ def _texture_block(dice: _Dice) -> Tensor:
     for i in range(10):
         first, second = dice.uniform(0, 1, 3), dice.uniform(0, 1, 3)
         size = (6.0, 6.0) if i == 0 else (0.15, 1.2)  # the first one covers everything
-        opacity = (shapes > i).float() * torch.where(
-            dice.chance(0.7) > 0, torch.ones(()), dice.uniform(0.3, 1)
-        )
+        opacity = (shapes > i).float() * torch.where(dice.chance(0.7) > 0, torch.ones(()), dice.uniform(0.3, 1))
         canvas = _shape(canvas, dice, size, first, second, opacity)
     canvas = _blur(canvas, dice.tail(4) * 1.5, dice.tail(4) * 1.5)
     return _develop(canvas + dice.noise() * dice.uniform(0, 0.03))
@@ -144,11 +142,9 @@ def _texture_block(dice: _Dice) -> Tensor:
 
 def _sign_block(dice: _Dice) -> tuple[Tensor, Tensor]:
     classes = len(SIGNS)
-    labels = torch.from_numpy(
-        np.concatenate([dice.rng.permutation(classes) for _ in range(BLOCK // classes)])
-    )
+    labels = torch.from_numpy(np.concatenate([dice.rng.permutation(classes) for _ in range(BLOCK // classes)]))
     scene = _scenery(dice)
-    half = 0.9 - 0.66 * dice.tail(1.4)  # of the board's size; 1 fills the picture
+    half = 0.9 - 0.67 * dice.tail(1.15)  # of the board's size; 1 fills the picture
     centre_x, centre_y = (dice.sign(1) * (1.08 - half).clamp(0.06, 0.5) for _ in range(2))
     scene = _mount(scene, dice, labels, half, centre_x, centre_y)
     scene = _cover(scene, dice, half, centre_x, centre_y)
@@ -226,7 +222,7 @@ def _photograph(scene: Tensor, dice: _Dice) -> Tensor:
     shadow = 1 - dice.chance(0.25) * dice.uniform(0.3, 0.65) * torch.sigmoid(across * dice.uniform(4, 30))
     scene = scene * soft * shadow * (1 + dice.sign(0.13, 3))
     scene = scene + dice.tail(6) * 0.85 * (dice.uniform(0.5, 0.95) - scene)  # haze
-    scene = _blur(scene, *(0.25 + 2.7 * dice.tail(4) * dice.uniform(0.4, 1) for _ in range(2)))
+    scene = _blur(scene, *(0.25 + 3.0 * dice.tail(3.6) * dice.uniform(0.4, 1) for _ in range(2)))
     scene = scene * (1.15 - 1.0 * dice.tail(3.5))  # exposure
     return _develop(scene + dice.noise() * (0.006 + 0.08 * dice.tail(6)))
 

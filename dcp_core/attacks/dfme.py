@@ -1,0 +1,49 @@
+"""DFME: data-free model extraction (Truong, Maini, Walls and Papernot, CVPR 2021).
+
+Clone and victim are compared by the l1 distance of their logits; the victim's are recovered from its answer as
+log y' up to a constant, which centring removes.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dcp_core.attacks.data_free import ANSWER_FLOOR, DataFree, Run
+
+MILESTONES, DECAY = (0.1, 0.3, 0.5), 0.3
+
+
+@dataclass(frozen=True)
+class DFME(DataFree):
+    """DFME. Queries per iteration: N (m + 1 + n_c)."""
+
+    name: ClassVar[str] = "dfme"
+    title: ClassVar[str] = "DFME"
+    source: ClassVar[str] = 'Truong et al., "Data-Free Model Extraction", CVPR 2021'
+
+    @property
+    def queries_per_iteration(self) -> int:
+        """See `DataFree`."""
+        return self.batch * (self.directions + 1 + self.clone_steps)
+
+    def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(generator.parameters(), self.lr_generator)
+
+    def schedule(self, done: float) -> float:
+        """Times 0.3 at 10, 30 and 50 % of the iterations."""
+        return DECAY ** sum(done >= milestone for milestone in MILESTONES)
+
+    def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """Mean over the classes of |clone logit - centred log-answer|, (N,)."""
+        victim = answers.clamp_min(ANSWER_FLOOR).log()
+        victim = victim - victim.mean(1, keepdim=True)
+        return (logits - victim).abs().mean(1)
+
+    def iterate(self, run: Run) -> dict[str, Tensor]:
+        """One generator step, then clone steps on fresh pictures."""
+        _, _, generator_loss = self.train_generator(run)
+        losses = [self.train_clone(run, *self.ask(run)) for _ in range(self.clone_steps)]
+        return {"disagreement": generator_loss, "clone": torch.stack(losses).mean()}

@@ -1,0 +1,62 @@
+"""MAZE: data-free model stealing with zeroth-order gradients (Kariyappa, Prakash and Qureshi, CVPR 2021).
+
+Clone and victim are compared by KL(y' || clone). The clone's first step of an iteration takes the picture and the
+answer that the gradient estimate started from; answered pictures are replayed from a buffer of fixed size.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dcp_core.attacks.data_free import ANSWER_FLOOR, DataFree, Run
+from dcp_core.defenses.base import parameter
+
+
+@dataclass(frozen=True)
+class MAZE(DataFree):
+    """MAZE. Queries per iteration: N (m + 1 + n_c - 1)."""
+
+    batch: int = parameter(128, "N", "Pictures a batch.", low=2, high=1024, step=1)
+    directions: int = parameter(
+        10, "m", "Directions probed for one gradient estimate.", low=1, high=100, step=1
+    )
+    replay_steps: int = parameter(10, "n_r", "Clone steps on replayed pictures.", low=0, high=100, step=1)
+
+    name: ClassVar[str] = "maze"
+    title: ClassVar[str] = "MAZE"
+    source: ClassVar[str] = 'Kariyappa et al., "MAZE", CVPR 2021'
+    buffer: ClassVar[int] = 20_000
+
+    @property
+    def queries_per_iteration(self) -> int:
+        """See `DataFree`."""
+        return self.batch * (self.directions + self.clone_steps)
+
+    def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
+        """SGD, as for the clone."""
+        return torch.optim.SGD(generator.parameters(), self.lr_generator, momentum=0.9, weight_decay=5e-4)
+
+    def schedule(self, done: float) -> float:
+        """A half cosine from 1 to 0."""
+        return (1 + math.cos(math.pi * min(done, 1.0))) / 2
+
+    def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """KL(y' || softmax(logits)), (N,)."""
+        ratio = answers.clamp_min(ANSWER_FLOOR).log() - logits.log_softmax(1)
+        return (answers * ratio).sum(1)
+
+    def iterate(self, run: Run) -> dict[str, Tensor]:
+        """One generator step, clone steps (the first on the generator step's pictures), replay."""
+        pixels, answers, generator_loss = self.train_generator(run)
+        losses = []
+        for step in range(self.clone_steps):
+            if step:
+                pixels, answers = self.ask(run)
+            run.replay.add(pixels, answers)
+            losses.append(self.train_clone(run, pixels, answers))
+        for _ in range(self.replay_steps):
+            self.train_clone(run, *run.replay.draw(self.batch, run.dice))
+        return {"disagreement": generator_loss, "clone": torch.stack(losses).mean()}

@@ -1,0 +1,64 @@
+"""A generator of pictures, and the gradient of a black box at its pictures, estimated from answers alone."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Generator(nn.Module):
+    """Noise (N, latent) -> pictures before tanh, (N, 3, H, W): the generator of DFME (Truong et al., CVPR 2021)."""
+
+    def __init__(self, latent: int, width: int, height: int, breadth: int) -> None:
+        super().__init__()
+        self.grid = (width, height // 4, breadth // 4)
+        self.linear = nn.Linear(latent, self.grid[0] * self.grid[1] * self.grid[2])
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(width),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.LeakyReLU(0.2),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(width, width // 2, 3, padding=1),
+            nn.BatchNorm2d(width // 2),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width // 2, 3, 3, padding=1),
+            nn.BatchNorm2d(3, affine=False),
+        )
+
+    def forward(self, noise: Tensor) -> Tensor:
+        return self.body(self.linear(noise).view(-1, *self.grid))
+
+
+def to_range(before: Tensor) -> Tensor:
+    """Pictures before tanh -> pixels in [0, 1]."""
+    return (before.tanh() + 1) / 2
+
+
+def probes(before: Tensor, directions: int, length: float, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The points of a forward difference: each picture, and `directions` points at distance `length` from it.
+
+    Args:
+        before: (N, C, H, W).
+
+    Returns:
+        points ((directions + 1) N, C, H, W), the pictures themselves first, and unit vectors
+        (directions, N, C, H, W), uniform on the sphere, drawn on the device.
+    """
+    units = torch.randn(directions, *before.shape, device=before.device, generator=dice)
+    units /= units.flatten(2).norm(dim=2)[..., None, None, None]
+    return torch.cat([before[None], before + length * units]).flatten(0, 1), units
+
+
+def estimate_gradient(values: Tensor, units: Tensor, length: float) -> Tensor:
+    """Gradients (N, C, H, W) of each picture's own value, by forward differences.
+
+    An unbiased estimate where the value is linear over `length`: d/m sum_j (L(x + length u_j) - L(x)) / length u_j.
+
+    Args:
+        values: ((m + 1) N,) in the order of `probes`.
+    """
+    directions, count = units.shape[:2]
+    base, moved = values.view(directions + 1, count).tensor_split([1])
+    slopes = (moved - base) / length
+    dimensions = units[0, 0].numel()
+    return dimensions / directions * (slopes[..., None, None, None] * units).sum(0)

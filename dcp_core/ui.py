@@ -1,0 +1,223 @@
+"""The one module that imports Streamlit besides the pages: what every page needs, written once.
+
+Widgets get their name in the URL from `key` and `bind="query-params"`, and keep their value from page to page
+by `persist_state="session"`; so a view can be shared by copying its address.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+import torch
+
+from dcp_core.data import datasets
+from dcp_core.data.datasets import ImageSet
+from dcp_core.defenses import DEFENSES, Defense, make_defense
+from dcp_core.defenses.base import Parameter
+from dcp_core.models import zoo
+
+IN_URL: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
+
+
+def frame(title: str, question: str = "") -> None:
+    """Page settings, title and sidebar. The first line of every page, because a deep link right after the
+    server's start runs the page without `app.py`."""
+    st.set_page_config(page_title=f"{title} · Model stealing", page_icon=":material/shield:", layout="wide")
+    torch.set_num_threads(1)  # one picture at a time; the cores belong to background runs
+    with st.sidebar:
+        st.segmented_control(
+            "View",
+            ["full", "class"],
+            default="full",
+            required=True,
+            key="view",
+            help="'class' hides the expert controls, for teaching.",
+            **IN_URL,
+        )
+        with st.popover("Share this view", icon=":material/link:"):
+            st.caption("Everything you set is in the page's address. Copy it from here or from the browser.")
+            st.code(_address(), language=None, wrap_lines=True)
+    st.title(title, anchor=False)
+    if question:
+        st.markdown(f"*{question}*")
+
+
+def experts() -> bool:
+    """Whether expert controls are shown (`?view=class` hides them)."""
+    return st.session_state.get("view") != "class"
+
+
+@contextmanager
+def errors_explained() -> Iterator[None]:
+    """Show our own errors (ValueErrors written for people) as a sentence and stop the page there."""
+    try:
+        yield
+    except ValueError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
+
+
+def chart(figure: go.Figure, *, key: str, alt: str, data: pd.DataFrame | None = None, select: bool = False) -> Any:
+    """Draw a figure with its downloads: PNG by the camera on the chart, HTML (whose camera saves SVG) and CSV.
+
+    Args:
+        alt: one sentence with the figure's conclusion.
+        data: the numbers drawn.
+        select: return the user's box selection.
+    """
+    config = {"displaylogo": False, "toImageButtonOptions": {"format": "png", "scale": 2, "filename": key}}
+    options: dict[str, Any] = {"on_select": "rerun", "selection_mode": ("points", "box")} if select else {}
+    selection = st.plotly_chart(figure, key=key, alt=alt, config=config, **options)
+    with st.container(horizontal=True, gap="small"):
+        st.download_button(
+            "HTML · SVG",
+            lambda: _as_html(figure, key),
+            file_name=f"{key}.html",
+            mime="text/html",
+            key=f"{key}-html",
+            type="tertiary",
+            icon=":material/download:",
+            on_click="ignore",
+            help="An interactive page that works offline; its camera button saves the figure as SVG. "
+            "The camera on the chart here saves PNG.",
+        )
+        if data is not None:
+            csv(data, key)
+    return selection if select else None
+
+
+def csv(data: pd.DataFrame, key: str, label: str = "CSV") -> None:
+    """A button that downloads a table."""
+    st.download_button(
+        label,
+        lambda: data.to_csv(index=False),
+        file_name=f"{key}.csv",
+        mime="text/csv",
+        key=f"{key}-csv",
+        type="tertiary",
+        icon=":material/table:",
+        on_click="ignore",
+    )
+
+
+def choose_victim() -> zoo.Card:
+    """A picker of victims, with what the card says below it."""
+    known = zoo.names()
+    if not known:
+        st.error(
+            "There is no victim on this machine: run  python -m dcp_core train --data signs --network resnet8"
+        )
+        st.stop()
+    name = st.selectbox("Victim", known, key="victim", format_func=lambda n: zoo.card(n).title, **IN_URL)
+    with errors_explained():
+        card = zoo.card(name)
+    st.caption(
+        f"{card.architecture} · {card.precision} · {len(card.classes)} classes · **{card.test_accuracy:.2f} %** "
+        f"of {card.test_pictures:,} test pictures · {card.parameters:,} parameters · sha256 `{card.sha256[:10]}`"
+    )
+    return card
+
+
+def choose_defense(names: Sequence[str] | None = None, default: str = "dcp") -> Defense:
+    """A picker of defenses and, below it, a control for each parameter that the chosen one declares."""
+    names = list(names or DEFENSES)
+    name = st.selectbox(
+        "Defense", names, names.index(default), key="defense", format_func=lambda n: DEFENSES[n].title, **IN_URL
+    )
+    return defense_parameters(name)
+
+
+def defense_parameters(name: str) -> Defense:
+    """Controls for the declared parameters of one defense; their URL names are `defense_parameter`."""
+    values: dict[str, Any] = {}
+    declared = DEFENSES[name].parameters()
+    for key, each in declared.items():
+        if not each.expert:
+            values[key] = _control(name, key, each)
+    expert = {key: each for key, each in declared.items() if each.expert}
+    if expert and experts():
+        with st.expander("More parameters", icon=":material/science:"):
+            values |= {key: _control(name, key, each) for key, each in expert.items()}
+    return make_defense(name, **values)
+
+
+def _control(name: str, key: str, declared: Parameter) -> Any:
+    default, url = getattr(DEFENSES[name], key), f"{name}_{key}"
+    if declared.choices == (True, False):
+        return st.toggle(key.replace("_", " "), default, key=url, help=declared.help, **IN_URL)
+    if declared.choices:
+        return st.segmented_control(
+            key, declared.choices, default=default, required=True, key=url, help=declared.help, **IN_URL
+        )
+    if declared.optional:
+        if st.toggle(f"{declared.symbol} {declared.optional}", default is None, key=f"{url}_auto", **IN_URL):
+            return None
+        default = declared.high * 0.6
+    whole = isinstance(default, int) and not isinstance(default, bool)
+    kind: Callable[[float], Any] = int if whole else float
+    return st.slider(
+        f"{declared.symbol} ({key})",
+        kind(declared.low),
+        kind(declared.high),
+        kind(default),
+        kind(declared.step),
+        format="%d" if whole else "%.4g",
+        key=url,
+        help=declared.help,
+        **IN_URL,
+    )
+
+
+def link(page: str, label: str, icon: str, **state: Any) -> None:
+    """A link to another page that carries state in its address."""
+    st.page_link(
+        f"pages/{page}.py",
+        label=label,
+        icon=f":material/{icon}:",
+        query_params={k: str(v) for k, v in state.items()},
+    )
+
+
+def defense_state(defense: Defense) -> dict[str, str]:
+    """The URL parameters that reproduce a defense in `choose_defense`."""
+    state: dict[str, str] = {"defense": defense.name}
+    for key, declared in defense.parameters().items():
+        value = getattr(defense, key)
+        if declared.optional:
+            state[f"{defense.name}_{key}_auto"] = str(value is None).lower()
+        if value is not None:
+            state[f"{defense.name}_{key}"] = str(value).lower() if isinstance(value, bool) else f"{value}"
+    return state
+
+
+@st.cache_resource(max_entries=4, show_spinner="Loading the victim ...")
+def load_victim(name: str) -> zoo.Victim:
+    """A victim, shared by all sessions: never changed."""
+    return zoo.load(name)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the victim's answers ...")
+def test_answers(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clean logits and labels of a victim's test set, shared by all sessions."""
+    return zoo.test_answers(name)
+
+
+@st.cache_resource(max_entries=3, show_spinner="Drawing or reading the pictures ...")
+def test_pictures(dataset: str) -> ImageSet:
+    """A test set's pictures, shared by all sessions."""
+    return datasets.load(dataset, "test")
+
+
+def _address() -> str:
+    query = urlencode(st.query_params.to_dict())
+    return f"{st.context.url}?{query}" if query else f"{st.context.url}"
+
+
+def _as_html(figure: go.Figure, name: str) -> str:
+    return figure.to_html(
+        config={"toImageButtonOptions": {"format": "svg", "filename": name}, "displaylogo": False}
+    )

@@ -1,0 +1,300 @@
+"""One picture: what the defense does to one answer, and how."""
+
+import json
+from collections.abc import Iterator
+
+import pandas as pd
+import streamlit as st
+import torch
+
+from dcp_core import answers as engine
+from dcp_core import plots, ui
+from dcp_core.data.datasets import available
+from dcp_core.data.images import MAX_BYTES, ImageError, read_archive, read_image, to_image, to_tensor
+from dcp_core.defenses import Deception, Defense, ReverseSigmoid
+from dcp_core.models.zoo import Card
+
+ui.frame("Playground", "What does the defense do to one answer?")
+
+MEGABYTE = 2**20
+
+
+def choose_picture(card: Card) -> tuple[torch.Tensor | None, torch.Tensor, str]:
+    """The picture (3, H, W) if it is at hand, the victim's logits (K,) for it, and a caption."""
+    source = st.segmented_control(
+        "Picture",
+        ["test set", "upload", "camera"],
+        default="test set",
+        required=True,
+        key="source",
+        **ui.IN_URL,
+    )
+    if source == "test set":
+        return from_test_set(card)
+    if source == "upload":
+        file = st.file_uploader(
+            "A picture of your own",
+            key="upload",
+            max_upload_size=MAX_BYTES // MEGABYTE,
+            help="JPEG, PNG, WebP, BMP, GIF or TIFF. It stays on this server's memory only.",
+        )
+    else:
+        file = st.camera_input("A photograph", key="camera", label_visibility="collapsed")
+    if file is None:
+        st.info("No picture yet: here is one of the test set meanwhile.", icon=":material/image:")
+        return from_test_set(card)
+    with ui.errors_explained():
+        pixels = to_tensor(read_image(file), card.size)
+        logits = engine.predict(ui.load_victim(card.name).model, pixels[None])[0]
+    return pixels, logits, f"yours, as the victim sees it: {card.size} x {card.size} pixels"
+
+
+def from_test_set(card: Card) -> tuple[torch.Tensor | None, torch.Tensor, str]:
+    """A picture of the victim's test set by its number; its answer was stored with the victim."""
+    logits, labels = ui.test_answers(card.name)
+    telling = engine.examples(logits, labels)
+    last = len(labels) - 1
+    # Another victim may have fewer test pictures than the number that the URL or the session carries.
+    if st.session_state.get("picture", 0) > last:
+        st.session_state["picture"] = last
+    number = st.number_input(
+        f"Number in the test set (0 to {last:,})",
+        0,
+        last,
+        telling["nearly sure"],
+        key="picture",
+        **ui.IN_URL,
+    )
+    with st.container(horizontal=True, gap="small"):
+        for name, index in telling.items():
+            st.button(name, key=f"example-{name}", on_click=_go_to, args=(index,), width="content")
+        st.button(
+            "random",
+            key="random",
+            icon=":material/casino:",
+            on_click=_go_to,
+            args=(int(torch.randint(last + 1, ())),),
+        )
+    label = card.classes[labels[number]]
+    if not available(card.dataset):
+        st.info(
+            f"The answer is the victim's own, stored with it; to see the picture, run  "
+            f"`python -m dcp_core data download {card.dataset}`",
+            icon=":material/image_not_supported:",
+        )
+        return None, logits[number], f"true class: {label}"
+    with ui.errors_explained():
+        pixels = ui.test_pictures(card.dataset).images[number]
+    return pixels.float() / 255, logits[number], f"true class: {label}"
+
+
+def _go_to(index: int) -> None:
+    st.session_state["picture"] = index
+    st.session_state["source"] = "test set"
+
+
+def show_numbers(row: pd.Series, defense: Defense, clean: torch.Tensor) -> None:
+    """l1, y_max, alpha and entropy, before and after."""
+    on = engine.alpha(defense, clean.max())
+    with st.container(horizontal=True, gap="medium"):
+        st.metric("l1 distance", f"{row.l1:.3f}", help="Σ|y′ − y|, from 0 to 2 (Eq. 2)")
+        st.metric(
+            "y_max",
+            f"{row.defended_y_max:.3f}",
+            f"{row.defended_y_max - row.clean_y_max:+.3f} from {row.clean_y_max:.3f}",
+            delta_color="off",
+            help="The posterior of the top class, defended; clean beside it.",
+        )
+        if on is not None:
+            st.metric("α", f"{float(on):.3f}", help="The detector (Eq. 4): 1 perturbs this answer, 0 leaves it.")
+        st.metric(
+            "entropy",
+            f"{row.defended_entropy_nats:.2f} nats",
+            f"{row.defended_entropy_nats - row.clean_entropy_nats:+.2f}",
+            delta_color="off",
+        )
+        changed = f"now {row.defended_class}" if row.top_class_changed else "kept"
+        st.metric("top class", changed, help="Whether the owner's decision changes.")
+
+
+def explain_limits(defense: Defense) -> None:
+    """What a person should know about the chosen parameters before reading the picture."""
+    if not isinstance(defense, Deception):
+        return
+    tau = defense.beta if defense.tau is None else defense.tau
+    if defense.perturb == "confident":
+        st.caption(
+            "Eq. 4 as printed perturbs *confident* answers (y_max > τ); the paper's prose and released code perturb "
+            "*uncertain* ones."
+        )
+    if tau > 1.01:
+        effect = "no answer at all: no defense" if defense.perturb == "confident" else "every answer: this *is* RS"
+        st.caption(f"With τ = {tau:g} above 1 the detector picks {effect}.")
+
+
+def show_functions(defense: Defense, answers: engine.Answers, card: Card) -> None:
+    """alpha(y_max), r(y) and y -> y', with this answer's points."""
+    clean, defended = answers.clean[0].numpy(), answers.defended[0].numpy()
+    first, second, third = st.columns(3)
+    if isinstance(defense, Deception | ReverseSigmoid):
+        curve = engine.detector_curve(defense, len(clean))
+        steps = engine.every_step(defense, answers.logits[0], card.classes)
+        tau = (defense.beta if defense.tau is None else defense.tau) if isinstance(defense, Deception) else None
+        here = pd.DataFrame({"x": [clean.max()], "y": [steps["α"][0]]})
+        with first:
+            st.markdown("**Detector** α(y_max), Eq. 4")
+            ui.chart(
+                plots.function_plot(curve, here, x="top posterior y_max", y="α", limit=tau),
+                key="detector",
+                alt=f"At y_max {clean.max():.3f} the detector gives α = {steps['α'][0]:.3f}.",
+                data=curve,
+            )
+        with second:
+            st.markdown("**Noise** r(y), Eq. 6")
+            noise = engine.noise_curve(defense)
+            points = pd.DataFrame({"x": clean, "y": steps["r = S(·) − ½"]})
+            ui.chart(
+                plots.function_plot(noise, points, x="clean posterior y", y="r(y)", labels=card.classes),
+                key="noise",
+                alt="Unlikely classes get the most negative noise, which the defense subtracts: they are raised.",
+                data=noise,
+            )
+    else:
+        first.info("Detector and noise are parts of DCP and RS; this defense has neither.")
+    with third:
+        st.markdown("**Every class** y → y′, Eq. 7")
+        ui.chart(
+            plots.class_map(card.classes, clean, defended),
+            key="classes",
+            alt="Classes above the dotted line gain probability, those below lose it.",
+            data=pd.DataFrame({"class": card.classes, "clean": clean, "defended": defended}),
+        )
+
+
+def show_steps(defense: Defense, logits: torch.Tensor, card: Card) -> None:
+    """Eq. 7 term by term."""
+    if not isinstance(defense, Deception | ReverseSigmoid):
+        st.info("Eq. 7 belongs to DCP and RS: choose one of them to see its terms.")
+        return
+    st.latex(
+        r"y' = N\big(\max(0,\; y - \beta\,\alpha\,r(y))\big),\quad r(y) = S(\gamma \log\tfrac{y}{1-y}) - \tfrac12"
+    )
+    if defense.cap_odds:
+        st.caption(
+            "The odds y/(1−y) are capped at 1, as in the released code: a class above ½ is never lowered itself."
+        )
+    steps = engine.every_step(defense, logits, card.classes).sort_values("y", ascending=False)
+    numbers = {c: st.column_config.NumberColumn(format="%.6f") for c in steps.columns[1:]}
+    st.dataframe(steps, hide_index=True, column_config=numbers, alt="Every term of Eq. 7 for every class")
+    ui.csv(steps, "every-step")
+
+
+def show_all_defenses(defense: Defense, logits: torch.Tensor, card: Card, seed: int) -> None:
+    """Every defense on this picture."""
+    table = engine.compare_defenses(logits, defense, seed)
+    ui.chart(
+        plots.all_defenses(card.classes, table),
+        key="all-defenses",
+        alt="; ".join(f"{row.defense}: l1 {row.l1:.2f}" for row in table.itertuples()),
+        data=table.assign(posterior=[json.dumps([round(float(v), 6) for v in p]) for p in table["posterior"]]),
+    )
+    st.caption(
+        f"**{defense.title}** with your parameters, the others with their defaults. ★ is the top class. Times are "
+        "the defense's alone, on one answer, measured just now in this process (median of 9)."
+    )
+
+
+def show_thief(answers: engine.Answers, card: Card) -> None:
+    """The answer as an API would send it."""
+    st.markdown("All that a thief (or a customer) receives for this picture:")
+    st.json({"predictions": [dict(zip(card.classes, answers.defended[0].tolist(), strict=True))]})
+
+
+def show_batch(defense: Defense, card: Card, seed: int) -> None:
+    """Many pictures at once: a table and a CSV."""
+    files = st.file_uploader(
+        "Pictures, or a zip of them (at most 500)", accept_multiple_files=True, key="batch", max_upload_size=200
+    )
+    if not files:
+        st.caption("Each gets one row: clean and defended top class, l1, y_max, entropy and all posteriors.")
+        return
+    named: list[str] = []
+    tensors: list[torch.Tensor] = []
+    progress = st.progress(0.0, "Reading pictures ...")
+    for position, file in enumerate(files):
+        progress.progress(position / len(files), f"Reading {file.name} ...")
+        for name, picture in _pictures(file):
+            if isinstance(picture, ImageError):
+                st.warning(f"**{name}**: {picture}", icon=":material/broken_image:")
+            else:
+                named.append(name)
+                tensors.append(to_tensor(picture, card.size))
+    progress.empty()
+    if not tensors:
+        return
+    answers = engine.answer(ui.load_victim(card.name), torch.stack(tensors), defense, seed)
+    table = engine.describe(answers, card.classes)
+    table.insert(0, "picture", named)
+    st.dataframe(table, hide_index=True, alt=f"{len(table)} pictures, clean and defended")
+    ui.csv(engine.with_posteriors(table, answers, card.classes), "answers", f"CSV of {len(table)} answers")
+
+
+def _pictures(file) -> Iterator[tuple[str, object]]:
+    try:
+        if file.name.lower().endswith(".zip"):
+            yield from read_archive(file)
+        else:
+            yield file.name, read_image(file)
+    except ImageError as error:
+        yield file.name, error
+
+
+left, right = st.columns([1, 1.5], gap="large")
+with left:
+    victim = ui.choose_victim()
+    pixels, logits, caption = choose_picture(victim)
+    if pixels is not None:
+        st.image(to_image(pixels).resize((224, 224), resample=0), caption=caption, alt=caption)
+    else:
+        st.caption(caption)
+with right:
+    defense = ui.choose_defense()
+    seed = st.number_input("seed", 0, 10_000, 0, key="seed", **ui.IN_URL) if defense.randomised else 0
+    explain_limits(defense)
+    answers = engine.defend(logits[None], defense, seed)
+    row = engine.describe(answers, victim.classes).iloc[0]
+    show_numbers(row, defense, answers.clean[0])
+    clean, defended = answers.clean[0].numpy(), answers.defended[0].numpy()
+    ui.chart(
+        plots.answer_bars(victim.classes, clean, defended),
+        key="answer",
+        alt=plots.describe_answer(victim.classes, clean, defended),
+        data=plots.answer_table(victim.classes, clean, defended, len(victim.classes)),
+    )
+
+views = {
+    "Functions": lambda: show_functions(defense, answers, victim),
+    "Every step": lambda: show_steps(defense, logits, victim),
+    "All defenses": lambda: show_all_defenses(defense, logits, victim, seed),
+    "What the thief sees": lambda: show_thief(answers, victim),
+    "Many pictures": lambda: show_batch(defense, victim, seed),
+}
+names = list(views) if ui.experts() else [name for name in views if name not in ("Every step", "Many pictures")]
+tab = st.segmented_control(
+    "Look closer",
+    names,
+    default="Functions",
+    required=True,
+    key="closer",
+    label_visibility="collapsed",
+    **ui.IN_URL,
+)
+views[tab if tab in names else "Functions"]()
+with st.container(horizontal=True):
+    ui.link(
+        "tradeoffs",
+        "This operating point over the whole test set",
+        "balance",
+        victim=victim.name,
+        **ui.defense_state(defense),
+    )
