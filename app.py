@@ -1,12 +1,13 @@
-"""The dashboard's list of pages. Each page is complete alone: see `dcp_core/ui.py`, `frame`."""
+"""The dashboard: its pages, the first of them the home page. Each page is complete alone, see `ui.frame`."""
 
 import streamlit as st
 
+from dcp_core.ui import PAGES
+
 st.navigation(
     [
-        st.Page("pages/story.py", title="Story", icon=":material/auto_stories:", default=True),
-        st.Page("pages/playground.py", title="Playground", icon=":material/tune:"),
-        st.Page("pages/tradeoffs.py", title="Trade-offs", icon=":material/balance:"),
-        st.Page("pages/paper.py", title="Paper", icon=":material/article:"),
-    ]
+        st.Page(f"pages/{name}.py", title=title, icon=f":material/{icon}:", default=name == "story")
+        for name, (title, icon) in PAGES.items()
+    ],
+    position="hidden",
 ).run()

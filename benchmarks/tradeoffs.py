@@ -1,6 +1,6 @@
 """Time of a whole trade-off curve, beside a plain loop over the strengths: `python benchmarks/tradeoffs.py`.
 
-The two compute the same numbers in one run on one core, in turns, so their ratio does not depend on the machine's mood.
+The two compute the same numbers in one run on one core, in turns, so their ratio does not depend on the hour.
 """
 
 import sys

@@ -20,15 +20,24 @@ from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.base import Parameter
 from dcp_core.models import zoo
 
+PAGES = {  # file in pages/ -> title, icon
+    "story": ("Story", "auto_stories"),
+    "playground": ("Playground", "tune"),
+    "tradeoffs": ("Trade-offs", "balance"),
+    "paper": ("Paper", "article"),
+}
 IN_URL: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
 
 def frame(title: str, question: str = "") -> None:
     """Page settings, title and sidebar. The first line of every page, because a deep link right after the
-    server's start runs the page without `app.py`."""
+    server's start runs the page without `app.py`; for the same reason the list of pages is drawn here."""
     st.set_page_config(page_title=f"{title} · Model stealing", page_icon=":material/shield:", layout="wide")
     torch.set_num_threads(1)  # one picture at a time; the cores belong to background runs
     with st.sidebar:
+        for page, (label, icon) in PAGES.items():
+            link(page, label, icon)
+        st.divider()
         st.segmented_control(
             "View",
             ["full", "class"],
@@ -174,12 +183,8 @@ def _control(name: str, key: str, declared: Parameter) -> Any:
 
 def link(page: str, label: str, icon: str, **state: Any) -> None:
     """A link to another page that carries state in its address."""
-    st.page_link(
-        f"pages/{page}.py",
-        label=label,
-        icon=f":material/{icon}:",
-        query_params={k: str(v) for k, v in state.items()},
-    )
+    query = {key: str(value) for key, value in state.items()} or None
+    st.page_link(f"pages/{page}.py", label=label, icon=f":material/{icon}:", query_params=query)
 
 
 def defense_state(defense: Defense) -> dict[str, str]:

@@ -19,8 +19,8 @@ ui.frame("Playground", "What does the defense do to one answer?")
 MEGABYTE = 2**20
 
 
-def choose_picture(card: Card) -> tuple[torch.Tensor | None, torch.Tensor, str]:
-    """The picture (3, H, W) if it is at hand, the victim's logits (K,) for it, and a caption."""
+def choose_picture(card: Card) -> torch.Tensor:
+    """Let a person choose a picture and show it; the victim's logits (K,) for it."""
     source = st.segmented_control(
         "Picture",
         ["test set", "upload", "camera"],
@@ -46,11 +46,13 @@ def choose_picture(card: Card) -> tuple[torch.Tensor | None, torch.Tensor, str]:
     with ui.errors_explained():
         pixels = to_tensor(read_image(file), card.size)
         logits = engine.predict(ui.load_victim(card.name).model, pixels[None])[0]
-    return pixels, logits, f"yours, as the victim sees it: {card.size} x {card.size} pixels"
+    show_picture(pixels, f"yours, as the victim sees it: {card.size} x {card.size} pixels")
+    return logits
 
 
-def from_test_set(card: Card) -> tuple[torch.Tensor | None, torch.Tensor, str]:
+def from_test_set(card: Card) -> torch.Tensor:
     """A picture of the victim's test set by its number; its answer was stored with the victim."""
+    place = st.container()
     logits, labels = ui.test_answers(card.name)
     telling = engine.examples(logits, labels)
     last = len(labels) - 1
@@ -65,27 +67,28 @@ def from_test_set(card: Card) -> tuple[torch.Tensor | None, torch.Tensor, str]:
         key="picture",
         **ui.IN_URL,
     )
-    with st.container(horizontal=True, gap="small"):
+    with examples:
         for name, index in telling.items():
-            st.button(name, key=f"example-{name}", on_click=_go_to, args=(index,), width="content")
-        st.button(
-            "random",
-            key="random",
-            icon=":material/casino:",
-            on_click=_go_to,
-            args=(int(torch.randint(last + 1, ())),),
-        )
-    label = card.classes[labels[number]]
-    if not available(card.dataset):
-        st.info(
-            f"The answer is the victim's own, stored with it; to see the picture, run  "
-            f"`python -m dcp_core data download {card.dataset}`",
-            icon=":material/image_not_supported:",
-        )
-        return None, logits[number], f"true class: {label}"
-    with ui.errors_explained():
-        pixels = ui.test_pictures(card.dataset).images[number]
-    return pixels.float() / 255, logits[number], f"true class: {label}"
+            st.button(name, key=f"example-{name}", on_click=_go_to, args=(index,))
+        anywhere = int(torch.randint(last + 1, ()))
+        st.button("random", key="random", icon=":material/casino:", on_click=_go_to, args=(anywhere,))
+    label = f"true class: {card.classes[labels[number]]}"
+    with place:
+        if available(card.dataset):
+            with ui.errors_explained():
+                show_picture(ui.test_pictures(card.dataset).images[number].float() / 255, label)
+        else:
+            st.info(
+                f"{label}. The answer shown is the victim's own, stored with it; to see the picture, run  "
+                f"`python -m dcp_core data download {card.dataset}`",
+                icon=":material/image_not_supported:",
+            )
+    return logits[number]
+
+
+def show_picture(pixels: torch.Tensor, caption: str) -> None:
+    """A small picture, enlarged without smoothing."""
+    st.image(to_image(pixels).resize((200, 200), resample=0), caption=caption, alt=caption)
 
 
 def _go_to(index: int) -> None:
@@ -94,27 +97,17 @@ def _go_to(index: int) -> None:
 
 
 def show_numbers(row: pd.Series, defense: Defense, clean: torch.Tensor) -> None:
-    """l1, y_max, alpha and entropy, before and after."""
+    """l1, y_max, alpha and entropy, before and after, and whether the owner's decision changes."""
     on = engine.alpha(defense, clean.max())
-    with st.container(horizontal=True, gap="medium"):
-        st.metric("l1 distance", f"{row.l1:.3f}", help="Σ|y′ − y|, from 0 to 2 (Eq. 2)")
-        st.metric(
-            "y_max",
-            f"{row.defended_y_max:.3f}",
-            f"{row.defended_y_max - row.clean_y_max:+.3f} from {row.clean_y_max:.3f}",
-            delta_color="off",
-            help="The posterior of the top class, defended; clean beside it.",
-        )
-        if on is not None:
-            st.metric("α", f"{float(on):.3f}", help="The detector (Eq. 4): 1 perturbs this answer, 0 leaves it.")
-        st.metric(
-            "entropy",
-            f"{row.defended_entropy_nats:.2f} nats",
-            f"{row.defended_entropy_nats - row.clean_entropy_nats:+.2f}",
-            delta_color="off",
-        )
-        changed = f"now {row.defended_class}" if row.top_class_changed else "kept"
-        st.metric("top class", changed, help="Whether the owner's decision changes.")
+    changed = f":red[**now {row.defended_class}**]" if row.top_class_changed else "**kept**"
+    numbers = [
+        f"l1 distance **{row.l1:.3f}**",
+        f"y_max {row.clean_y_max:.3f} → **{row.defended_y_max:.3f}**",
+        *([] if on is None else [f"detector α **{float(on):.3f}**"]),
+        f"entropy {row.clean_entropy_nats:.2f} → **{row.defended_entropy_nats:.2f}** nats",
+        f"top class {changed}",
+    ]
+    st.markdown(" · ".join(numbers), help="l1 = Σ|y′ − y|, from 0 to 2 (Eq. 2). y_max is the top posterior.")
 
 
 def explain_limits(defense: Defense) -> None:
@@ -249,18 +242,16 @@ def _pictures(file) -> Iterator[tuple[str, object]]:
         yield file.name, error
 
 
-left, right = st.columns([1, 1.5], gap="large")
+examples = st.container(horizontal=True, gap="small")
+left, middle, right = st.columns([1, 1.7, 1], gap="medium")
 with left:
     victim = ui.choose_victim()
-    pixels, logits, caption = choose_picture(victim)
-    if pixels is not None:
-        st.image(to_image(pixels).resize((224, 224), resample=0), caption=caption, alt=caption)
-    else:
-        st.caption(caption)
+    logits = choose_picture(victim)
 with right:
     defense = ui.choose_defense()
     seed = st.number_input("seed", 0, 10_000, 0, key="seed", **ui.IN_URL) if defense.randomised else 0
     explain_limits(defense)
+with middle:
     answers = engine.defend(logits[None], defense, seed)
     row = engine.describe(answers, victim.classes).iloc[0]
     show_numbers(row, defense, answers.clean[0])

@@ -6,6 +6,7 @@ posteriors, never logits or gradients. The victim is held by a closure and is no
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,10 +38,23 @@ def full_precision() -> Iterator[None]:
         yield
 
 
+@dataclass
+class Ledger:
+    """What the owner notes of the answers given: how many, and the sum of their l1 distances to the clean ones."""
+
+    answers: int = 0
+    l1: float = 0.0
+
+    @property
+    def mean_l1(self) -> float:
+        """Mean l1 distance of an answer, 0 to 2."""
+        return self.l1 / max(1, self.answers)
+
+
 class Oracle:
     """A victim behind its defense and a query budget."""
 
-    __slots__ = ("_ask", "_generator", "budget", "classes", "device", "shape", "used")
+    __slots__ = ("_ask", "_generator", "budget", "classes", "device", "ledger", "shape", "used")
 
     def __init__(
         self,
@@ -68,6 +82,7 @@ class Oracle:
             raise AttackError(f"the query budget must be at least 1, not {budget}")
         self.device = torch.device(device) if device is not None else _device_of(model)
         self.budget, self.used, self.shape = budget, 0, shape
+        self.ledger = Ledger()
         self._generator = torch.Generator(self.device).manual_seed(seed)
         model.to(self.device).eval()
         with torch.inference_mode():
@@ -75,7 +90,7 @@ class Oracle:
         if trial.dim() != 2 or trial.shape[1] < 2 or not bool(trial.isfinite().all()):
             raise AttackError(f"the victim does not answer a picture of {shape} with finite logits (1, K)")
         self.classes: int = trial.shape[1]
-        self._ask = _answerer(model, defense, self._generator, self.device)
+        self._ask = _answerer(model, defense, self._generator, self.ledger, self.device)
 
     @property
     def left(self) -> int:
@@ -103,12 +118,17 @@ class Oracle:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs: the count, and where the defense's random numbers are."""
-        return {"used": self.used, "generator": self._generator.get_state()}
+        return {
+            "used": self.used,
+            "generator": self._generator.get_state(),
+            "ledger": [self.ledger.answers, self.ledger.l1],
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""
         self.used = int(state["used"])
         self._generator.set_state(state["generator"].cpu())
+        self.ledger.answers, self.ledger.l1 = state["ledger"]
 
 
 def _device_of(model: nn.Module) -> torch.device:
@@ -116,7 +136,7 @@ def _device_of(model: nn.Module) -> torch.device:
 
 
 def _answerer(
-    model: nn.Module, defense: Defense, generator: torch.Generator, device: torch.device
+    model: nn.Module, defense: Defense, generator: torch.Generator, ledger: Ledger, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
     def ask(images: Tensor) -> Tensor:
         with torch.inference_mode(), full_precision():
@@ -125,6 +145,8 @@ def _answerer(
             if not bool(logits.isfinite().all()):
                 raise NanAnswer("the victim's answer is not finite; check its weights and the pictures sent")
             answer = defense(logits=logits, inputs=pixels, generator=generator)
+            ledger.answers += len(answer)
+            ledger.l1 += float((answer - logits.softmax(-1)).abs().sum(dtype=torch.float64))
         return answer.clone()  # outside inference mode: an ordinary tensor, sharing nothing with the victim
 
     return ask

@@ -36,7 +36,11 @@ class Replay:
     def state(self) -> dict[str, Any]:
         """What is filled, and where the next one goes."""
         kept = len(self)
-        return {"images": self.images[:kept].clone(), "answers": self.answers[:kept].clone(), "written": self.written}
+        return {
+            "images": self.images[:kept].clone(),
+            "answers": self.answers[:kept].clone(),
+            "written": self.written,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from `state()`."""

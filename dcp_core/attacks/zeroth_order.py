@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Generator(nn.Module):
-    """Noise (N, latent) -> pictures before tanh, (N, 3, H, W): the generator of DFME (Truong et al., CVPR 2021)."""
+    """Noise (N, latent) -> pictures before tanh (N, 3, H, W), as in DFME (Truong et al., CVPR 2021)."""
 
     def __init__(self, latent: int, width: int, height: int, breadth: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def probes(before: Tensor, directions: int, length: float, dice: torch.Generator
 def estimate_gradient(values: Tensor, units: Tensor, length: float) -> Tensor:
     """Gradients (N, C, H, W) of each picture's own value, by forward differences.
 
-    An unbiased estimate where the value is linear over `length`: d/m sum_j (L(x + length u_j) - L(x)) / length u_j.
+    d/m sum_j (L(x + length u_j) - L(x)) / length u_j: unbiased where L is linear over `length`.
 
     Args:
         values: ((m + 1) N,) in the order of `probes`.

@@ -386,5 +386,5 @@ def _grey(image: Image.Image) -> Image.Image:
     with np.errstate(all="ignore"):
         values -= low
         values *= 255 / max(high - low, 1e-30)
-        np.nan_to_num(values, copy=False, nan=0, posinf=255, neginf=0)
+        np.nan_to_num(values, copy=False)
     return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))

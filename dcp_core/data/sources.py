@@ -129,11 +129,12 @@ def to_arrays(
     """
     x, y = np.empty((count, size, size, 3), np.uint8), np.zeros(count, np.int64)
     for index, (image, label) in enumerate(tqdm(items, total=count, desc="reading pictures", unit="")):
-        width, height = image.size
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        box = (left, top, left + side, top + side) if crop else None
-        resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box=box)
+        if crop:
+            width, height = image.size
+            side = min(width, height)
+            left, top = (width - side) // 2, (height - side) // 2
+            image = image.crop((left, top, left + side, top + side))
+        resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
         x[index], y[index] = np.asarray(resized), label or 0
     return x, y
 

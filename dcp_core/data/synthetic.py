@@ -114,7 +114,7 @@ def _shape(
     u = (x * turn.cos() + y * turn.sin()) / radius
     v = (y * turn.cos() - x * turn.sin()) / (radius * stretch)
 
-    corners = torch.floor(dice.uniform(3, 8))
+    corners = torch.floor(dice.uniform(3, 8))  # 7: a disc
     sector = 2 * math.pi / torch.where(corners > 6, 60.0, corners)
     distance, angle = torch.hypot(u, v), torch.atan2(v, u)
     edge = distance * torch.cos(angle - sector * torch.round(angle / sector)) - 0.8
@@ -147,7 +147,7 @@ def _sign_block(dice: _Dice) -> tuple[Tensor, Tensor]:
     half = 0.9 - 0.67 * dice.tail(1.15)  # of the board's size; 1 fills the picture
     centre_x, centre_y = (dice.sign(1) * (1.08 - half).clamp(0.06, 0.5) for _ in range(2))
     scene = _mount(scene, dice, labels, half, centre_x, centre_y)
-    scene = _cover(scene, dice, half, centre_x, centre_y)
+    scene = _cover(scene, dice)
     return _photograph(scene, dice), labels
 
 
@@ -178,6 +178,7 @@ def _mount(scene: Tensor, dice: _Dice, labels: Tensor, half: Tensor, cx: Tensor,
     depth = (1 + dice.sign(0.22) * u + dice.sign(0.14) * v).clamp(min=0.3)
     u, v = u / depth, v / depth
 
+    # u and v run over [-1, 1] within one cell of the atlas; grid_sample wants them over all 2 * 16 of them.
     cell = labels.view(-1, 1, 1, 1) + len(SIGNS) * (half < 0.5)
     v_atlas = (cell + 0.5 + v.clamp(-1, 1) / 2) / len(SIGNS) - 1
     grid = torch.stack([u.clamp(-1, 1).squeeze(1), v_atlas.squeeze(1)], dim=-1)
@@ -204,7 +205,7 @@ def _atlas() -> Tensor:
     return torch.cat([*sharp, *coarse], dim=1).unsqueeze(0)
 
 
-def _cover(scene: Tensor, dice: _Dice, half: Tensor, cx: Tensor, cy: Tensor) -> Tensor:
+def _cover(scene: Tensor, dice: _Dice) -> Tensor:
     """Leaves, lorries and stickers in front of some signs."""
     for share, reach, size in ((0.28, 1.0, (0.12, 0.4)), (0.17, 0.8, (0.3, 0.7))):
         first = dice.uniform(0.05, 0.7) + dice.sign(0.15, 3)

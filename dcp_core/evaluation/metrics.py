@@ -55,7 +55,7 @@ def percent(flags: Tensor) -> Tensor:
 def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = ECE_BINS) -> Tensor:
     """ECE of Guo et al. (ICML 2017), in percentage points, 0 to 100.
 
-    Sum over equal-width bins ((m-1)/M, m/M] of |accuracy - confidence|, weighted by the share of answers in the bin.
+    Sum over equal-width bins ((m-1)/M, m/M] of |accuracy - confidence|, weighted by the bin's share of answers.
 
     Args:
         confidence: posteriors of the top class (..., N).

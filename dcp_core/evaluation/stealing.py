@@ -9,12 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from dcp_core.data.datasets import ImageSet
+from dcp_core.evaluation.metrics import percent
 from dcp_core.models.inference import predict
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares in [0, 1]. `error`: wrong labels; `fidelity`: agreement with the victim's clean top class."""
+    """Percentages, 0 to 100, over `count` pictures.
+
+    `error`: the clone's wrong labels; `fidelity`: where it agrees with the victim's clean top class;
+    `class_errors`: the error on each class, 0 for a class without pictures.
+    """
 
     error: float
     fidelity: float
@@ -55,8 +60,8 @@ class Evaluator:
 
     @property
     def victim_error(self) -> float:
-        """The undefended victim's own error on the test set."""
-        return float((self._victim != self._labels).double().mean())
+        """The undefended victim's own error on the test set, percent."""
+        return float(percent(self._victim != self._labels))
 
     def first(self, count: int) -> "Evaluator":
         """A cheaper judge for curves: the first `count` test pictures."""
@@ -69,8 +74,8 @@ class Evaluator:
         total = torch.bincount(self._labels, minlength=self._classes)
         missed = torch.bincount(self._labels[wrong], minlength=self._classes)
         return Scores(
-            error=float(wrong.double().mean()),
-            fidelity=float((guess == self._victim).double().mean()),
-            class_errors=tuple((missed / total.clamp_min(1)).tolist()),
+            error=float(percent(wrong)),
+            fidelity=float(percent(guess == self._victim)),
+            class_errors=tuple((100 * missed / total.clamp_min(1)).tolist()),
             count=len(wrong),
         )

@@ -56,7 +56,7 @@ def transfer_rate(
     seed: int = 0,
     batch_size: int = 250,
 ) -> float:
-    """Share in [0, 1] of the pictures the victim gets right that it gets wrong after PGD on the clone.
+    """Percentage of the pictures the victim gets right that it gets wrong after PGD on the clone.
 
     Raises:
         ValueError: when the victim gets none of the pictures right.
@@ -70,4 +70,4 @@ def transfer_rate(
         part, truth = images[start : start + batch_size], labels[start : start + batch_size]
         adversarial = pgd(clone, part, truth, epsilon=epsilon, seed=seed + start)
         fooled += int((predict(victim, adversarial).argmax(1) != truth).sum())
-    return fooled / len(images)
+    return 100 * fooled / len(images)

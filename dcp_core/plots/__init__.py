@@ -8,12 +8,34 @@ from dcp_core.plots.answers import (
     describe_answer,
     function_plot,
 )
+from dcp_core.plots.tradeoffs import (
+    cost_dots,
+    describe_cost,
+    describe_l1_distribution,
+    describe_strength_curves,
+    describe_table2,
+    describe_thief_scatter,
+    l1_distribution,
+    strength_curves,
+    table2_bars,
+    thief_scatter,
+)
 
 __all__ = [
     "all_defenses",
     "answer_bars",
     "answer_table",
     "class_map",
+    "cost_dots",
     "describe_answer",
+    "describe_cost",
+    "describe_l1_distribution",
+    "describe_strength_curves",
+    "describe_table2",
+    "describe_thief_scatter",
     "function_plot",
+    "l1_distribution",
+    "strength_curves",
+    "table2_bars",
+    "thief_scatter",
 ]

@@ -1,4 +1,4 @@
-"""Figures of one answer: posteriors clean beside defended, and the functions of Eq. 4 to 7 with the answer on them."""
+"""Figures of one answer: posteriors clean beside defended, and the functions of Eq. 4 to 7."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,10 @@ def answer_bars(classes: Sequence[str], clean: np.ndarray, defended: np.ndarray,
             x=table[column],
             orientation="h",
             name=name,
-            marker={"color": color, "pattern": {"shape": pattern, "fgopacity": 0.35}},
+            marker={
+                "color": color,
+                "pattern": {"shape": pattern, "solidity": 0.7, "size": 5},
+            },
             text=[f"{star}{value:.3f}" for star, value in zip(stars, table[column], strict=True)],
             textposition="outside",
             cliponaxis=False,

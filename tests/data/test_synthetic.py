@@ -20,7 +20,12 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def drawn() -> tuple[Tensor, Tensor]:
-    return signs(4000, seed=7)
+    return signs(3200, seed=7)
+
+
+@pytest.fixture(scope="module")
+def fresh() -> tuple[Tensor, Tensor]:
+    return signs(1600, seed=1007)
 
 
 def _flat(pictures: Tensor) -> Tensor:
@@ -31,9 +36,9 @@ def _flat(pictures: Tensor) -> Tensor:
 
 def test_a_drawing_has_the_shape_type_and_range_of_a_picture(drawn: tuple[Tensor, Tensor]) -> None:
     pictures, labels = drawn
-    assert pictures.shape == (4000, 3, 32, 32)
+    assert pictures.shape == (3200, 3, 32, 32)
     assert pictures.dtype == torch.uint8
-    assert labels.shape == (4000,)
+    assert labels.shape == (3200,)
     assert labels.dtype == torch.int64
     assert (pictures.min(), pictures.max()) == (0, 255)
     unlabelled = textures(5, seed=7)
@@ -91,7 +96,7 @@ def test_seeds_and_blocks_are_independent(drawn: tuple[Tensor, Tensor]) -> None:
 
 def test_classes_are_balanced_at_every_length_and_in_random_order(drawn: tuple[Tensor, Tensor]) -> None:
     labels = drawn[1]
-    assert labels.bincount().tolist() == [250] * 16
+    assert labels.bincount().tolist() == [200] * 16
     for n in (5, 16, 100, 1000):
         counts = labels[:n].bincount(minlength=16)
         assert counts.max() - counts.min() <= 1
@@ -128,16 +133,20 @@ def test_left_and_right_mirror_each_other() -> None:
 
 def _ridge_hits(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
     """The share of `test` that a ridge regression on raw pixels, fitted to `train`, gets right."""
-    rows, targets = _flat(train[0]), 2 * torch.eye(16)[train[1]] - 1
-    weights = torch.linalg.solve(rows.T @ rows + 1e4 * torch.eye(rows.shape[1]), rows.T @ targets)
-    return ((_flat(test[0]) @ weights).argmax(1) == test[1]).float().mean().item()
+    rows, asked = _flat(train[0]), _flat(test[0])
+    targets = 2 * torch.eye(16)[train[1]] - 1
+    weights = torch.linalg.solve(rows @ rows.T + 1e4 * torch.eye(len(rows)), targets)  # dual form: one a row
+    return (asked @ rows.T @ weights).argmax(1).eq(test[1]).float().mean().item()
 
 
-def test_labels_say_what_the_pictures_show(drawn: tuple[Tensor, Tensor]) -> None:
-    assert _ridge_hits(drawn, signs(1000, seed=1007)) > 0.2  # measured RIDGE; chance is 0.0625
+def test_labels_say_what_the_pictures_show(drawn: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor]) -> None:
+    train = drawn[0][:2000], drawn[1][:2000]
+    assert _ridge_hits(train, fresh) > 0.2  # measured 0.26; chance is 0.0625
 
 
-def test_signs_of_one_look_are_still_told_apart(drawn: tuple[Tensor, Tensor]) -> None:
+def test_signs_of_one_look_are_still_told_apart(
+    drawn: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor]
+) -> None:
     """Same board, same colours: only the symbol can tell no parking from no stopping."""
     look_alikes = torch.tensor([SIGN_CLASSES.index("no parking"), SIGN_CLASSES.index("no stopping")])
 
@@ -145,14 +154,14 @@ def test_signs_of_one_look_are_still_told_apart(drawn: tuple[Tensor, Tensor]) ->
         chosen = torch.isin(labels, look_alikes)
         return pictures[chosen], labels[chosen]
 
-    assert _ridge_hits(only(*drawn), only(*signs(4000, seed=1007))) > 0.6  # measured ALIKE; chance is 0.5
+    assert _ridge_hits(only(*drawn), only(*fresh)) > 0.58  # measured 0.61 to 0.66; chance is 0.5
 
 
 def test_signs_show_up_in_the_mean_picture_and_textures_do_not(drawn: tuple[Tensor, Tensor]) -> None:
     """Signs favour the middle, in their class's colours; random shapes favour no place."""
     pictures, labels = drawn
     contrast = []
-    for group in (*(pictures[labels == k] for k in range(16)), textures(250, seed=7)):
+    for group in (*(pictures[labels == k] for k in range(16)), textures(256, seed=7)):
         middle = _flat(group).mean(0).view(3, 32, 32)
         contrast.append(
             (middle[:, 12:20, 12:20].mean((1, 2)) - middle[:, :, [0, 1, 30, 31]].mean((1, 2))).abs().max()

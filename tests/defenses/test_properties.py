@@ -1,6 +1,7 @@
 """What every defense promises, tried on posteriors that nobody chose."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -211,9 +212,5 @@ def test_half_precision_is_computed_in_single() -> None:
     ],
 )
 def test_bad_parameters_are_refused_with_the_allowed_values(name: str, parameters: dict, words: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=re.escape(words)):
         make_defense(name, **parameters)
-    try:
-        make_defense(name, **parameters)
-    except ValueError as error:
-        assert words in str(error)

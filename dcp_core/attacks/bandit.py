@@ -1,0 +1,90 @@
+"""The adaptive strategy of KnockoffNets: a gradient bandit over the classes of the query pool.
+
+Orekondy, Schiele and Fritz, CVPR 2019, section 4.1.2. An action is a class z of the pool; the policy is a softmax
+over preferences H. After each answer,
+
+    H(z)  <- H(z)  + lr (r - baseline) (1 - pi(z))     for the class that was asked
+    H(z') <- H(z') - lr (r - baseline) pi(z')          for every other
+
+with lr = 1 / (times z was asked). Rewards: certainty (the two top posteriors' difference), diversity (what the
+answer has above the mean of the last answers) and loss (cross-entropy of the clone trained so far); each is scaled
+to [0, 1] by the range seen so far and compared with its mean over the last `WINDOW` answers, then they are added.
+The paper asks one picture at a time; here a batch is drawn from one policy and its answers update it one by one.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+REWARDS = ("certainty", "diversity", "loss", "all")
+WINDOW = 25
+
+
+class Bandit:
+    """The policy, and which pictures of each class were not asked yet."""
+
+    def __init__(self, labels: Tensor, reward: str, classes: int) -> None:
+        """Take the pool's labels (N,) and the victim's number of classes."""
+        self.labels, self.reward = labels, reward
+        self.actions = int(labels.max()) + 1
+        self.preferences = torch.zeros(self.actions, dtype=torch.float64)
+        self.asked = torch.zeros(self.actions, dtype=torch.int64)
+        self.fresh = torch.ones(len(labels), dtype=torch.bool)
+        self.last_answers = torch.zeros(0, classes)
+        self.last_rewards = torch.zeros(0, 3, dtype=torch.float64)
+        self.low = torch.full((3,), torch.inf, dtype=torch.float64)
+        self.high = -self.low
+
+    def policy(self) -> Tensor:
+        """Probability of each class of the pool; 0 for one with no picture left."""
+        left = torch.bincount(self.labels[self.fresh], minlength=self.actions) > 0
+        return self.preferences.masked_fill(~left, -torch.inf).softmax(0)
+
+    def draw(self, count: int, dice: torch.Generator) -> Tensor:
+        """Indices (n,) of pictures not asked before: classes from the policy, a random picture of each."""
+        actions = self.policy().multinomial(count, replacement=True, generator=dice)
+        picked = []
+        for action, wanted in zip(*actions.unique(return_counts=True), strict=True):
+            members = (self.fresh & (self.labels == action)).nonzero()[:, 0]
+            picked.append(members[torch.randperm(len(members), generator=dice)[:wanted]])
+        indices = torch.cat(picked)  # fewer than `count` where a class runs out
+        return indices[torch.randperm(len(indices), generator=dice)]
+
+    def learn(self, indices: Tensor, answers: Tensor, clone_logits: Tensor) -> None:
+        """Update the policy with the answers (n, K) to the pictures `indices`, one by one."""
+        self.fresh[indices] = False
+        losses = -(answers * clone_logits.log_softmax(1)).sum(1)
+        top = answers.topk(2, dim=1).values
+        for row, action in enumerate(self.labels[indices].tolist()):
+            answer = answers[row]
+            mean = self.last_answers.mean(0) if len(self.last_answers) else torch.zeros_like(answer)
+            diversity = (answer - mean).clamp_min(0).sum()
+            rewards = torch.stack([top[row, 0] - top[row, 1], diversity, losses[row]]).double()
+            self._reinforce(action, rewards)
+            self.last_answers = torch.cat([self.last_answers, answer[None]])[-WINDOW:]
+
+    def _reinforce(self, action: int, rewards: Tensor) -> None:
+        self.low, self.high = torch.minimum(self.low, rewards), torch.maximum(self.high, rewards)
+        scaled = (rewards - self.low) / (self.high - self.low).clamp_min(1e-12)
+        baseline = self.last_rewards.mean(0) if len(self.last_rewards) else torch.zeros(3, dtype=torch.float64)
+        advantages = scaled - baseline
+        advantage = advantages.sum() if self.reward == "all" else advantages[REWARDS.index(self.reward)]
+        self.last_rewards = torch.cat([self.last_rewards, scaled[None]])[-WINDOW:]
+        self.asked[action] += 1
+        policy = self.preferences.softmax(0)
+        towards = -policy
+        towards[action] += 1
+        self.preferences += advantage / self.asked[action] * towards
+
+    def state(self) -> dict[str, Any]:
+        """Plain tensors."""
+        return {name: getattr(self, name).clone() for name in _STATE}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state()`."""
+        for name in _STATE:
+            setattr(self, name, state[name].cpu())
+
+
+_STATE = ("preferences", "asked", "fresh", "last_answers", "last_rewards", "low", "high")

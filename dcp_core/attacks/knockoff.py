@@ -1,0 +1,135 @@
+"""KnockoffNets: ask about pictures of a pool, then train a clone on the answers.
+
+Orekondy, Schiele and Fritz, "Knockoff Nets", CVPR 2019. Pictures are drawn without replacement and answered as
+they are; the clone is trained with soft cross-entropy on augmented views of them by the one training loop.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from dcp_core.attacks.adaptive import AS_IS, TREATMENTS, check_treatment, treat
+from dcp_core.attacks.bandit import REWARDS
+from dcp_core.attacks.base import PULSE, Attack, Event, Saver, Theft, sample
+from dcp_core.attacks.oracle import AttackError, NanAnswer
+from dcp_core.attacks.transfer_set import TransferSet
+from dcp_core.data.datasets import ImageSet
+from dcp_core.defenses.base import parameter
+from dcp_core.models.training import Recipe, train
+
+
+@dataclass(frozen=True)
+class KnockoffNets(Attack):
+    """KnockoffNets, with what an adaptive thief does to the answers."""
+
+    strategy: Literal["random", "adaptive"] = parameter(
+        "random",
+        "π",
+        "How pictures are picked: at random, or by a bandit over the pool's classes.",
+        choices=("random", "adaptive"),
+    )
+    treatment: Literal["as-is", "top-1", "bayes", "inverse"] = parameter(
+        AS_IS,
+        "t",
+        "What is done to the answers: nothing, top class only, or recovery by a thief who knows the defense.",
+        choices=TREATMENTS,
+    )
+    repeats: int = parameter(
+        1,
+        "q",
+        "Times each picture is asked; the answers are averaged, which wears random noise off.",
+        low=1,
+        high=100,
+        step=1,
+    )
+    epochs: int = parameter(30, "E", "Epochs of the clone's training.", low=1, high=1000, step=1)
+    batch: int = parameter(128, "N", "Pictures a training batch.", low=2, high=1024, step=1)
+    lr: float = parameter(0.1, "η", "Peak learning rate of the clone; 0.01 for a pretrained one.", low=1e-4)
+    flip: bool = parameter(
+        False, "↔", "Mirror training pictures; not for digits and signs.", choices=(True, False)
+    )
+    reward: Literal["certainty", "diversity", "loss", "all"] = parameter(
+        "all", "r", "What the adaptive strategy seeks.", choices=REWARDS, expert=True
+    )
+
+    name: ClassVar[str] = "knockoff"
+    title: ClassVar[str] = "KnockoffNets"
+    source: ClassVar[str] = 'Orekondy et al., "Knockoff Nets", CVPR 2019'
+    needs_pool: ClassVar[bool] = True
+
+    def check(self, theft: Theft) -> None:
+        """See `Attack.check`."""
+        pool, oracle = theft.pool, theft.oracle
+        if pool is None:
+            raise AttackError("KnockoffNets needs a pool of pictures to ask about")
+        _check_pool(pool, oracle.shape, self.strategy)
+        wanted = -(-oracle.budget // self.repeats)
+        if wanted < 2:
+            raise AttackError(
+                f"a budget of {oracle.budget} answers {wanted} picture {self.repeats} times; at least 2 are needed"
+            )
+        if wanted > len(pool):
+            raise AttackError(
+                f"the budget asks for {wanted} different pictures and the pool {pool.name} has {len(pool)}: "
+                "lower the budget, raise the repeats or take a larger pool"
+            )
+        check_treatment(self.treatment, theft.known_defense)
+
+    def _steps(self, theft: Theft) -> Iterator[Event]:
+        asked = TransferSet(theft, self.repeats, self.reward if self.strategy == "adaptive" else None)
+        saver = Saver(theft.folder / "state.pt" if theft.folder else None, theft.save_every)
+        state = saver.load(torch.device("cpu"))
+        if state is not None:
+            asked.load_state(state)
+        # One picture trained is three forward passes, and so is one epoch of it; an answer is one.
+        work = asked.oracle.budget / (asked.oracle.budget + 3 * self.epochs * asked.wanted)
+        last = time.monotonic()
+        while not asked.complete:
+            try:
+                images = asked.ask()
+            except NanAnswer:
+                saver.write(asked.state)
+                raise
+            saver.tick(asked.state)
+            if time.monotonic() - last > PULSE or asked.complete:
+                used = asked.oracle.used
+                event = Event("asking", work * used / asked.oracle.budget, used, images=sample(images))
+                yield from saver.yielding(event, asked.state)
+                last = time.monotonic()
+        if state is None or len(state["indices"]) < asked.count:
+            saver.write(asked.state)
+        yield from self._train(theft, asked, work)
+
+    def _train(self, theft: Theft, asked: TransferSet, work: float) -> Iterator[Event]:
+        answers = asked.answers[: asked.count].to(theft.oracle.device)
+        targets = treat(answers, self.treatment, theft.known_defense, theft.seed)
+        recipe = Recipe(self.epochs, self.batch, self.lr, schedule="cosine", flip=self.flip, seed=theft.seed)
+        images = asked.images[asked.indices[: asked.count]]
+        checkpoint = theft.folder / "training.pt" if theft.folder else None
+        used, next_log = theft.oracle.used, 0.0
+        losses: dict[str, float] = {}
+        for progress in train(
+            theft.clone, images, targets, recipe, checkpoint=checkpoint, save_every=theft.save_every
+        ):
+            losses, scores = {"clone": progress.loss}, None
+            if next_log <= progress.fraction < 1:
+                scores, next_log = theft.score(), progress.fraction + 1 / theft.logs
+            yield Event("training", work + (1 - work) * progress.fraction, used, losses, scores)
+        theft.clone.eval()
+        yield Event("done", 1.0, used, losses, theft.score(), sample(images))
+
+
+def _check_pool(pool: ImageSet, shape: tuple[int, int, int], strategy: str) -> None:
+    if pool.images.dtype != torch.uint8 or tuple(pool.images.shape[1:]) != shape:
+        raise AttackError(
+            f"the victim takes pictures {shape} and the pool {pool.name} holds {pool.images.dtype} "
+            f"{tuple(pool.images.shape[1:])}: choose or resize a pool to fit"
+        )
+    if strategy == "adaptive" and pool.labels is None:
+        raise AttackError(
+            f"the adaptive strategy chooses among the pool's classes and {pool.name} has no labels: "
+            "take a labelled pool or the random strategy"
+        )

@@ -1,0 +1,101 @@
+"""The pictures a thief asked about and the answers, and how the next ones are picked."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dcp_core.attacks.bandit import Bandit
+from dcp_core.attacks.base import Theft
+from dcp_core.models.inference import to_pixels
+
+QUERY_BATCH = 256
+ADAPTIVE_BATCH = 32
+
+
+class TransferSet:
+    """The pictures asked so far (indices into the pool, in order) and their mean answers, (n, K)."""
+
+    def __init__(self, theft: Theft, repeats: int = 1, reward: str | None = None) -> None:
+        """Pick at random, or with a `reward` by a bandit over the classes of the pool."""
+        assert theft.pool is not None
+        self.oracle, self.images, self.repeats = theft.oracle, theft.pool.images, repeats
+        self.seed, self.round = theft.seed, 0
+        self.wanted = -(-theft.oracle.budget // repeats)  # the last picture may get fewer repeats
+        self.indices = torch.zeros(self.wanted, dtype=torch.int64)
+        self.answers = torch.zeros(self.wanted, theft.oracle.classes)
+        self.count = 0
+        dice = torch.Generator().manual_seed(theft.seed)
+        self.order = torch.randperm(len(self.images), generator=dice)
+        self.bandit: Bandit | None = None
+        if reward is not None:
+            assert theft.pool.labels is not None
+            self.bandit = Bandit(theft.pool.labels, reward, theft.oracle.classes)
+            self.student = deepcopy(theft.clone).train()
+            self.optimizer = torch.optim.SGD(self.student.parameters(), 0.02, momentum=0.9)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to ask."""
+        return self.oracle.left == 0 or self.count == self.wanted
+
+    def ask(self) -> Tensor:
+        """Ask one batch; the pictures (uint8)."""
+        if self.bandit is None:
+            picked = self.order[self.count : min(self.count + QUERY_BATCH, self.wanted)]
+        else:
+            dice = torch.Generator().manual_seed(self.seed * 1_000_003 + self.round)
+            picked = self.bandit.draw(min(ADAPTIVE_BATCH, self.wanted - self.count), dice)
+        images = self.images[picked]
+        answers = self._averaged(images)
+        picked = picked[: len(answers)]
+        if self.bandit is not None:
+            self._learn(self.bandit, picked, images[: len(answers)], answers)
+        end = self.count + len(answers)
+        self.indices[self.count : end], self.answers[self.count : end] = picked, answers
+        self.count, self.round = end, self.round + 1
+        return images
+
+    def _averaged(self, images: Tensor) -> Tensor:
+        """Each picture's answer, a mean over its repeats, on the CPU."""
+        answers = self.oracle.query(images.repeat_interleave(self.repeats, 0)).cpu()
+        owner = torch.arange(len(answers)) // self.repeats
+        sums = torch.zeros(int(owner[-1]) + 1, answers.shape[1]).index_add_(0, owner, answers)
+        return sums / torch.bincount(owner)[:, None]
+
+    def _learn(self, bandit: Bandit, picked: Tensor, images: Tensor, answers: Tensor) -> None:
+        """Reward the policy, then one step of the student that the loss reward looks at."""
+        self.student.train(len(images) > 1)
+        logits = self.student(to_pixels(images.to(self.oracle.device)))
+        bandit.learn(picked, answers, logits.detach().float().cpu())
+        self.optimizer.zero_grad()
+        F.cross_entropy(logits, answers.to(logits.device)).backward()
+        self.optimizer.step()
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        state: dict[str, Any] = {
+            "oracle": self.oracle.state(),
+            "indices": self.indices[: self.count].clone(),
+            "answers": self.answers[: self.count].clone(),
+            "round": self.round,
+        }
+        if self.bandit is not None and not self.complete:
+            state |= {
+                "bandit": self.bandit.state(),
+                "student": self.student.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from `state()`."""
+        self.oracle.load_state(state["oracle"])
+        self.round, self.count = int(state["round"]), len(state["indices"])
+        self.indices[: self.count], self.answers[: self.count] = state["indices"], state["answers"]
+        if self.bandit is not None and "bandit" in state:
+            self.bandit.load_state(state["bandit"])
+            self.student.load_state_dict(state["student"])
+            self.optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,179 @@
+"""`attack`: steal a victim through its defense, and say how well it went."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from dcp_core.attacks import ATTACKS
+from dcp_core.attacks.base import Event
+from dcp_core.cli.options import defense_options
+from dcp_core.defenses import DEFENSES
+from dcp_core.defenses.base import Parameter
+from dcp_core.files import home
+from dcp_core.models.architectures import ARCHITECTURES
+from dcp_core.results import write_results
+from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.worker import result, run
+
+Command = Callable[..., Any]
+
+
+def _attack_options(function: Command) -> Command:
+    """Add `--attack` and one option for each parameter that any attack declares."""
+    owners: dict[str, list[tuple[str, Parameter]]] = {}
+    for name, kind in ATTACKS.items():
+        for key, declared in kind.parameters().items():
+            owners.setdefault(key, []).append((name, declared))
+    for key, uses in reversed(owners.items()):
+        declared, flag = uses[0][1], "--" + key.replace("_", "-")
+        value = getattr(ATTACKS[uses[0][0]], key)
+        defaults = ", ".join(f"{name} {getattr(ATTACKS[name], key)}" for name, _ in uses)
+        text = f"{declared.symbol}: {declared.help} Default: {defaults}."
+        if declared.choices == (True, False):
+            option = click.option(f"{flag}/--no-{flag[2:]}", key, default=None, help=text)
+        elif declared.choices:
+            option = click.option(flag, key, type=click.Choice(declared.choices), help=text)
+        else:
+            whole = isinstance(value, int)
+            option = click.option(
+                flag, key, type=int if whole else float, metavar="N" if whole else "X", help=text
+            )
+        function = option(function)
+    return click.option(
+        "--attack",
+        type=click.Choice(list(ATTACKS)),
+        default="knockoff",
+        show_default=True,
+        help="; ".join(f"{name}: {kind.title}" for name, kind in ATTACKS.items()) + ".",
+    )(function)
+
+
+@click.command()
+@click.option("--victim", required=True, help="A victim's name; `victims` lists them.")
+@_attack_options
+@defense_options
+@click.option(
+    "--budget", type=click.IntRange(1), default=10_000, show_default=True, help="Queries the thief may make."
+)
+@click.option(
+    "--pool", help="Data set the thief asks about (knockoff): signs_pool, textures, cifar100, a path, ..."
+)
+@click.option("--clone", type=click.Choice(list(ARCHITECTURES)), default="resnet8", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", help="Default: a GPU if there is one.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores without it.")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Run folder; default below DCP_HOME/runs.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    help="CSV file to add the result to; default below DCP_HOME/results.",
+)
+def command(
+    victim: str,
+    attack: str,
+    defense: str,
+    budget: int,
+    pool: str | None,
+    clone: str,
+    seed: int,
+    device: str | None,
+    threads: int | None,
+    folder: Path | None,
+    results: Path | None,
+    **options: Any,
+) -> None:
+    """Steal a victim through its defense, and measure the clone on the victim's test set.
+
+    Ctrl-C stops after saving; the same command goes on from there, and the final clone is the same. Twice stops at
+    once. A run that is done is not run again.
+
+    \b
+      python -m dcp_core attack --victim signs-resnet8 --pool signs_pool --defense none
+      python -m dcp_core attack --victim signs-resnet8 --pool textures --defense dcp --beta 0.9 --treatment top-1
+      python -m dcp_core attack --victim signs-resnet8 --attack dfme --defense none --budget 500000 --width 32
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    given = {key: value for key, value in options.items() if value is not None}
+    of_attack = {key for kind in ATTACKS.values() for key in kind.parameters()}
+    spec = RunSpec(
+        victim=victim,
+        attack=attack,
+        attack_parameters={key: value for key, value in given.items() if key in of_attack},
+        defense=defense,
+        defense_parameters={key: value for key, value in given.items() if key not in of_attack},
+        budget=budget,
+        pool=pool,
+        clone=clone,
+        seed=seed,
+    )
+    folder = folder or home() / "runs" / spec.key
+    if result(folder) is None and not _follow(spec, folder, device):
+        click.echo(f"stopped; the same command goes on from {folder}")
+        raise SystemExit(130)
+    _report(spec, folder, results or home() / "results" / f"attack-{spec.key}.csv", shared=results is not None)
+
+
+def _follow(spec: RunSpec, folder: Path, device: str | None) -> bool:
+    """Show a run's progress; False if Ctrl-C stopped it.
+
+    The signal only asks: the state is saved between two steps.
+    """
+    asked_to_stop = False
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        nonlocal asked_to_stop
+        if asked_to_stop:
+            raise KeyboardInterrupt
+        asked_to_stop = True
+
+    before = signal.signal(signal.SIGINT, ask_to_stop)
+    events = run(spec, folder, device=device)
+    layout = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}"
+    try:
+        with tqdm(total=1.0, bar_format=layout) as bar:
+            for event in events:
+                if not bar.n and event.fraction < 1:
+                    bar.initial = bar.n = event.fraction  # a resumed run: the rate counts from here
+                bar.n = event.fraction
+                bar.set_postfix_str(_words(event))
+                if asked_to_stop and event.fraction < 1:
+                    events.close()  # type: ignore[attr-defined]
+                    return False
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return True
+
+
+def _words(event: Event) -> str:
+    words = [event.phase, f"{event.queries:,} queries"]
+    words += [f"{name} loss {value:.3f}" for name, value in event.losses.items()]
+    if event.scores is not None:
+        words.append(f"clone error {event.scores.error:.1f} %")
+    return ", ".join(words)
+
+
+def _report(spec: RunSpec, folder: Path, path: Path, shared: bool) -> None:
+    found = result(folder)
+    assert found is not None
+    row = found["row"]
+    table = pd.DataFrame([row])
+    known = path.exists() and spec.command in set(pd.read_csv(path)["where"])
+    if not known:
+        write_results(path, table, append=shared)
+    click.echo(
+        f"victim    {spec.victim}: {row['victim_error']:.2f} % error, {row['defender_error']:.2f} % defended"
+    )
+    title = DEFENSES[spec.defense].title
+    click.echo(f"defense   {title}: mean l1 {row['l1']:.3f} (on the queries {row['l1_queries']:.3f})")
+    stolen = f"{row['adversary_error']:.2f} % error, {row['fidelity']:.2f} % fidelity"
+    click.echo(f"clone     {stolen} after {found['queries']:,} queries")
+    click.echo(f"transfer  {found['transfer_rate']:.1f} % of its adversarial pictures fool the victim")
+    click.echo(f"row added to {path}" if not known else f"row is in {path}")

@@ -1,0 +1,149 @@
+"""Operating points: the constraints of Table II, and the Pareto front.
+
+Points are result rows (`dcp_core/result_schema.py`): the thief's error, what the owner pays for it, the strength.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+Mode = Literal["discrete", "piecewise"]
+L1 = Literal["l1", "l1_queries"]
+
+ROUNDING = 1e-9  # 6.37 - 5.37 must not exceed 1
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best thief error that a defense can force under both constraints."""
+
+    adversary_error: float
+    """Percent; NaN if no point meets the constraints."""
+    between: tuple[Hashable, ...]
+    """Index labels of the point that attains it, or of the two measured points that it lies between."""
+    strength: float
+    """Of that point; linear between two."""
+    reason: str
+    """Why there is none; else empty."""
+
+
+def best_under(
+    points: pd.DataFrame,
+    max_defender_increase: float,
+    max_l1: float,
+    mode: Mode = "discrete",
+    *,
+    l1: L1 = "l1",
+) -> Best:
+    """A cell of Table II: the largest thief error with the owner's error and the l1 distance held down.
+
+    Args:
+        points: measured points of *one* curve (one defense, victim, attack, seed or mean over seeds). Rows that
+            lack a number are left out.
+        max_defender_increase: percentage points of defender error over the undefended victim's.
+        max_l1: mean l1 distance.
+        mode: "discrete", only points that were measured; "piecewise", also between neighbours in strength, as if
+            all three numbers were linear there (exact: each segment is cut to where both constraints hold).
+        l1: "l1" on the test set; "l1_queries" on the thief's queries, as in the paper's released code.
+    """
+    known = points.dropna(subset=["victim_error", "defender_error", "adversary_error", l1]).sort_values("strength")
+    if known.empty:
+        return Best(np.nan, (), np.nan, "no point with a measured thief error")
+    increase = (known["defender_error"] - known["victim_error"]).to_numpy(float)
+    costs = np.column_stack([increase, known[l1].to_numpy(float)])  # (P, 2)
+    thief, strength = known["adversary_error"].to_numpy(float), known["strength"].to_numpy(float)
+    limits = np.array([max_defender_increase, max_l1]) + ROUNDING
+
+    # A candidate is (segment start i, fraction t towards point i + 1); a measured point has t = 0.
+    candidates = [(int(i), 0.0) for i in np.flatnonzero((costs <= limits).all(1))]
+    if mode == "piecewise":
+        for i in range(len(known) - 1):
+            candidates += [(i, t) for t in _feasible_ends(costs[i], costs[i + 1], limits) if 0 < t < 1]
+    if not candidates:
+        return Best(np.nan, (), np.nan, _why(costs, max_defender_increase, max_l1))
+
+    def at(values: np.ndarray, i: int, t: float) -> float:
+        return float(values[i] + t * (values[i + 1] - values[i])) if t else float(values[i])
+
+    i, t = max(candidates, key=lambda c: at(thief, *c))
+    between = tuple(known.index[i : i + 2]) if t else (known.index[i],)
+    return Best(at(thief, i, t), between, at(strength, i, t), "")
+
+
+def table2(
+    points: pd.DataFrame,
+    increases: Sequence[float] = (1, 2, 5),
+    max_l1: float = 0.9,
+    mode: Mode = "discrete",
+    *,
+    l1: L1 = "l1",
+) -> pd.DataFrame:
+    """Table II of measured points: `best_under` for each defense and allowed increase.
+
+    Args:
+        points: rows of one victim, attack and query set, one curve a defense. Unreliable ones are left out.
+
+    Returns:
+        Columns source ("measured"), defense, max_defender_increase, max_l1, and the fields of `Best`.
+    """
+    trusted = points[~points["unreliable"]]
+    rows = [
+        {
+            "source": "measured",
+            "defense": defense,
+            "max_defender_increase": float(increase),
+            "max_l1": max_l1,
+            **vars(best_under(curve, increase, max_l1, mode, l1=l1)),
+        }
+        for defense, curve in trusted.groupby("defense", sort=False)
+        for increase in increases
+    ]
+    columns = ["source", "defense", "max_defender_increase", "max_l1", *Best.__annotations__]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _feasible_ends(a: np.ndarray, b: np.ndarray, limits: np.ndarray) -> tuple[float, ...]:
+    """Both ends, as fractions of the way from a to b, of the part where every cost is within its limit."""
+    low, high = 0.0, 1.0
+    for start, slope, limit in zip(a, b - a, limits, strict=True):
+        if slope == 0:
+            if start > limit:
+                return ()
+        elif slope > 0:
+            high = min(high, (limit - start) / slope)
+        else:
+            low = max(low, (limit - start) / slope)
+    return (low, high) if low <= high else ()
+
+
+def _why(costs: np.ndarray, max_increase: float, max_l1: float) -> str:
+    least_increase, least_l1 = costs.min(0)
+    if least_increase > max_increase + ROUNDING:
+        return f"every point raises the owner's error by at least {least_increase:.2f} points"
+    if least_l1 > max_l1 + ROUNDING:
+        return f"every point has a mean l1 of at least {least_l1:.2f}"
+    return "no point meets both constraints at once"
+
+
+def pareto_front(points: pd.DataFrame, costs: Sequence[str] = ("defender_error",)) -> pd.DataFrame:
+    """The points that no other one beats: none has a thief error as high at costs as low, and one of them better.
+
+    Equal points all stay. Rows that lack one of the numbers are left out; the rest comes sorted by cost.
+    """
+    known = points.dropna(subset=["adversary_error", *costs])
+    values = np.column_stack([known[list(costs)].to_numpy(float), -known["adversary_error"].to_numpy(float)])
+    no_worse = (values[:, None] <= values[None]).all(-1)  # [i, j]: i is at least as good as j everywhere
+    beaten = (no_worse & ~no_worse.T).any(0)
+    return known[~beaten].sort_values([*costs, "adversary_error"])
+
+
+def interpolate(curve: pd.DataFrame, column: str, strength: float) -> float:
+    """`column` at a strength between two measured ones, linear; NaN outside what was measured."""
+    known = curve.dropna(subset=["strength", column]).sort_values("strength")
+    if known.empty:
+        return float("nan")
+    x, y = known["strength"].to_numpy(float), known[column].to_numpy(float)
+    return float(np.interp(strength, x, y, left=np.nan, right=np.nan))

@@ -1,0 +1,151 @@
+"""The one schema of result rows: a number without its origin is not a result.
+
+An empty cell means unknown, or that the column does not apply; numbers are never invented to fill one.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Column:
+    """A declared column: `kind` is its dtype, numbers lie in [low, high], `required` says who must fill it."""
+
+    name: str
+    kind: str  # str | json | date | float | Int64 | bool
+    meaning: str
+    low: float = 0.0
+    high: float = float("inf")
+    choices: tuple[str, ...] = ()
+    required: str = ""  # "" | "always" | "measured" | "unreliable": in every row, or in such rows
+
+    @property
+    def expected(self) -> str:
+        """What a cell must be, for messages."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        words = {"json": "a JSON object", "date": "YYYY-MM-DD", "bool": "true or false", "str": "some text"}
+        if self.kind in words:
+            return words[self.kind]
+        number = "a whole number" if self.kind == "Int64" else "a number"
+        return f"{number} from {self.low:g} to {self.high:g}"
+
+
+def _percent(name: str, meaning: str) -> Column:
+    return Column(name, "float", f"{meaning}, percent", high=100.0)
+
+
+COLUMNS: dict[str, Column] = {
+    column.name: column
+    for column in (
+        Column("source", "str", "who says so", choices=("paper", "measured"), required="always"),
+        Column("where", "str", "'Table II' or the command that made the row", required="always"),
+        Column("dataset", "str", "what the victim was trained and is tested on", required="always"),
+        Column("victim", "str", "name of the victim, or its architecture"),
+        Column("precision", "str", "of the victim's weights", choices=("fp32", "ptq", "qat"), required="always"),
+        _percent("victim_error", "test error of the undefended victim"),
+        Column("defense", "str", "short name, as in the registry", required="always"),
+        Column("parameters", "json", "all parameters of the defense, a JSON object", required="measured"),
+        Column("strength", "float", "the parameter that a curve varies", low=-float("inf")),
+        Column("attack", "str", "short name; empty for a row without an attack"),
+        Column("queries_from", "str", "data set that the thief's queries come from"),
+        Column("thief", "str", "what the thief does with the answers: 'as is', 'top-1', 'average', 'recovery'"),
+        Column("clone", "str", "the clone's architecture"),
+        Column("budget", "Int64", "queries that the thief may make"),
+        Column("epochs", "Int64", "of the clone's training"),
+        Column("seed", "Int64", "of the attack"),
+        _percent("defender_error", "test error of the defended answers"),
+        _percent("adversary_error", "the clone's error on the victim's test set"),
+        _percent("fidelity", "test pictures that the clone and the undefended victim put in the same class"),
+        Column("l1", "float", "mean l1 distance to the clean answer, test set", high=2.0),
+        Column("l1_queries", "float", "the same on the thief's queries", high=2.0),
+        Column("max_defender_increase", "float", "allowed in a bound (below), percentage points"),
+        Column("max_l1", "float", "mean l1 distance allowed in a bound", high=2.0),
+        Column("latency_ms", "float", "inference latency of one query, milliseconds"),
+        Column("energy_wh", "float", "energy for all queries of the row, watt-hours"),
+        Column("n_test", "Int64", "pictures in the test set", low=1),
+        Column("hardware", "str", "machine that the numbers come from", required="measured"),
+        Column("versions", "json", "of the software, a JSON object", required="measured"),
+        Column("date", "date", "of the measurement, YYYY-MM-DD", required="measured"),
+        Column("unreliable", "bool", "true if the number is not to be trusted; empty means false"),
+        Column("reason", "str", "why it is unreliable", required="unreliable"),
+    )
+}
+AVERAGED = ["victim_error", "defender_error", "adversary_error", "fidelity", "l1", "l1_queries"]
+_OWN = {"seed", "where", "hardware", "versions", "date", "reason", "n_test", "latency_ms", "energy_wh", *AVERAGED}
+CONDITIONS = [name for name in COLUMNS if name not in _OWN]
+"""What a point was made with: rows that agree on all of these differ only by seed, time and place."""
+
+
+class ResultsError(ValueError):
+    """Results that break the schema; the text names file, line, column and what is wrong."""
+
+
+def check(text: pd.DataFrame) -> tuple[pd.DataFrame, list[ResultsError]]:
+    """Typed rows of a table of strings, without those that have a bad cell; and the bad cells.
+
+    Args:
+        text: cells as in a CSV file, missing ones empty or NaN; its index is where each row is ("file.csv:12").
+
+    Returns:
+        A frame with the index as `id` and all of `COLUMNS` in their dtypes; an error for every bad cell.
+    """
+    text = text.reindex(columns=list(COLUMNS)).astype("str").fillna("").apply(lambda cells: cells.str.strip())
+    whose = {
+        "": np.zeros(len(text), bool),
+        "always": np.ones(len(text), bool),
+        "measured": (text["source"] == "measured").to_numpy(),
+        "unreliable": (text["unreliable"].str.lower() == "true").to_numpy(),
+    }
+    rows: dict[str, pd.Series] = {"id": text.index.to_series().astype("str")}
+    bad, problems = np.zeros(len(text), bool), []
+    for column in COLUMNS.values():
+        cells = text[column.name]
+        rows[column.name], right = _parse(cells, column)
+        empty = (cells == "").to_numpy()
+        wrong = np.where(empty, whose[column.required], ~right)
+        bad |= wrong
+        problems += [
+            ResultsError(
+                f"{text.index[i]}, column '{column.name}': {cells.iloc[i]!r} should be {column.expected} "
+                f"({column.meaning})"
+            )
+            for i in np.flatnonzero(wrong)
+        ]
+    return pd.DataFrame(rows)[~bad].reset_index(drop=True), problems
+
+
+def _parse(cells: pd.Series, column: Column) -> tuple[pd.Series, np.ndarray]:
+    """Values in the column's dtype (missing where empty or bad), and which cells are good."""
+    if column.kind in ("float", "Int64"):
+        numbers = pd.to_numeric(cells, errors="coerce").astype(float)
+        right = np.isfinite(numbers) & numbers.between(column.low, column.high)
+        if column.kind == "Int64":
+            right &= numbers == numbers.round()
+        return numbers.where(right).astype(column.kind), right.to_numpy()
+    if column.kind == "bool":
+        lower = cells.str.lower()
+        return lower == "true", lower.isin(["true", "false"]).to_numpy()
+    values = cells.where(cells != "")
+    if column.choices:
+        return values, cells.isin(column.choices).to_numpy()
+    form = {"json": _is_object, "date": _is_date}.get(column.kind, bool)
+    return values, np.array([form(cell) for cell in cells], bool)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

@@ -1,0 +1,107 @@
+"""What a run is: everything that decides its result, in one small JSON file."""
+
+import dataclasses
+import hashlib
+import json
+import shlex
+from dataclasses import dataclass, field
+from typing import Any
+
+from dcp_core.attacks import Attack, make_attack
+from dcp_core.defenses import Defense, make_defense
+from dcp_core.models.architectures import ARCHITECTURES
+
+
+class SpecError(ValueError):
+    """A run that cannot be; the message says why."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One attack on one defended victim. Parameters that were not given are filled in with their defaults.
+
+    Args:
+        victim: a name of the zoo.
+        pool: data set whose training pictures the thief asks about, for attacks that need one.
+        clone: architecture of the thief's network.
+
+    Raises:
+        ValueError: for an unknown attack, defense, architecture or parameter, a value out of range, a pool that is
+            missing or not needed.
+    """
+
+    victim: str
+    attack: str = "knockoff"
+    attack_parameters: dict[str, Any] = field(default_factory=dict)
+    defense: str = "none"
+    defense_parameters: dict[str, Any] = field(default_factory=dict)
+    budget: int = 10_000
+    pool: str | None = None
+    clone: str = "resnet8"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        attack = make_attack(self.attack, **self.attack_parameters)
+        object.__setattr__(self, "attack_parameters", dataclasses.asdict(attack))
+        defense = make_defense(self.defense, **self.defense_parameters)
+        object.__setattr__(self, "defense_parameters", dataclasses.asdict(defense))
+        if self.clone not in ARCHITECTURES:
+            raise SpecError(f"unknown architecture '{self.clone}'; known: {', '.join(ARCHITECTURES)}")
+        if attack.needs_pool and self.pool is None:
+            raise SpecError(
+                f"{attack.title} needs a pool of pictures to ask about, for example signs_pool or textures"
+            )
+        if not attack.needs_pool and self.pool is not None:
+            raise SpecError(f"{attack.title} makes its own pictures: it takes no pool")
+        if self.budget < 1:
+            raise SpecError(f"the query budget must be at least 1, not {self.budget}")
+
+    def make_attack(self) -> Attack:
+        """The attack with its parameters."""
+        return make_attack(self.attack, **self.attack_parameters)
+
+    def make_defense(self) -> Defense:
+        """The defense with its parameters."""
+        return make_defense(self.defense, **self.defense_parameters)
+
+    def to_json(self) -> str:
+        """Readable JSON; `from_json` gives the same spec."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunSpec":
+        """Read a spec.
+
+        Raises:
+            ValueError: for text that is no spec.
+        """
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise SpecError(f"this is not the spec of a run: {error}") from error
+
+    @property
+    def key(self) -> str:
+        """Short hash: equal for equal runs."""
+        canonical = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    @property
+    def command(self) -> str:
+        """The command line that makes this run."""
+        words = ["--victim", self.victim, "--attack", self.attack, "--budget", str(self.budget)]
+        words += ["--pool", self.pool] if self.pool else []
+        words += ["--clone", self.clone, "--defense", self.defense, "--seed", str(self.seed)]
+        given = self._changed(self.make_attack()) | self._changed(self.make_defense())
+        for name, value in given.items():
+            flag = name.replace("_", "-")
+            words += (
+                [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+            )
+        return "python -m dcp_core attack " + shlex.join(words)
+
+    @staticmethod
+    def _changed(made: Attack | Defense) -> dict[str, Any]:
+        return {
+            f.name: getattr(made, f.name) for f in dataclasses.fields(made) if getattr(made, f.name) != f.default
+        }

@@ -1,0 +1,175 @@
+"""One run, start to finish, in a folder: the same function for page, command line and cluster.
+
+The folder holds `spec.json`, the attack's state while it runs, and at the end `clone.safetensors` and
+`result.json` (written last: a run is done when it is there).
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from dcp_core.attacks import Event, Oracle, Theft
+from dcp_core.data.datasets import ImageSet, load
+from dcp_core.defenses import Defense
+from dcp_core.evaluation.metrics import error, per_answer
+from dcp_core.evaluation.stealing import Evaluator
+from dcp_core.evaluation.transfer import transfer_rate
+from dcp_core.files import write_atomic
+from dcp_core.models import zoo
+from dcp_core.models.architectures import build
+from dcp_core.models.inference import predict, to_pixels
+from dcp_core.provenance import hardware, today, versions
+from dcp_core.runs.spec import RunSpec, SpecError
+
+SPEC, RESULT, CLONE = "spec.json", "result.json", "clone.safetensors"
+STATES = ("state.pt", "training.pt")
+CURVE_PICTURES = 2000  # of the test set, for the curve; the final scores are of all
+TRANSFER_PICTURES = 500
+BATCH = 500
+
+
+def run(spec: RunSpec, folder: Path, *, device: str | None = None, save_every: float = 60.0) -> Iterator[Event]:
+    """Run `spec` in `folder`, or go on with it there. Closing the iterator leaves a run that can be resumed.
+
+    Args:
+        device: where to compute; a GPU if there is one.
+        save_every: seconds between two saves at least.
+
+    Raises:
+        ValueError: at once, for a folder of another run, or a victim, pool or clone that do not go together.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _claim(spec, folder)
+    if (folder / RESULT).exists():
+        return iter(())
+    victim = zoo.load(spec.victim, device)
+    test = load(victim.card.dataset, "test", size=victim.card.size)
+    judge = Evaluator.of(victim.model, test)
+    defense = spec.make_defense()
+    shape = (3, victim.card.size, victim.card.size)
+    oracle = Oracle(victim.model, defense, spec.budget, shape=shape, device=device, seed=spec.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        clone = build(spec.clone, oracle.classes)
+    theft = Theft(
+        oracle,
+        clone,
+        pool=load(spec.pool, "train", size=victim.card.size) if spec.pool else None,
+        known_defense=defense,
+        evaluate=judge.first(CURVE_PICTURES),
+        folder=folder,
+        save_every=save_every,
+        seed=spec.seed,
+    )
+    events = spec.make_attack().steps(theft)
+    return _run(spec, folder, events, theft, victim, test, judge)
+
+
+def result(folder: Path) -> dict[str, Any] | None:
+    """What a finished run found, None while it is not done.
+
+    `row` of the common schema; `class_errors`, `transfer_rate` in percent; `queries` spent; `seconds`.
+    """
+    path = folder / RESULT
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _claim(spec: RunSpec, folder: Path) -> None:
+    path = folder / SPEC
+    if not path.exists():
+        write_atomic(path, lambda file: file.write(spec.to_json().encode()))
+    elif RunSpec.from_json(path.read_text()) != spec:
+        raise SpecError(f"{folder} holds another run: choose another folder, or delete it")
+    for half in folder.glob(".*.pt.*"):  # a state that was being written when an earlier sitting was killed
+        half.unlink()
+
+
+def _run(
+    spec: RunSpec,
+    folder: Path,
+    events: Iterator[Event],
+    theft: Theft,
+    victim: zoo.Victim,
+    test: ImageSet,
+    judge: Evaluator,
+) -> Iterator[Event]:
+    began = time.monotonic()
+    for event in events:
+        if event.fraction == 1 and event.scores is not None:
+            break
+        yield event
+    scores = judge(theft.clone)
+    assert test.labels is not None
+    few, labels = test.images[:TRANSFER_PICTURES], test.labels[:TRANSFER_PICTURES]
+    weights = {key: value.detach().cpu().contiguous() for key, value in theft.clone.state_dict().items()}
+    write_atomic(folder / CLONE, lambda file: file.write(save(weights)))
+    found = {
+        "row": _row(spec, theft, victim, test, judge)
+        | {"adversary_error": round(scores.error, 4), "fidelity": round(scores.fidelity, 4)},
+        "class_errors": scores.class_errors,
+        "transfer_rate": transfer_rate(theft.clone, victim.model, few, labels),
+        "queries": theft.oracle.used,
+        "seconds": round(time.monotonic() - began, 1),  # of this sitting, if the run was resumed
+    }
+    text = json.dumps(found, indent=2, ensure_ascii=False)
+    write_atomic(folder / RESULT, lambda file: file.write(text.encode()))
+    for name in STATES:
+        (folder / name).unlink(missing_ok=True)
+    yield dataclasses.replace(event, scores=scores)
+
+
+def _row(spec: RunSpec, theft: Theft, victim: zoo.Victim, test: ImageSet, judge: Evaluator) -> dict[str, Any]:
+    """The run as a row of the common schema, without what the clone achieved."""
+    assert test.labels is not None
+    defense = spec.make_defense()
+    defended, clean = _defended(victim, test.images, defense, spec.seed)
+    treatment = spec.attack_parameters.get("treatment", "as-is")
+    repeated = spec.attack_parameters.get("repeats", 1) > 1
+    thief = {"as-is": "average" if repeated else "as is", "top-1": "top-1"}.get(
+        treatment, f"recovery ({treatment})"
+    )
+    return {
+        "source": "measured",
+        "where": spec.command,
+        "dataset": victim.card.dataset,
+        "victim": spec.victim,
+        "precision": victim.card.precision,
+        "victim_error": round(judge.victim_error, 4),
+        "defense": spec.defense,
+        "parameters": json.dumps(spec.defense_parameters),
+        "strength": spec.defense_parameters.get(defense.strength) if defense.strength else None,
+        "attack": spec.attack,
+        "queries_from": spec.pool,
+        "thief": thief,
+        "clone": spec.clone,
+        "budget": spec.budget,
+        "epochs": spec.attack_parameters.get("epochs"),
+        "seed": spec.seed,
+        "defender_error": round(float(error(defended, test.labels)), 4),
+        "l1": round(float(per_answer(defended, clean).l1.double().mean()), 6),
+        "l1_queries": round(theft.oracle.ledger.mean_l1, 6),
+        "n_test": len(test),
+        "hardware": hardware(theft.oracle.device),
+        "versions": json.dumps(versions()),
+        "date": today(),
+    }
+
+
+def _defended(victim: zoo.Victim, images: Tensor, defense: Defense, seed: int) -> tuple[Tensor, Tensor]:
+    """Defended and clean posteriors (N, K) of the test set, on the CPU."""
+    device = next(victim.model.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    defended, clean = [], []
+    for part in images.split(BATCH):
+        logits = predict(victim.model, part).to(device)
+        inputs = to_pixels(part.to(device)) if defense.needs_inputs else None
+        defended.append(defense(logits=logits, inputs=inputs, generator=generator).cpu())
+        clean.append(logits.softmax(-1).cpu())
+    return torch.cat(defended), torch.cat(clean)

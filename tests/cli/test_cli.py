@@ -1,0 +1,108 @@
+"""The command line, run as a person runs it."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from dcp_core import Deception, answer, load_victim, read_image, to_tensor
+from dcp_core.cli import COMMANDS, main
+from dcp_core.models import zoo
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_help_names_every_command_and_each_explains_itself() -> None:
+    text = run("--help").output
+    for name in COMMANDS:
+        assert name in text
+        assert "Usage" in run(name, "--help").output
+
+
+def test_perturb_gives_what_the_library_gives(victim: zoo.Victim, picture: Path) -> None:
+    result = run("perturb", picture, "--victim", "toy", "--beta", 0.8, "--tau", 1.2, "--gamma", 0.3)
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)
+    pixels = to_tensor(read_image(picture), 32)[None]
+    expected = answer(load_victim("toy"), pixels, Deception(beta=0.8, tau=1.2, gamma=0.3))
+    assert list(row["defended"].values()) == pytest.approx(expected.defended[0].tolist(), abs=1e-7)
+    assert list(row["clean"].values()) == pytest.approx(expected.clean[0].tolist(), abs=1e-7)
+    assert row["l1"] == pytest.approx(float((expected.defended - expected.clean).abs().sum()), abs=1e-6)
+
+
+def test_perturb_writes_a_csv_row_for_each_picture_and_names_broken_ones(
+    victim: zoo.Victim, picture: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    result = run("perturb", picture, tmp_path / "broken.png", "--victim", "toy", "--format", "csv")
+    assert result.exit_code == 1
+    assert "broken.png" in result.stderr
+    table = pd.read_csv(io.StringIO(result.stdout))
+    assert table["picture"].tolist() == [str(picture)]
+    assert table[[f"defended_{c}" for c in "abcd"]].sum(axis=1).tolist() == pytest.approx([1.0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--beta", "7"), "between 0 and 1.5"),
+        (("--defense", "rs", "--tau", "0.5"), "no parameter 'tau'"),
+        (("--victim", "nobody"), "no victim 'nobody'"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_no_traceback(
+    victim: zoo.Victim, picture: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    options = arguments if "--victim" in arguments else ("--victim", "toy", *arguments)
+    result = run("perturb", picture, *options)
+    assert result.exit_code == 1
+    assert words in result.output
+    assert "Traceback" not in result.output
+
+
+def test_train_makes_a_victim_that_the_other_commands_know(home: Path, tmp_path: Path, picture: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    y = np.arange(40) % 2
+    path = tmp_path / "mine.npz"
+    np.savez(path, x_train=x, y_train=y, x_test=x[:10], y_test=y[:10], classes=np.array(["no", "yes"]))
+    result = run(
+        "train", "--data", path, "--network", "resnet8", "--epochs", 1, "--batch-size", 20, "--threads", 1
+    )
+    assert result.exit_code == 0, result.output
+    assert "mine-resnet8" in run("victims").output
+    card = json.loads(run("victims", "mine-resnet8").output)
+    assert card["classes"] == ["no", "yes"]
+    assert card["recipe"]["epochs"] == 1
+    assert not list((home / "training").glob("*.pt"))
+    assert run("perturb", picture, "--victim", "mine-resnet8").exit_code == 0
+
+
+def test_train_on_a_pool_without_labels_is_refused(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pool.npz"
+    x = np.zeros((4, 16, 16, 3), np.uint8)
+    np.savez(path, x_train=x, x_test=x)
+    result = run("train", "--data", path)
+    assert result.exit_code == 1
+    assert "no labels" in result.output
+
+
+def test_data_list_and_show(home: Path) -> None:
+    assert "python -m dcp_core data download svhn" in run("data", "show", "svhn").output
+    listing = run("data", "list").output
+    assert "cub200" in listing
+    assert "drawn on first use" in listing
