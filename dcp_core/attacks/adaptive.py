@@ -18,7 +18,7 @@ AS_IS = "as-is"
 TREATMENTS = (AS_IS, "top-1", "bayes", "inverse")
 TABLE = 100_000  # rows of the look-up table
 NEIGHBOURS = 8
-STEPS, BATCH, HIDDEN = 2000, 512, 256  # of the learned inverse
+STEPS, BATCH, HIDDEN = 3000, 256, 128  # of the learned inverse
 
 
 def check_treatment(treatment: str, known: Defense | None) -> None:
@@ -95,11 +95,13 @@ def learned_inverse(answers: Tensor, defense: Defense, seed: int, steps: int = S
             nn.SiLU(),
             nn.Linear(HIDDEN, classes),
         ).to(device)
+    perturbed, clean = (part.to(device) for part in pairs(TABLE, classes, defense, dice))
+    inputs = _features(perturbed)
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
-        perturbed, clean = (part.to(device) for part in pairs(BATCH, classes, defense, dice))
-        loss = F.cross_entropy(network(_features(perturbed)), clean)
+        pick = torch.randint(TABLE, (BATCH,), generator=dice).to(device)
+        loss = F.cross_entropy(network(inputs[pick]), clean[pick])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

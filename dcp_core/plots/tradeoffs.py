@@ -240,8 +240,6 @@ def bound_label(x: str, at: float) -> str:
 def describe_thief_scatter(rows: pd.DataFrame, x: str = "increase") -> str:
     """One sentence for who cannot see `thief_scatter`."""
     points = placed(rows, x)
-    if points.empty:
-        return "No result has both a thief's error and a place on this axis yet."
     parts = []
     for source, group in points[~points["unreliable"]].groupby("source"):
         best = group.loc[group["adversary_error"].idxmax()]

@@ -1,0 +1,147 @@
+"""Every page through AppTest: no exception, the right numbers, state from the address."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+from dcp_core import Deception, answers
+from dcp_core.models import zoo
+from dcp_core.ui import PAGES
+
+APP = str(Path(__file__).parents[2] / "app.py")
+SIGNS = "signs-resnet8"
+
+
+def open_page(page: str, **query: str) -> AppTest:
+    """A page as a browser opens it from an address."""
+    app = AppTest.from_file(APP, default_timeout=120)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.switch_page(f"pages/{page}.py").run()
+    assert not app.exception, app.exception
+    return app
+
+
+def texts(app: AppTest) -> str:
+    """All prose of a page."""
+    return "\n".join(
+        str(element.value) for kind in ("markdown", "caption", "info", "error") for element in app.get(kind)
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_without_an_error(home: Path, page: str) -> None:
+    app = open_page(page)
+    assert app.title[0].value == PAGES[page][0]
+    assert not app.error
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_in_class_view(home: Path, page: str) -> None:
+    open_page(page, view="class")
+
+
+def test_the_playground_shows_the_librarys_numbers(home: Path) -> None:
+    app = open_page("playground", victim=SIGNS, picture="7", dcp_beta="0.6", dcp_tau_auto="false", dcp_tau="1.2")
+    logits, _ = zoo.test_answers(SIGNS)
+    expected = answers.defend(logits[7][None], Deception(beta=0.6, tau=1.2))
+    l1 = float((expected.defended - expected.clean).abs().sum())
+    assert f"l1 distance **{l1:.3f}**" in texts(app)
+    assert f"→ **{float(expected.defended.max()):.3f}**" in texts(app)
+
+
+def test_moving_a_slider_changes_the_answer(home: Path) -> None:
+    app = open_page("playground", victim=SIGNS)
+    before = texts(app)
+    app.slider(key="dcp_beta").set_value(0.0).run()
+    assert not app.exception
+    assert "l1 distance **0.000**" in texts(app)
+    assert texts(app) != before
+
+
+@pytest.mark.parametrize(
+    "closer", ["Functions", "Every step", "All defenses", "What the thief sees", "Many pictures"]
+)
+@pytest.mark.parametrize("defense", ["dcp", "random"])
+def test_every_closer_look_opens(home: Path, closer: str, defense: str) -> None:
+    open_page("playground", victim=SIGNS, closer=closer, defense=defense)
+
+
+def test_an_uploaded_picture_is_answered_as_the_library_answers_it(home: Path, tmp_path: Path) -> None:
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from dcp_core import answer, load_victim, read_image, to_tensor
+
+    pixels = np.random.default_rng(3).integers(0, 256, (80, 60, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    app = open_page("playground", victim=SIGNS, source="upload")
+    app.file_uploader(key="upload").upload("mine.png", buffer.getvalue(), "image/png").run()
+    assert not app.exception
+    tensor = to_tensor(read_image(buffer.getvalue()), 32)[None]
+    expected = answer(load_victim(SIGNS), tensor, Deception())
+    assert f"l1 distance **{float((expected.defended - expected.clean).abs().sum()):.3f}**" in texts(app)
+
+
+def test_a_hostile_upload_is_a_sentence(home: Path) -> None:
+    app = open_page("playground", victim=SIGNS, source="upload")
+    app.file_uploader(key="upload").upload("evil.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "image/png").run()
+    assert not app.exception
+    assert len(app.error) == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"dcp_beta": "99"},
+        {"dcp_beta": "x"},
+        {"victim": "../../etc/passwd"},
+        {"picture": "-1"},
+        {"picture": "99999999"},
+        {"defense": "nothing"},
+        {"closer": "?"},
+    ],
+)
+def test_a_mangled_address_still_opens(home: Path, query: dict[str, str]) -> None:
+    open_page("playground", **query)
+
+
+def test_the_tradeoffs_page_shows_the_librarys_numbers(home: Path) -> None:
+    app = open_page("tradeoffs", victim=SIGNS, dcp_beta="0.5")
+    logits, labels = zoo.test_answers(SIGNS)
+    defended = Deception(beta=0.5)(logits=logits)
+    error = 100 * float((defended.argmax(1) != labels).double().mean())
+    l1 = float((defended - logits.softmax(1)).abs().sum(1).mean())
+    assert f"owner's error **{error:.2f} %**" in texts(app)
+    assert f"mean l1 **{l1:.3f}**" in texts(app)
+
+
+def test_without_measured_thieves_the_tradeoffs_page_says_what_is_missing(home: Path) -> None:
+    app = open_page("tradeoffs", data="svhn")
+    assert "python -m dcp_core attack" in texts(app)
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_every_step_of_the_story_opens_and_leads_on(home: Path, step: int) -> None:
+    app = open_page("story")
+    for _ in range(step):
+        next(b for b in app.button if b.label == "Next").click().run()
+        assert not app.exception
+    assert app.subheader[0].value.startswith(f"{step + 1}. ")
+
+
+def test_without_any_victim_the_pages_name_the_command(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(zoo, "PRECOMPUTED", tmp_path)
+    for page in ("story", "playground", "tradeoffs"):
+        app = open_page(page)
+        assert "python -m dcp_core train" in app.error[0].value
+
+
+torch.set_num_threads(1)
