@@ -42,11 +42,12 @@ def dcp_curve(name: str) -> pd.DataFrame:
     return tradeoff_curve(Deception(), *ui.test_answers(name))
 
 
-def bars(card: zoo.Card, clean: torch.Tensor, defended: torch.Tensor, key: str) -> None:
-    """Clean beside defended answer."""
-    before, after = clean.numpy(), defended.numpy()
+def bars(card: zoo.Card, clean: torch.Tensor, defended: torch.Tensor | None, key: str) -> None:
+    """A clean answer, beside it a defended one."""
+    before = clean.numpy()
+    after = before if defended is None else defended.numpy()
     ui.chart(
-        plots.answer_bars(card.classes, before, after, top=6),
+        plots.answer_bars(card.classes, before, None if defended is None else after, top=6),
         key=key,
         alt=plots.describe_answer(card.classes, before, after),
         data=plots.answer_table(card.classes, before, after, len(before)),
@@ -73,8 +74,7 @@ def leak(card: zoo.Card, logits: torch.Tensor, labels: torch.Tensor) -> None:
     with left:
         picture(index, f"true class: {card.classes[labels[index]]}")
     with right:
-        clean = logits[index].softmax(-1)
-        bars(card, clean, clean, "leak")
+        bars(card, logits[index].softmax(-1), None, "leak")
 
 
 def theft(card: zoo.Card) -> None:

@@ -201,7 +201,7 @@ with side:
     )
     ui.link(
         "playground",
-        "Use this operating point on one answer",
+        "On one answer",
         "tune",
         victim=victim.name,
         **ui.defense_state(chosen_defense),

@@ -327,7 +327,6 @@ def _strip_tiff(data: bytes, max_pixels: int) -> bytes:
         return value
 
     width, height = number(256, 0), number(257, 0)
-    _check_pixels(width, height, max_pixels)
     if number(259, 1) not in _TIFF_COMPRESSIONS:
         raise ImageError("This TIFF is compressed in a rare way. Save it again as PNG or JPEG.")
     across, down = width, min(number(278, height), height)

@@ -10,32 +10,32 @@ from plotly.subplots import make_subplots
 from dcp_core.plots.style import CLEAN, DEFENDED, HIGHLIGHT, MARKS, polish
 
 
-def answer_bars(classes: Sequence[str], clean: np.ndarray, defended: np.ndarray, top: int = 10) -> go.Figure:
-    """Clean beside defended posteriors (K,), the `top` classes that matter most in either; ★ marks each winner."""
-    table = answer_table(classes, clean, defended, top).iloc[::-1]
+def answer_bars(
+    classes: Sequence[str], clean: np.ndarray, defended: np.ndarray | None = None, top: int = 10
+) -> go.Figure:
+    """Clean, beside them defended posteriors (K,), the `top` classes that matter most; ★ marks each winner."""
+    after = clean if defended is None else defended
+    table = answer_table(classes, clean, after, top).iloc[::-1]
     figure = go.Figure()
-    for name, column, color, pattern, winner in (
-        ("defended", "defended", DEFENDED, "/", defended.argmax()),
-        ("clean", "clean", CLEAN, "", clean.argmax()),
-    ):
+    kinds = [("clean", CLEAN, "", clean.argmax())]
+    if defended is not None:  # drawn first, because bars stack upwards
+        kinds.insert(0, ("defended", DEFENDED, "/", defended.argmax()))
+    for name, color, pattern, winner in kinds:
         stars = ["★ " if index == winner else "" for index in table["index"]]
         figure.add_bar(
             y=table["class"],
-            x=table[column],
+            x=table[name],
             orientation="h",
             name=name,
-            marker={
-                "color": color,
-                "pattern": {"shape": pattern, "solidity": 0.7, "size": 5},
-            },
-            text=[f"{star}{value:.3f}" for star, value in zip(stars, table[column], strict=True)],
+            marker={"color": color, "pattern": {"shape": pattern, "solidity": 0.7, "size": 5}},
+            text=[f"{star}{value:.3f}" for star, value in zip(stars, table[name], strict=True)],
             textposition="outside",
             cliponaxis=False,
             hovertemplate="%{y}: %{x:.6f}<extra>" + name + "</extra>",
         )
     figure.update_layout(barmode="group", legend_traceorder="reversed", bargap=0.25)
     polish(figure, x="posterior (probability)", y="", height=max(300, 90 + 34 * len(table)))
-    return figure.update_xaxes(range=[0, min(1.12, 1.2 * float(max(clean.max(), defended.max())))])
+    return figure.update_xaxes(range=[0, min(1.12, 1.2 * float(max(clean.max(), after.max())))])
 
 
 def answer_table(classes: Sequence[str], clean: np.ndarray, defended: np.ndarray, top: int) -> pd.DataFrame:
