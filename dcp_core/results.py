@@ -84,7 +84,10 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def paper_table1() -> pd.DataFrame:
-    """Table I: columns defense, and fast_inference, no_auxiliary_model, low_perturbation (bool)."""
+    """Table I: columns defense, and fast_inference, no_auxiliary_model, low_perturbation (bool).
+
+    It judges methods and has no numbers, so it is not made of result rows.
+    """
     return pd.read_csv(PRECOMPUTED / "paper_table1.csv")
 
 

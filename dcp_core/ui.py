@@ -14,11 +14,12 @@ import plotly.graph_objects as go
 import streamlit as st
 import torch
 
-from dcp_core.data import datasets
-from dcp_core.data.datasets import ImageSet
+from dcp_core import results
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.base import Parameter
+from dcp_core.files import home
 from dcp_core.models import zoo
+from dcp_core.result_schema import ResultsError
 
 PAGES = {  # file in pages/ -> title, icon
     "story": ("Story", "auto_stories"),
@@ -211,10 +212,15 @@ def test_answers(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     return zoo.test_answers(name)
 
 
-@st.cache_resource(max_entries=3, show_spinner="Drawing or reading the pictures ...")
-def test_pictures(dataset: str) -> ImageSet:
-    """A test set's pictures, shared by all sessions."""
-    return datasets.load(dataset, "test")
+def all_results() -> tuple[pd.DataFrame, list[ResultsError]]:
+    """All result rows and what is wrong with their files; read again when a file changes."""
+    files = [path for folder in (results.SHIPPED, home() / "results") for path in sorted(folder.glob("*"))]
+    return _results(tuple((str(path), path.stat().st_mtime_ns) for path in files))
+
+
+@st.cache_data(max_entries=2, show_spinner=False)
+def _results(files: tuple[tuple[str, int], ...]) -> tuple[pd.DataFrame, list[ResultsError]]:
+    return results.load_results()
 
 
 def _address() -> str:

@@ -13,7 +13,7 @@ st.markdown(
     "Convolutional Neural Networks*. What is marked **paper** is copied from it cell by cell; what is marked "
     "**measured** was made by this code, and its row says how."
 )
-rows, problems = results.load_results()
+rows, problems = ui.all_results()
 for problem in problems:
     st.warning(str(problem), icon=":material/report:")
 

@@ -9,7 +9,7 @@ import torch
 
 from dcp_core import answers as engine
 from dcp_core import plots, ui
-from dcp_core.data.datasets import available
+from dcp_core.data.datasets import available, test_picture
 from dcp_core.data.images import MAX_BYTES, ImageError, read_archive, read_image, to_image, to_tensor
 from dcp_core.defenses import Deception, Defense, ReverseSigmoid
 from dcp_core.models.zoo import Card
@@ -76,7 +76,7 @@ def from_test_set(card: Card) -> torch.Tensor:
     with place:
         if available(card.dataset):
             with ui.errors_explained():
-                show_picture(ui.test_pictures(card.dataset).images[number].float() / 255, label)
+                show_picture(test_picture(card.dataset, number).float() / 255, label)
         else:
             st.info(
                 f"{label}. The answer shown is the victim's own, stored with it; to see the picture, run  "

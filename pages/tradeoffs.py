@@ -93,7 +93,7 @@ def owners_side(card: Card, defense: Defense, others: list[str]) -> None:
 def thiefs_side(card: Card) -> None:
     """Measured thieves, and the paper's, under the reader's own constraints."""
     st.subheader("What it does to the thief", anchor=False)
-    rows, problems = results.load_results()
+    rows, problems = ui.all_results()
     for problem in problems:
         st.warning(str(problem), icon=":material/report:")
     rows = rows.dropna(subset=["adversary_error"])

@@ -7,6 +7,7 @@ are made on first use; a user's own `.npz` or folder of pictures is named by its
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcp_core.data import folders, sources
+from dcp_core.data import folders, sources, synthetic
 from dcp_core.data.images import ImageError
 from dcp_core.files import home, write_atomic
 
@@ -130,6 +131,25 @@ def load(name: str, split: Split, limit: int | None = None, size: int = 32) -> I
             f"no data set '{name}': give one of {', '.join(DATASETS)}, or the path of an .npz file or a folder"
         )
     return _checked(name, split, arrays, limit)
+
+
+def test_picture(name: str, index: int) -> Tensor:
+    """One picture of a test set, uint8 (3, H, W); of the drawn signs, without drawing the others.
+
+    Raises:
+        DataError: as `load`, and for an index beyond the test set.
+    """
+    if name == "signs":
+        return synthetic.signs(1, sources.SIGNS_TEST, index)[0][0]
+    images = _test_set(name).images
+    if not 0 <= index < len(images):
+        raise DataError(f"{name} has {len(images)} test pictures; there is no number {index}")
+    return images[index]
+
+
+@lru_cache(maxsize=2)
+def _test_set(name: str) -> ImageSet:
+    return load(name, "test")
 
 
 def _read_npz(path: Path, split: Split) -> dict[str, np.ndarray]:

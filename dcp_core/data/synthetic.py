@@ -27,20 +27,21 @@ BLOCK = 256  # a multiple of the number of classes: every block is balanced
 _SIGNS, _TEXTURES = 0, 1  # streams
 
 
-def signs(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The first `n` road signs of `seed`, and their classes.
+def signs(n: int, seed: int, start: int = 0) -> tuple[Tensor, Tensor]:
+    """`n` road signs of `seed` from number `start` on, and their classes.
 
     Returns:
         pictures, uint8 (n, 3, 32, 32), and labels into `SIGN_CLASSES`, int64 (n,). Every run of 16 pictures
         that starts at a multiple of 16 holds each class once, in random order.
 
     Raises:
-        ValueError: if `n` or `seed` is negative.
+        ValueError: if `n`, `seed` or `start` is negative.
     """
-    blocks = [_sign_block(dice) for dice in _streams(n, seed, _SIGNS)]
+    blocks = [_sign_block(dice) for dice in _streams(n, seed, _SIGNS, start)]
     if not blocks:
         return torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
-    pictures, labels = (torch.cat(parts)[:n].clone() for parts in zip(*blocks, strict=True))
+    first = start % BLOCK
+    pictures, labels = (torch.cat(parts)[first : first + n].clone() for parts in zip(*blocks, strict=True))
     return pictures, labels
 
 
@@ -80,10 +81,13 @@ class _Dice:
         return torch.from_numpy(self.rng.standard_normal((BLOCK, 3, SIZE, SIZE), dtype=np.float32))
 
 
-def _streams(n: int, seed: int, kind: int) -> list[_Dice]:
-    if n < 0 or seed < 0:
-        raise ValueError(f"n and seed must be 0 or more, got n={n}, seed={seed}")
-    return [_Dice(seed, kind, block) for block in range(math.ceil(n / BLOCK))]
+def _streams(n: int, seed: int, kind: int, start: int = 0) -> list[_Dice]:
+    """The random streams of the blocks that hold pictures `start` to `start + n`."""
+    if n < 0 or seed < 0 or start < 0:
+        raise ValueError(f"n, seed and start must be 0 or more, got n={n}, seed={seed}, start={start}")
+    return (
+        [_Dice(seed, kind, block) for block in range(start // BLOCK, math.ceil((start + n) / BLOCK))] if n else []
+    )
 
 
 def _pixels(count: int = SIZE) -> tuple[Tensor, Tensor]:

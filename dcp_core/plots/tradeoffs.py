@@ -157,7 +157,9 @@ def thief_scatter(
     """
     points = placed(rows, x)
     figure = go.Figure()
-    varying = [c for c in SERIES if c in points and c != x and len(points[c].unique()) > 1]
+    # told apart by what differs among the points of one source: the paper's conditions always differ from ours
+    by_source = points.groupby("source")
+    varying = [c for c in SERIES if c in points and c != x and by_source[c].nunique(dropna=False).max() > 1]
     for key, series in points.groupby(["defense", "source", "bound", *varying], sort=False, dropna=False):
         name, source, bound, *rest = key
         mark = mark_of(name)
@@ -186,7 +188,7 @@ def thief_scatter(
     for at in points.loc[points["bound"], "x"].unique():
         figure.add_annotation(x=at, y=1, yref="paper", yanchor="top", showarrow=False, text=bound_label(x, at))
     if limit is not None:
-        left = min([0.0, *points["x"]])
+        left = min(points["x"], default=0.0) if x == "defender_error" else min([0.0, *points["x"]])
         figure.add_vrect(
             x0=left,
             x1=limit,

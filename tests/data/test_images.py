@@ -479,7 +479,7 @@ def bomb(name: bytes, body: bytes, times: int = 1) -> bytes:
 
 
 def test_png_chunks_that_unpack_to_megabytes_are_refused() -> None:
-    much = zlib.compress(bytes(200 * MIB), 9)
+    much = zlib.compress(bytes(50 * MIB), 9)
     refused(bomb(b"zTXt", b"key\0\0" + much))
     refused(bomb(b"iTXt", b"key\0\1\0\0\0" + much))
     refused(bomb(b"iCCP", b"key\0\0" + much))
@@ -566,6 +566,7 @@ def webp_header(side: int) -> bytes:
     return b"RIFF" + struct.pack("<L", len(body)) + body
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory Linux keeps")
 def test_the_memory_of_bombs_and_of_honest_pictures_is_bounded(tmp_path: Path) -> None:
     assert read_image(webp_header(9)).size == (9, 9)
     bombs = {
@@ -586,10 +587,12 @@ def test_the_memory_of_bombs_and_of_honest_pictures_is_bounded(tmp_path: Path) -
     honest.putalpha(200)
     (tmp_path / "honest").write_bytes(save(honest, "WEBP", lossless=True, method=0, quality=0))
     script = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from PIL import Image
 from dcp_core.data.images import ImageError, read_image
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# Not ru_maxrss: a process starts with that of the one that started it.
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 Image.init()
 for path in sys.argv[1:]:
     before = peak()
@@ -599,14 +602,14 @@ for path in sys.argv[1:]:
         result = "refused"
     print(path.rpartition("/")[2], result, peak() - before, sep=";")
 """
-    paths = [str(tmp_path / name) for name in [*bombs, "honest"]]
+    paths = [str(tmp_path / name) for name in ["honest", *bombs]]
     command = [sys.executable, "-c", script, *paths]
     output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    *rows, (_, size, honest_mib) = [line.split(";") for line in output.splitlines()]
+    (_, size, honest_mib), *rows = [line.split(";") for line in output.splitlines()]
     assert [name for name, *_ in rows] == list(bombs)
     for name, result, mib in rows:
         assert result == "refused", name
-        assert float(mib) < 80, name  # the file itself included
+        assert float(mib) < 20, name  # beyond what the honest picture took
     assert size == "(2000, 2000)"
     assert 4 * 4e6 / MIB < float(honest_mib) < 18 * 4e6 / MIB  # 16 bytes a pixel and some slack
 
@@ -745,7 +748,7 @@ def test_large_members_are_read() -> None:
 
 
 def test_a_member_larger_than_the_limit_is_not_unpacked() -> None:
-    data = zipped({"bomb.png": bytes(150 * MIB), "good.png": save(picture(), "PNG")})
+    data = zipped({"bomb.png": bytes(60 * MIB), "good.png": save(picture(), "PNG")})
     assert len(data) < MIB
     start = time.process_time()
     (_, bombed), (_, good) = read_archive(data)

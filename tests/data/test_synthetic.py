@@ -175,3 +175,13 @@ def test_textures_vary() -> None:
     detail = pictures.std((2, 3)).mean(1)
     assert colours.std(0).min() > 25  # of 255: the palette differs from picture to picture
     assert detail.quantile(0.9) > 2 * detail.quantile(0.1)  # plain ones and busy ones
+
+
+def test_one_picture_can_be_drawn_without_those_before_it() -> None:
+    pictures, labels = signs(600, 9)
+    for start in (0, 255, 256, 599):
+        one, label = signs(1, 9, start)
+        assert torch.equal(one[0], pictures[start])
+        assert label[0] == labels[start]
+    across, _ = signs(10, 9, 250)
+    assert torch.equal(across, pictures[250:260])

@@ -181,8 +181,9 @@ def test_the_papers_bounds_lie_at_the_l1_limit_on_the_l1_axis_and_have_no_place_
 
 def test_measured_points_are_filled_joined_and_beside_the_papers(paper: pd.DataFrame):
     both = pd.concat([MEASURED.sample(frac=1, random_state=1), paper], ignore_index=True)
-    ours = next(trace for trace in thief_scatter(both).data if "measured" in trace.name)
-    assert ours.name.startswith("DCP · ")
+    traces = named(thief_scatter(both))
+    assert len(traces) == 7
+    ours = traces["DCP · measured"]
     assert ours.mode == "lines+markers"
     assert ours.marker.symbol == "circle"
     np.testing.assert_allclose(ours.x, [0, 0.2, 3])
@@ -232,6 +233,7 @@ def test_the_constraint_is_shaded_and_the_front_is_a_staircase():
     figure = thief_scatter(MEASURED, limit=1.0, front=MEASURED[:2])
     (region,) = figure.layout.shapes
     assert (region.x0, region.x1) == (0, 1)
+    assert thief_scatter(MEASURED, "defender_error", limit=6).layout.shapes[0].x0 == 5
     front = named(figure)["Pareto front"]
     assert list(front.y) == [20, 35]
     assert front.line.shape == "hv"

@@ -1,0 +1,126 @@
+"""A real Chromium walks through the dashboard, started as the README says."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+expect.set_options(timeout=60_000)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A freshly started server's address: nobody has opened a page yet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        "app.py",
+        "--server.headless=true",
+        f"--server.port={port}",
+    ]
+    environment = {**os.environ, "DCP_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{address}/_stcore/health", timeout=2).read()
+            break
+        except OSError:
+            time.sleep(0.5)
+    yield address
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+def open_page(browser: Browser, address: str, width: int = 1280) -> Page:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(address)
+    return page
+
+
+def test_a_permalink_opened_first_thing_after_a_start_shows_its_state(server: str, browser: Browser) -> None:
+    query = "victim=signs-resnet8&picture=7&dcp_beta=0.6&dcp_tau_auto=false&dcp_tau=1.2"
+    page = open_page(browser, f"{server}/playground?{query}")
+    numbers = page.get_by_text("l1 distance").first
+    expect(numbers).to_be_visible()
+    from dcp_core import Deception, defend
+    from dcp_core.models import zoo
+
+    answers = defend(zoo.test_answers("signs-resnet8")[0][7][None], Deception(beta=0.6, tau=1.2))
+    expect(numbers).to_contain_text(f"{float((answers.defended - answers.clean).abs().sum()):.3f}")
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    expect(page.get_by_role("link", name="Trade-offs", exact=True)).to_be_visible()
+    assert page.locator("[data-testid=stException]").count() == 0
+    page.close()
+
+
+def test_from_the_story_to_the_tradeoffs_to_the_playground_the_address_carries_the_state(
+    server: str, browser: Browser
+) -> None:
+    page = open_page(browser, server)
+    page.get_by_role("button", name=re.compile("^Next")).click()
+    expect(page.get_by_role("heading", name="2. How a thief uses it")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"step=How"))
+
+    page.get_by_role("link", name="Strict l1 budget").click()
+    expect(page.get_by_role("heading", name="Trade-offs")).to_be_visible()
+    expect(page.get_by_text("at β = 0.4").first).to_be_visible()
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+
+    page.get_by_role("link", name="On one answer").click()
+    expect(page.get_by_role("heading", name="Playground")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"dcp_beta=0\.4"))
+    expect(page.get_by_text("l1 distance").first).to_be_visible()
+    before = page.get_by_text("l1 distance").first.inner_text()
+
+    slider = page.get_by_role("slider").first
+    slider.focus()
+    for _ in range(10):
+        slider.press("ArrowRight")
+    expect(page).to_have_url(re.compile(r"dcp_beta=0\.5"))
+    expect(page.get_by_text("l1 distance").first).not_to_have_text(before)
+    shared = page.url
+    after = page.get_by_text("l1 distance").first.inner_text()
+    page.close()
+
+    second = browser.new_context().new_page()  # another person's browser
+    second.goto(shared)
+    expect(second.get_by_text("l1 distance").first).to_have_text(after)
+    second.close()
+
+
+def test_a_phone_shows_the_playground_without_sideways_scrolling(server: str, browser: Browser) -> None:
+    page = open_page(browser, f"{server}/playground?victim=signs-resnet8", width=390)
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0
+    page.close()
