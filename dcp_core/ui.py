@@ -1,7 +1,9 @@
 """The one module that imports Streamlit besides the pages: what every page needs, written once.
 
 Widgets get their name in the URL from `key` and `bind="query-params"`, and keep their value from page to page
-by `persist_state="session"`; so a view can be shared by copying its address.
+by `persist_state="session"`; so a view can be shared by copying its address. Two pages never share a name:
+on a switch of pages Streamlit 1.67 drops from the address what the page left behind was bound to, also where
+the link says it anew.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,8 @@ PAGES = {  # file in pages/ -> title, icon
     "tradeoffs": ("Trade-offs", "balance"),
     "paper": ("Paper", "article"),
 }
+VIEWS = ("full", "class")
+TRADEOFFS = "t_"  # before the names of that page's widgets, see below
 IN_URL: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
 
@@ -34,6 +38,8 @@ def frame(title: str, question: str = "") -> None:
     """Page settings, title and sidebar. The first line of every page, because a deep link right after the
     server's start runs the page without `app.py`; for the same reason the list of pages is drawn here."""
     st.set_page_config(page_title=f"{title} · Model stealing", page_icon=":material/shield:", layout="wide")
+    asked = st.query_params.get("view")
+    st.session_state["view"] = asked if asked in VIEWS else st.session_state.get("view", VIEWS[0])
     torch.set_num_threads(1)  # one picture at a time; the cores belong to background runs
     with st.sidebar:
         for page, (label, icon) in PAGES.items():
@@ -41,12 +47,12 @@ def frame(title: str, question: str = "") -> None:
         st.divider()
         st.segmented_control(
             "View",
-            ["full", "class"],
-            default="full",
+            VIEWS,
             required=True,
             key="view",
             help="'class' hides the expert controls, for teaching.",
-            **IN_URL,
+            on_change=_view_to_address,
+            persist_state="session",
         )
         with st.popover("Share this view", icon=":material/link:"):
             st.caption("Everything you set is in the page's address. Copy it from here or from the browser.")
@@ -54,6 +60,10 @@ def frame(title: str, question: str = "") -> None:
     st.title(title, anchor=False)
     if question:
         st.markdown(f"*{question}*")
+
+
+def _view_to_address() -> None:
+    st.query_params["view"] = st.session_state["view"]
 
 
 def experts() -> bool:
@@ -114,7 +124,7 @@ def csv(data: pd.DataFrame, key: str, label: str = "CSV") -> None:
     )
 
 
-def choose_victim() -> zoo.Card:
+def choose_victim(prefix: str = "") -> zoo.Card:
     """A picker of victims, with what the card says below it."""
     known = zoo.names()
     if not known:
@@ -122,7 +132,7 @@ def choose_victim() -> zoo.Card:
             "There is no victim on this machine: run  python -m dcp_core train --data signs --network resnet8"
         )
         st.stop()
-    name = st.selectbox("Victim", known, key="victim", format_func=lambda n: zoo.card(n).title, **IN_URL)
+    name = st.selectbox("Victim", known, key=f"{prefix}victim", format_func=lambda n: zoo.card(n).title, **IN_URL)
     with errors_explained():
         card = zoo.card(name)
     st.caption(
@@ -132,31 +142,36 @@ def choose_victim() -> zoo.Card:
     return card
 
 
-def choose_defense(names: Sequence[str] | None = None, default: str = "dcp") -> Defense:
+def choose_defense(names: Sequence[str] | None = None, prefix: str = "") -> Defense:
     """A picker of defenses and, below it, a control for each parameter that the chosen one declares."""
     names = list(names or DEFENSES)
     name = st.selectbox(
-        "Defense", names, names.index(default), key="defense", format_func=lambda n: DEFENSES[n].title, **IN_URL
+        "Defense",
+        names,
+        names.index("dcp"),
+        key=f"{prefix}defense",
+        format_func=lambda n: DEFENSES[n].title,
+        **IN_URL,
     )
-    return defense_parameters(name)
+    return defense_parameters(name, prefix)
 
 
-def defense_parameters(name: str) -> Defense:
-    """Controls for the declared parameters of one defense; their URL names are `defense_parameter`."""
+def defense_parameters(name: str, prefix: str = "") -> Defense:
+    """Controls for the declared parameters of one defense, named `defense_parameter` in the URL."""
     values: dict[str, Any] = {}
     declared = DEFENSES[name].parameters()
     for key, each in declared.items():
         if not each.expert:
-            values[key] = _control(name, key, each)
+            values[key] = _control(name, key, each, prefix)
     expert = {key: each for key, each in declared.items() if each.expert}
     if expert and experts():
         with st.expander("More parameters", icon=":material/science:"):
-            values |= {key: _control(name, key, each) for key, each in expert.items()}
+            values |= {key: _control(name, key, each, prefix) for key, each in expert.items()}
     return make_defense(name, **values)
 
 
-def _control(name: str, key: str, declared: Parameter) -> Any:
-    default, url = getattr(DEFENSES[name], key), f"{name}_{key}"
+def _control(name: str, key: str, declared: Parameter, prefix: str) -> Any:
+    default, url = getattr(DEFENSES[name], key), f"{prefix}{name}_{key}"
     if declared.choices == (True, False):
         return st.toggle(key.replace("_", " "), default, key=url, help=declared.help, **IN_URL)
     if declared.choices:
@@ -184,19 +199,19 @@ def _control(name: str, key: str, declared: Parameter) -> Any:
 
 def link(page: str, label: str, icon: str, **state: Any) -> None:
     """A link to another page that carries state in its address."""
-    query = {key: str(value) for key, value in state.items()} or None
-    st.page_link(f"pages/{page}.py", label=label, icon=f":material/{icon}:", query_params=query)
+    query = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in state.items()}
+    st.page_link(f"pages/{page}.py", label=label, icon=f":material/{icon}:", query_params=query or None)
 
 
-def defense_state(defense: Defense) -> dict[str, str]:
-    """The URL parameters that reproduce a defense in `choose_defense`."""
-    state: dict[str, str] = {"defense": defense.name}
+def defense_state(defense: Defense, prefix: str = "") -> dict[str, Any]:
+    """The URL parameters that reproduce a defense in `choose_defense` with that prefix."""
+    state: dict[str, Any] = {f"{prefix}defense": defense.name}
     for key, declared in defense.parameters().items():
-        value = getattr(defense, key)
+        value, name = getattr(defense, key), f"{prefix}{defense.name}_{key}"
         if declared.optional:
-            state[f"{defense.name}_{key}_auto"] = str(value is None).lower()
+            state[f"{name}_auto"] = value is None
         if value is not None:
-            state[f"{defense.name}_{key}"] = str(value).lower() if isinstance(value, bool) else f"{value}"
+            state[name] = value
     return state
 
 

@@ -282,10 +282,5 @@ tab = st.segmented_control(
 )
 views[tab if tab in names else "Functions"]()
 with st.container(horizontal=True):
-    ui.link(
-        "tradeoffs",
-        "This operating point over the whole test set",
-        "balance",
-        victim=victim.name,
-        **ui.defense_state(defense),
-    )
+    carried = {f"{ui.TRADEOFFS}victim": victim.name, **ui.defense_state(defense, ui.TRADEOFFS)}
+    ui.link("tradeoffs", "This operating point over the whole test set", "balance", **carried)

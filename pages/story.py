@@ -244,14 +244,8 @@ with st.container(horizontal=True):
     ui.link(
         "playground", "Edge device: the cheapest noise", "memory", **ui.defense_state(ReverseSigmoid(beta=0.08))
     )
-    ui.link(
-        "tradeoffs",
-        "Strict l1 budget",
-        "balance",
-        budget="0.2",
-        axis="l1",
-        **ui.defense_state(Deception(beta=0.4)),
-    )
+    strict = {"budget": 0.2, "axis": "l1", **ui.defense_state(Deception(beta=0.4), ui.TRADEOFFS)}
+    ui.link("tradeoffs", "Strict l1 budget", "balance", **strict)
     ui.link(
         "playground", "Why τ matters", "rule", closer="Functions", **ui.defense_state(Deception(beta=0.9, tau=0.6))
     )

@@ -101,7 +101,7 @@ def thiefs_side(card: Card) -> None:
     first, second, third, fourth = st.columns(4)
     with first:
         start = known.index(card.dataset) if card.dataset in known else known.index("cifar10")
-        dataset = st.selectbox("Victim's data", known, start, key="data", **ui.IN_URL)
+        dataset = st.selectbox("Victim's data", known, start, key="t_data", **ui.IN_URL)
     with second:
         axis = st.selectbox("Thief against", list(THIEF_AXES), key="axis", format_func=THIEF_AXES.get, **ui.IN_URL)
     with third:
@@ -189,8 +189,8 @@ def _use(row: pd.Series) -> None:
 
 side, main = st.columns([1, 3.4], gap="medium")
 with side:
-    victim = ui.choose_victim()
-    chosen_defense = ui.choose_defense(SWEPT)
+    victim = ui.choose_victim(ui.TRADEOFFS)
+    chosen_defense = ui.choose_defense(SWEPT, ui.TRADEOFFS)
     beside = st.multiselect(
         "Beside it",
         SWEPT,

@@ -30,7 +30,7 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(theft.seed)
             generator = Generator(attack.latent, attack.width, *theft.oracle.shape[1:])
-        self.generator = generator.to(self.device).train()
+        self.generator = generator.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.clone.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.clone_optimizer = torch.optim.SGD(
             self.clone.parameters(), attack.lr_clone, momentum=0.9, weight_decay=5e-4
@@ -149,9 +149,8 @@ class DataFree(Attack):
     def train_clone(self, run: Run, pixels: Tensor, answers: Tensor) -> Tensor:
         """One clone step on answered pictures; the loss."""
         run.clone.train(len(pixels) == self.batch)  # a cut batch must not set the batch statistics
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cuda", torch.bfloat16, enabled=run.device.type == "cuda"):
-            logits = run.clone(pixels)
+            logits = run.clone(pixels.contiguous(memory_format=torch.channels_last))
         loss = self.disagreement(logits.float(), answers).mean()
         run.clone_optimizer.zero_grad(set_to_none=True)
         loss.backward()

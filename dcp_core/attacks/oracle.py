@@ -66,7 +66,7 @@ class Oracle:
         device: torch.device | str | None = None,
         seed: int = 0,
     ) -> None:
-        """Put `model` (pixels in [0, 1] -> logits; switched to eval mode) behind `defense`.
+        """Put `model` (pixels in [0, 1] -> logits; switched to eval mode and channels-last) behind `defense`.
 
         Args:
             budget: pictures it will answer.
@@ -84,7 +84,7 @@ class Oracle:
         self.budget, self.used, self.shape = budget, 0, shape
         self.ledger = Ledger()
         self._generator = torch.Generator(self.device).manual_seed(seed)
-        model.to(self.device).eval()
+        model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         with torch.inference_mode():
             trial = model(torch.zeros(1, *shape, device=self.device))
         if trial.dim() != 2 or trial.shape[1] < 2 or not bool(trial.isfinite().all()):
@@ -141,7 +141,7 @@ def _answerer(
     def ask(images: Tensor) -> Tensor:
         with torch.inference_mode(), full_precision():
             pixels = to_pixels(images.to(device))
-            logits = model(pixels).float()
+            logits = model(pixels.contiguous(memory_format=torch.channels_last)).float()
             if not bool(logits.isfinite().all()):
                 raise NanAnswer("the victim's answer is not finite; check its weights and the pictures sent")
             answer = defense(logits=logits, inputs=pixels, generator=generator)

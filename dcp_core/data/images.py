@@ -5,9 +5,10 @@ RGB picture or raises `ImageError`, whose message can be shown to a person as it
 Alpha is laid over white, 16-bit samples keep their high byte, colour profiles are not applied; of an
 animation or a document of several pages, the first is read.
 
-Bytes are limited before reading on, pixels before decoding. Pillow's own limits are global to the process,
-hence left alone; where it would loop over a hostile file for minutes or build lists of gigabytes, the checks
-below refuse the file first.
+Bytes are limited before reading on, pixels before decoding. Decoding takes up to 17 bytes a pixel (WebP and
+float TIFF; an RGB JPEG 8 to 10), so no file within `MAX_BYTES` and `MAX_PIXELS` takes more than 0.5 GB.
+Pillow's own limits are global to the process, hence left alone; where it would loop over a hostile file for
+minutes or build lists of gigabytes, the checks below refuse the file first.
 """
 
 import io
@@ -29,7 +30,7 @@ Source = bytes | BinaryIO | str | os.PathLike[str]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_BYTES = 20 * 2**20
-MAX_PIXELS = 25_000_000  # a 24-megapixel camera
+MAX_PIXELS = 25_000_000  # a 24-megapixel camera; see above before raising it
 MAX_READS = 200_000  # Pillow takes junk, small blocks and BMP runs a few bytes at a time, in Python
 MAX_SEGMENTS = 1_000  # JPEG segments, PNG chunks without pixels: an honest file has some tens
 MAX_SCANS = 100  # an honest progressive JPEG has about ten; each costs a pass over every pixel

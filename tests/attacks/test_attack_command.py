@@ -119,7 +119,7 @@ def test_a_folder_keeps_one_run(pool: str, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_clone(pool: str, home: Path, tmp_path: Path) -> None:
-    words = ["--victim", "small", "--attack", "dfme", "--defense", "none", "--budget", "1600", "--batch", "16"]
+    words = ["--victim", "small", "--attack", "dfme", "--defense", "none", "--budget", "900", "--batch", "16"]
     words += ["--width", "4", "--threads", "1"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert CliRunner().invoke(command, [*words, "--to", str(whole)]).exit_code == 0

@@ -448,7 +448,7 @@ def test_flipped_bytes_give_a_picture_or_an_image_error(kind: str) -> None:
     pictures = refusals = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for _ in range(120):
+        for _ in range(100):
             data = bytearray(original)
             reach = len(data) if random_.random() < 0.5 else min(len(data), 200)  # headers break more
             for _ in range(random_.choice((1, 2, 8))):
@@ -502,9 +502,9 @@ def test_jpeg_with_thousands_of_segments_is_refused() -> None:
     refused(jpeg_with(exif * 200_000))
     refused(jpeg_with(b"\xff\xf0" + exif * 200_000))  # a marker without a length does not hide what follows
     refused(jpeg_with(b"\xff\xd9" + exif * 200_000))  # nor does an end before the pixels
-    refused(jpeg_with(b"\xff\xe1\0\2" * 2_000_000))
-    refused(jpeg_with(bytes(10 * MIB)))
-    refused(b"\xff\xd8" + b"\xff" * (10 * MIB) + b"\0")
+    refused(jpeg_with(b"\xff\xe1\0\2" * 500_000))
+    refused(jpeg_with(bytes(MIB)))
+    refused(b"\xff\xd8" + b"\xff" * MIB + b"\0")
 
 
 def scans(times: int) -> bytes:
@@ -523,22 +523,22 @@ def test_jpeg_with_thousands_of_scans_is_refused() -> None:
 def test_gif_and_bmp_that_are_read_byte_by_byte_are_refused() -> None:
     screen = b"GIF89a" + struct.pack("<HH", 1, 1) + bytes(3)
     image = b"," + struct.pack("<HHHH", 0, 0, 1, 1) + b"\0\2\2\x44\1\0;"
-    refused(screen + b"!\xfe" + b"\1a" * (5 * MIB) + b"\0" + image)
-    refused(screen + bytes(10 * MIB) + image)
+    refused(screen + b"!\xfe" + b"\1a" * MIB + b"\0" + image)
+    refused(screen + bytes(MIB) + image)
     rle = b"BM" + struct.pack("<LLL", 0, 0, 62) + struct.pack("<LllHHLLllLL", 40, 1, 2, 1, 8, 1, 0, 0, 0, 2, 2)
-    refused(rle + bytes(8) + b"\1\0" * (5 * MIB))
+    refused(rle + bytes(8) + b"\1\0" * (2 * MIB))
 
 
 def test_tiff_with_absurd_strips_tiles_or_tags_is_refused() -> None:
     refused(grey_tiff(4000, 4000, bytes(4000 * 4000), t273=(4, [8] * 50_000), t278=(4, [3999])))
-    refused(grey_tiff(1, 1, b"a", t273=(3, [8] * 3_000_000)))
+    refused(grey_tiff(1, 1, b"a", t273=(3, [8] * 500_000)))
     no_strips = {"t273": None, "t278": None, "t279": None}
     huge = {**no_strips, "t322": (4, [60_000]), "t323": (4, [60_000])}
     assert "million pixels" in refused(grey_tiff(9, 9, b"a", **huge, t324=(4, [8]), t259=(3, [8])))
     tiles = {**no_strips, "t322": (4, [1]), "t323": (4, [1])}
     refused(grey_tiff(4000, 4000, b"a", **tiles, t324=(4, [8] * 3_000_000)))  # as many as there are pixels
     refused(grey_tiff(9, 9, b"a", **no_strips, t322=(4, [0]), t323=(4, [0]), t324=(4, [8])))
-    refused(grey_tiff(1, 1, b"a", t259=(3, [34925])))  # LZMA may ask for gigabytes
+    assert "rare way" in refused(grey_tiff(1, 1, b"a", t259=(3, [34925])))  # LZMA may ask for gigabytes
     refused(grey_tiff(1, 1, b"a", t256=(4, [1, 60_000])))
     refused(b"II*\0\x08\0\0\0\xff\xff" + bytes(100))
     refused(b"II*\0\xff\xff\xff\xff")
@@ -583,7 +583,7 @@ def test_the_memory_of_bombs_and_of_honest_pictures_is_bounded(tmp_path: Path) -
     assert len(bombs["png"]) < MIB
     for name, data in bombs.items():
         (tmp_path / name).write_bytes(data)
-    honest = picture().convert("RGBA").resize((2000, 2000))
+    honest = picture().convert("RGBA").resize((3500, 3500))
     honest.putalpha(200)
     (tmp_path / "honest").write_bytes(save(honest, "WEBP", lossless=True, method=0, quality=0))
     script = """
@@ -610,8 +610,8 @@ for path in sys.argv[1:]:
     for name, result, mib in rows:
         assert result == "refused", name
         assert float(mib) < 20, name  # beyond what the honest picture took
-    assert size == "(2000, 2000)"
-    assert 4 * 4e6 / MIB < float(honest_mib) < 18 * 4e6 / MIB  # 16 bytes a pixel and some slack
+    assert size == "(3500, 3500)"
+    assert 8 < float(honest_mib) * MIB / 3500**2 < 18  # bytes a pixel; it is 16, and some slack
 
 
 def test_pillows_settings_are_left_alone() -> None:

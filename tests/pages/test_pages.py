@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 from streamlit.testing.v1 import AppTest
 
 from dcp_core import Deception, answers
@@ -112,7 +111,7 @@ def test_a_mangled_address_still_opens(home: Path, query: dict[str, str]) -> Non
 
 
 def test_the_tradeoffs_page_shows_the_librarys_numbers(home: Path) -> None:
-    app = open_page("tradeoffs", victim=SIGNS, dcp_beta="0.5")
+    app = open_page("tradeoffs", t_victim=SIGNS, t_dcp_beta="0.5")
     logits, labels = zoo.test_answers(SIGNS)
     defended = Deception(beta=0.5)(logits=logits)
     error = 100 * float((defended.argmax(1) != labels).double().mean())
@@ -122,7 +121,7 @@ def test_the_tradeoffs_page_shows_the_librarys_numbers(home: Path) -> None:
 
 
 def test_without_measured_thieves_the_tradeoffs_page_says_what_is_missing(home: Path) -> None:
-    app = open_page("tradeoffs", data="svhn")
+    app = open_page("tradeoffs", t_data="svhn")
     assert "python -m dcp_core attack" in texts(app)
 
 
@@ -144,4 +143,7 @@ def test_without_any_victim_the_pages_name_the_command(
         assert "python -m dcp_core train" in app.error[0].value
 
 
-torch.set_num_threads(1)
+def test_a_defense_without_strength_is_left_behind_on_the_tradeoffs_page(home: Path) -> None:
+    app = open_page("playground", defense="label")
+    app.switch_page("pages/tradeoffs.py").run()
+    assert not app.exception

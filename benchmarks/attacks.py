@@ -1,0 +1,128 @@
+"""Speed of the attacks, each against the plain form of the same work in one run: `python benchmarks/attacks.py`.
+
+1. A clone's training against a bare forward-backward-step loop on tensors already in memory (goal: 95 %).
+2. A zeroth-order estimate in one call of the victim against one call a point.
+3. Memory of a data-free run as its queries grow.
+"""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from dcp_core.attacks import Oracle, Theft, make_attack
+from dcp_core.attacks.zeroth_order import probes, to_range
+from dcp_core.defenses import Deception
+from dcp_core.models.architectures import build
+from dcp_core.models.training import Recipe, train
+
+CLASSES, BATCH, STEPS, ROUNDS = 16, 128, 20, 5
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Time of one call; processor time on a CPU, which other programs disturb less."""
+    clock = time.perf_counter if DEVICE == "cuda" else time.process_time
+    start = clock()
+    work()
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+def in_turns(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Median seconds of each, called in turns, after one warm-up."""
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for name, work in works.items():
+        work()
+    for _ in range(rounds):
+        for name, work in works.items():
+            found[name].append(seconds(work))
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def training(network: str) -> None:
+    """Pictures a second of `training.train`, data augmentation included, and of a bare loop."""
+    images = torch.randint(0, 256, (BATCH * STEPS, 3, 32, 32), dtype=torch.uint8)
+    answers = torch.rand(len(images), CLASSES).softmax(1)
+    model = build(network, CLASSES).to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3, 0.9, weight_decay=5e-4, nesterov=True)
+    layout = torch.channels_last
+    pixels = (images.float() / 255).to(DEVICE).contiguous(memory_format=layout).split(BATCH)
+    targets = answers.to(DEVICE).split(BATCH)
+
+    def bare() -> None:
+        model.train()
+        for x, y in zip(pixels, targets, strict=True):
+            with torch.autocast("cuda", torch.bfloat16, enabled=DEVICE == "cuda"):
+                loss = F.cross_entropy(model(x), y)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    def ours() -> None:
+        recipe = Recipe(epochs=1, batch_size=BATCH, lr=1e-3, schedule="cosine")
+        for _ in train(model, images, answers, recipe):
+            pass
+
+    took = in_turns({"bare": bare, "ours": ours})
+    share = 100 * took["bare"] / took["ours"]
+    speed = {name: len(images) / value for name, value in took.items()}
+    print(f"training {network}: {speed['ours']:.0f} pictures/s, bare loop {speed['bare']:.0f}: {share:.1f} %")
+
+
+def estimate(count: int = 32, directions: int = 10) -> None:
+    """The victim's part of a gradient estimate: one call against one call a point."""
+    victim = build("resnet8", CLASSES)
+    oracle = Oracle(victim, Deception(), 10**9, device=DEVICE)
+    dice = torch.Generator(DEVICE).manual_seed(0)
+    before = torch.randn(count, 3, 32, 32, device=DEVICE, generator=dice)
+    points, _ = probes(before, directions, 1e-3, dice)
+    pixels = to_range(points)
+    took = in_turns(
+        {
+            "one call": lambda: oracle.query(pixels),
+            "a call a point": lambda: [oracle.query(part) for part in pixels.split(count)],
+            "a call a picture": lambda: [oracle.query(part) for part in pixels.split(1)],
+        }
+    )
+    print(f"estimate of {count} gradients, {directions} directions: ", end="")
+    print(", ".join(f"{name} {1000 * value:.1f} ms" for name, value in took.items()))
+
+
+def memory() -> None:
+    """Peak memory after a quarter of a MAZE run, and at its end. The buffer is allocated at the start."""
+    oracle = Oracle(build("resnet8", CLASSES), Deception(), 24 * 16 * 15, device=DEVICE)
+    theft = Theft(oracle, build("resnet8", CLASSES), logs=4)
+    peaks = []
+    for event in make_attack("maze", batch=16, width=16).steps(theft):
+        if not peaks and event.fraction < 0.25:
+            continue
+        peak = (
+            torch.cuda.max_memory_allocated()
+            if DEVICE == "cuda"
+            else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        )
+        peaks.append((event.queries, peak / 2**20))
+    (early, first), (late, last) = peaks[0], peaks[-1]
+    print(f"MAZE: peak {first:.1f} MiB after {early:,} queries, {last:.1f} MiB after {late:,}")
+
+
+def main() -> None:
+    """Print all of it."""
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, {DEVICE}, one CPU thread; medians of {ROUNDS} rounds in turns")
+    memory()
+    estimate()
+    for network in ("resnet8", "resnet20"):
+        training(network)
+
+
+if __name__ == "__main__":
+    main()
