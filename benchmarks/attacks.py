@@ -39,7 +39,7 @@ def seconds(work: Callable[[], object]) -> float:
 def in_turns(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
     """Median seconds of each, called in turns, after one warm-up."""
     found: dict[str, list[float]] = {name: [] for name in works}
-    for name, work in works.items():
+    for work in works.values():
         work()
     for _ in range(rounds):
         for name, work in works.items():

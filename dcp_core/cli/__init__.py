@@ -11,6 +11,7 @@ COMMANDS = {
     "data": "List, download and describe data sets.",
     "train": "Train a victim of your own.",
     "perturb": "Answer pictures with and without a defense, as JSON or CSV.",
+    "attack": "Steal a victim: KnockoffNets, DFME, MAZE; resumable.",
 }
 
 
