@@ -83,6 +83,13 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby(CONDITIONS, dropna=False, sort=False).agg(**named).reset_index()
 
 
+def settings(points: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Points by what was attacked and how, so that those of one setting differ only by the defense; by name."""
+    columns = ["victim", "precision", "attack", "queries_from", "thief", "clone", "budget", "epochs"]
+    groups = points.groupby(columns, dropna=False, sort=False)
+    return {" · ".join(str(v) for v in key if pd.notna(v)): group for key, group in groups}
+
+
 def paper_table1() -> pd.DataFrame:
     """Table I: columns defense, and fast_inference, no_auxiliary_model, low_perturbation (bool).
 

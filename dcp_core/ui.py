@@ -125,19 +125,28 @@ def csv(data: pd.DataFrame, key: str, label: str = "CSV") -> None:
 
 
 def choose_victim(prefix: str = "") -> zoo.Card:
-    """A picker of victims, with what the card says below it."""
+    """A picker of victims, with what the card says below it; `torchvision:NAME` can be typed in."""
     known = zoo.names()
     if not known:
         st.error(
             "There is no victim on this machine: run  python -m dcp_core train --data signs --network resnet8"
         )
         st.stop()
-    name = st.selectbox("Victim", known, key=f"{prefix}victim", format_func=lambda n: zoo.card(n).title, **IN_URL)
+    name = st.selectbox(
+        "Victim",
+        known,
+        key=f"{prefix}victim",
+        format_func=lambda n: zoo.card(n).title if n in known else n,
+        accept_new_options=True,
+        help=f"Or type {zoo.TORCHVISION} and the name of a classification model of torchvision.",
+        **IN_URL,
+    )
     with errors_explained():
-        card = zoo.card(name)
+        card = load_victim(name).card if str(name).startswith(zoo.TORCHVISION) else zoo.card(str(name))
     st.caption(
         f"{card.architecture} · {card.precision} · {len(card.classes)} classes · **{card.test_accuracy:.2f} %** "
-        f"of {card.test_pictures:,} test pictures · {card.parameters:,} parameters · sha256 `{card.sha256[:10]}`"
+        f"of {card.test_pictures:,} test pictures · {card.parameters:,} parameters"
+        + (f" · sha256 `{card.sha256[:10]}`" if card.sha256 else "")
     )
     return card
 

@@ -12,7 +12,7 @@ from dcp_core import plots, ui
 from dcp_core.data.datasets import available, test_picture
 from dcp_core.data.images import MAX_BYTES, ImageError, read_archive, read_image, to_image, to_tensor
 from dcp_core.defenses import Deception, Defense, ReverseSigmoid
-from dcp_core.models.zoo import Card
+from dcp_core.models.zoo import TORCHVISION, Card
 
 ui.frame("Playground", "What does the defense do to one answer?")
 
@@ -21,12 +21,14 @@ MEGABYTE = 2**20
 
 def choose_picture(card: Card) -> torch.Tensor:
     """Let a person choose a picture and show it; the victim's logits (K,) for it."""
+    stored = not card.name.startswith(TORCHVISION)
     source = st.segmented_control(
         "Picture",
-        ["test set", "upload", "camera"],
-        default="test set",
+        ["test set", "upload", "camera"] if stored else ["upload", "camera"],
+        default="test set" if stored else "upload",
         required=True,
-        key="source",
+        key="source" if stored else "own_source",
+        wrap=True,
         **ui.IN_URL,
     )
     if source == "test set":
@@ -40,6 +42,11 @@ def choose_picture(card: Card) -> torch.Tensor:
         )
     else:
         file = st.camera_input("A photograph", key="camera", label_visibility="collapsed")
+    if file is None and not stored:
+        st.info(
+            "Choose a picture: the answers to this victim's test set do not come with it.", icon=":material/image:"
+        )
+        st.stop()
     if file is None:
         st.info("No picture yet: here is one of the test set meanwhile.", icon=":material/image:")
         return from_test_set(card)

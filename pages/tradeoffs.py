@@ -157,7 +157,10 @@ def thiefs_side(card: Card) -> None:
             **ui.IN_URL,
         )
     paper = here[here["max_defender_increase"].notna() & (l1 == here["max_l1"])]
-    ours = table2(exact, sorted({1.0, 2.0, 5.0, allowed}), l1, mode=mode)
+    groups = results.settings(exact)
+    setting = st.selectbox("Thief", list(groups), key="setting", **ui.IN_URL) if len(groups) > 1 else None
+    compared = groups[setting] if setting else exact
+    ours = table2(compared, sorted({1.0, 2.0, 5.0, allowed}), l1, mode=mode)
     cells = pd.concat([paper, ours], ignore_index=True)
     if cells.empty:
         st.caption("Nothing measured here, and the paper gives its table for an l1 budget of 0.9 alone.")

@@ -12,6 +12,7 @@ from dcp_core.results import (
     load_results,
     over_seeds,
     paper_table1,
+    settings,
     write_manifest,
     write_results,
 )
@@ -262,3 +263,24 @@ def test_seeds_are_averaged_and_nothing_else(tmp_path: Path):
     assert mean.loc["dcp", "adversary_error_std"] == pytest.approx(13**0.5)
     assert math.isnan(mean.loc["rs", "adversary_error_std"])
     assert [part.rpartition(":")[2] for part in mean.loc["dcp", "id"].split()] == ["2", "3", "4"]
+
+
+def test_points_of_one_setting_differ_only_by_the_defense() -> None:
+    points = pd.DataFrame(
+        {
+            "victim": ["v"] * 3,
+            "precision": ["fp32"] * 3,
+            "attack": ["knockoff"] * 3,
+            "queries_from": ["a", "a", "b"],
+            "thief": ["as is"] * 3,
+            "clone": ["resnet8"] * 3,
+            "budget": [10] * 3,
+            "epochs": [None] * 3,
+            "defense": ["none", "dcp", "dcp"],
+        }
+    )
+    groups = settings(points)
+    assert {name: list(group["defense"]) for name, group in groups.items()} == {
+        "v · fp32 · knockoff · a · as is · resnet8 · 10": ["none", "dcp"],
+        "v · fp32 · knockoff · b · as is · resnet8 · 10": ["dcp"],
+    }

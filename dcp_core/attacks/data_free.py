@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dcp_core.attacks.base import PULSE, Attack, Event, Saver, Tally, Theft, sample
-from dcp_core.attacks.oracle import AttackError, NanAnswer, full_precision
+from dcp_core.attacks.oracle import AttackError, NanAnswer, full_precision, in_chunks
 from dcp_core.attacks.replay import Replay
 from dcp_core.attacks.zeroth_order import Generator, estimate_gradient, probes, to_range
 from dcp_core.defenses.base import parameter
@@ -139,7 +139,7 @@ class DataFree(Attack):
         answers = run.oracle.query(pixels)
         run.clone.eval()  # frozen batch statistics: a value must not depend on the rest of the batch
         with torch.no_grad(), full_precision():
-            values = -self.disagreement(run.clone(pixels), answers)
+            values = -self.disagreement(in_chunks(run.clone, pixels), answers)
         run.clone.train()
         run.generator_optimizer.zero_grad(set_to_none=True)
         before.backward(estimate_gradient(values, units, self.probe) / self.batch)

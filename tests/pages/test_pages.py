@@ -94,6 +94,20 @@ def test_a_hostile_upload_is_a_sentence(home: Path) -> None:
     assert len(app.error) == 1
 
 
+def test_a_torchvision_victim_that_cannot_be_fetched_is_a_sentence(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dcp_core.vision import torchvision
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    torchvision()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    app = open_page("playground", victim="torchvision:squeezenet1_1")
+    assert "could not be fetched" in app.error[0].value
+
+
 @pytest.mark.parametrize(
     "query",
     [
