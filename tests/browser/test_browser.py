@@ -49,8 +49,8 @@ def server(tmp_path: Path) -> Iterator[str]:
         except OSError:
             time.sleep(0.5)
     yield address
-    process.terminate()
-    process.wait(20)
+    process.kill()  # a polite stop would wait for pages that are still being drawn
+    process.wait()
 
 
 @pytest.fixture(scope="module")
