@@ -10,6 +10,7 @@ COMMANDS = {
     "victims": "List the victims: the shipped ones and your own.",
     "data": "List, download and describe data sets.",
     "train": "Train a victim of your own.",
+    "auxiliary": "Train the second network that AM, MAD and GRAD² need for a victim.",
     "perturb": "Answer pictures with and without a defense, as JSON or CSV.",
     "attack": "Steal a victim: KnockoffNets, DFME, MAZE; resumable.",
 }

@@ -2,14 +2,28 @@
 
 from typing import Any
 
+from dcp_core.defenses.adaptive_misinformation import AdaptiveMisinformation
 from dcp_core.defenses.base import Defense
 from dcp_core.defenses.deception import Deception
+from dcp_core.defenses.gradient_redirection import GradientRedirection
+from dcp_core.defenses.mad import MAD
 from dcp_core.defenses.naive import LabelOnly, NoDefense, RandomNoise, Rounding, TopK
 from dcp_core.defenses.reverse_sigmoid import ReverseSigmoid
 
 DEFENSES: dict[str, type[Defense]] = {
     defense.name: defense
-    for defense in (NoDefense, Deception, ReverseSigmoid, LabelOnly, TopK, Rounding, RandomNoise)
+    for defense in (
+        NoDefense,
+        Deception,
+        ReverseSigmoid,
+        AdaptiveMisinformation,
+        MAD,
+        GradientRedirection,
+        LabelOnly,
+        TopK,
+        Rounding,
+        RandomNoise,
+    )
 }
 
 

@@ -17,7 +17,8 @@ SUM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Parameter:
-    """A declared parameter. `optional` names what None means; `choices` replaces the range."""
+    """A declared parameter. `optional` names what None means; `choices` replaces the range; `guides` says that a
+    model-based defense's guide depends on it."""
 
     symbol: str
     help: str
@@ -27,6 +28,7 @@ class Parameter:
     choices: tuple[Any, ...] = ()
     optional: str = ""
     expert: bool = False
+    guides: bool = False
 
     def check(self, name: str, value: Any) -> None:
         """Raise a ValueError that names the allowed values unless `value` is one of them."""
@@ -46,11 +48,12 @@ def parameter(default: Any, symbol: str, help: str, **limits: Any) -> Any:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the victim computed for a batch: posteriors `y` (N, K), and logits and inputs where there are any."""
+    """What the victim computed for a batch: posteriors `y` (N, K), logits where there are any, and the `guide`
+    (N, K) of a model-based defense."""
 
     y: Tensor
     logits: Tensor | None = None
-    inputs: Tensor | None = None
+    guide: Tensor | None = None
     generator: torch.Generator | None = None
 
     @property
@@ -79,7 +82,6 @@ class Defense:
     source: ClassVar[str]
     strength: ClassVar[str | None] = None
     grid: ClassVar[tuple[float, ...]] = ()
-    randomised: ClassVar[bool] = False
     needs_inputs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -95,12 +97,26 @@ class Defense:
             if "parameter" in field.metadata
         }
 
+    @property
+    def randomised(self) -> bool:
+        """Whether equal questions may get different answers."""
+        return False
+
+    def values(self) -> dict[str, Any]:
+        """The parameters' values by name: what `make_defense` takes."""
+        return {name: getattr(self, name) for name in self.parameters()}
+
+    def guide(self, y: Tensor, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
+        """What a defense with `needs_inputs` draws from the pictures, (N, K); it does not depend on the strength."""
+        return None
+
     def __call__(
         self,
         posteriors: Tensor | None = None,
         *,
         logits: Tensor | None = None,
         inputs: Tensor | None = None,
+        guide: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Perturb a batch of answers.
@@ -108,7 +124,8 @@ class Defense:
         Args:
             posteriors: (N, K), rows on the simplex; or
             logits: (N, K), which keeps defenses exact where a posterior rounds to 0 or 1.
-            inputs: the pictures (N, 3, H, W), for defenses with `needs_inputs`.
+            inputs: the pictures (N, 3, H, W) in [0, 1], for defenses with `needs_inputs`; or
+            guide: what `guide` gave for them before, to spare its computation.
             generator: source of randomness of `randomised` defenses; torch's global one without it.
 
         Returns:
@@ -116,9 +133,9 @@ class Defense:
 
         Raises:
             ValueError: unless exactly one of posteriors and logits is given, (N, K) with K >= 2, finite, and
-                on the simplex if posteriors.
+                on the simplex if posteriors; and if a defense with `needs_inputs` gets neither inputs nor guide.
         """
-        answer = _answer(posteriors, logits, inputs, generator)
+        answer = self._answer(posteriors, logits, inputs, guide, generator)
         return self._perturb(answer, getattr(self, self.strength) if self.strength else 0.0)
 
     def sweep(
@@ -128,6 +145,7 @@ class Defense:
         *,
         logits: Tensor | None = None,
         inputs: Tensor | None = None,
+        guide: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Perturbed posteriors (S, N, K) for S values of the strength; other parameters as they are.
@@ -141,9 +159,31 @@ class Defense:
             raise ValueError(f"{self.title} has no strength to sweep")
         for value in strengths:
             self.parameters()[self.strength].check(self.strength, value)
-        answer = _answer(posteriors, logits, inputs, generator)
+        answer = self._answer(posteriors, logits, inputs, guide, generator)
         grid = torch.tensor(strengths, dtype=answer.y.dtype, device=answer.y.device)
         return self._perturb(answer, grid.view(-1, 1, 1))
+
+    def _answer(
+        self,
+        posteriors: Tensor | None,
+        logits: Tensor | None,
+        inputs: Tensor | None,
+        guide: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Answer:
+        y, logits = _checked(posteriors, logits)
+        if not self.needs_inputs:
+            return Answer(y, logits, None, generator)
+        if guide is None:
+            if inputs is None or len(inputs) != len(y):
+                given = "none were given" if inputs is None else f"not {len(inputs)}"
+                raise ValueError(
+                    f"{self.title} looks at the pictures: it needs the {len(y)} of these answers, {given}"
+                )
+            guide = self.guide(y, inputs, generator)
+        if guide is None or guide.shape != y.shape:
+            raise ValueError(f"the guide of {self.title} must be {tuple(y.shape)}, as the answers")
+        return Answer(y, logits, guide.to(y), generator)
 
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
         """Perturbed posteriors; `strength` is a number, or a tensor (S, 1, 1) that gives (S, N, K)."""
@@ -155,9 +195,8 @@ def normalise(weights: Tensor) -> Tensor:
     return weights / weights.sum(-1, keepdim=True)
 
 
-def _answer(
-    posteriors: Tensor | None, logits: Tensor | None, inputs: Tensor | None, generator: torch.Generator | None
-) -> Answer:
+def _checked(posteriors: Tensor | None, logits: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Posteriors, and logits where they were given, of at least float32."""
     if (posteriors is None) == (logits is None):
         raise ValueError("give either posteriors or logits")
     given = logits if posteriors is None else posteriors
@@ -170,4 +209,4 @@ def _answer(
     # NaN and infinities fail the first comparison.
     if len(y) and not bool(((y.sum(-1) - 1).abs().amax() <= SUM_TOLERANCE) & (y.amin() >= 0)):
         raise ValueError("answers must be finite, and rows of posteriors non-negative with sum 1")
-    return Answer(y, given if posteriors is None else None, inputs, generator)
+    return y, given if posteriors is None else None

@@ -87,7 +87,11 @@ class RandomNoise(Defense):
     source: ClassVar[str] = "baseline of Mazeika et al., ICML 2022"
     strength: ClassVar[str | None] = "epsilon"
     grid: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-    randomised: ClassVar[bool] = True
+
+    @property
+    def randomised(self) -> bool:
+        """See `Defense`."""
+        return True
 
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
         y = answer.y

@@ -63,7 +63,7 @@ class Victim:
 def names() -> list[str]:
     """The victims on this machine, shipped ones first."""
     found: dict[str, None] = {}
-    for root in _roots():
+    for root in roots():
         for card in sorted(root.glob(f"*/{CARD}")):
             found.setdefault(card.parent.name)
     return list(found)
@@ -158,12 +158,13 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     part.replace(path)
 
 
-def _roots() -> tuple[Path, Path]:
+def roots() -> tuple[Path, Path]:
+    """The folders of victims: the shipped ones, and this machine's user's own."""
     return PRECOMPUTED / "victims", home() / "victims"
 
 
 def _folder(name: str) -> Path:
-    for root in _roots():
+    for root in roots():
         # Comparing with the folder's entries keeps a name such as "../../etc" from leading elsewhere.
         if any(card.parent.name == name for card in root.glob(f"*/{CARD}")):
             return root / name

@@ -1,0 +1,63 @@
+"""Adaptive Misinformation (AM): Kariyappa and Qureshi, CVPR 2020.
+
+    y' = (1 - alpha) y + alpha F_M(x),   alpha = S(nu (tau - y_max))
+
+F_M is trained to be wrong: its loss is -log(1 - p_label). Uncertain answers, as a thief's pictures from elsewhere
+get, are replaced by it; the detector's orientation is that of DCP's released code.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dcp_core.defenses.base import Answer, parameter
+from dcp_core.defenses.deception import detector
+from dcp_core.defenses.model_based import Kind, ModelBased
+
+
+def misinformation_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """-mean log(1 - p_label), exact where p_label rounds to 1; the published + 1e-12 bounds it at 27.6.
+
+    Args:
+        logits: (N, K); labels: (N,).
+    """
+    own = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
+    others = logits.masked_fill(own, -torch.inf).logsumexp(1) - logits.logsumexp(1)
+    return -torch.logaddexp(others, others.new_tensor(1e-12).log()).mean()
+
+
+@dataclass(frozen=True)
+class AdaptiveMisinformation(ModelBased):
+    """AM: uncertain answers are replaced by those of a network trained to be wrong. Its guide is F_M(x)."""
+
+    tau: float = parameter(0.5, "τ", "Answers whose top posterior is below τ are replaced.")
+    nu: float = parameter(
+        1000.0,
+        "ν",
+        "Steepness of the detector's step at τ.",
+        low=1.0,
+        high=10000.0,
+        step=1.0,
+        expert=True,
+    )
+
+    name: ClassVar[str] = "am"
+    title: ClassVar[str] = "Adaptive Misinformation (AM)"
+    source: ClassVar[str] = "Kariyappa and Qureshi, CVPR 2020"
+    strength: ClassVar[str | None] = "tau"
+    grid: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+    @property
+    def needs(self) -> Kind:
+        """See `ModelBased`."""
+        return "misinformation"
+
+    def _look(self, network: nn.Module, y: Tensor, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
+        return network(inputs).softmax(-1)
+
+    def _perturb(self, answer: Answer, strength: Any) -> Tensor:
+        assert answer.guide is not None
+        alpha = detector(answer.y_max, strength, self.nu, "uncertain")
+        return (1 - alpha) * answer.y + alpha * answer.guide

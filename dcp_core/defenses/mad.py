@@ -1,0 +1,219 @@
+"""Maximizing Angular Deviation (MAD): Orekondy, Schiele and Fritz, "Prediction Poisoning", ICLR 2020.
+
+A thief who trains on the answer y' follows the gradient G y', G the class gradients of a surrogate. MAD moves the
+answer towards the corner y* of the simplex whose gradient makes the largest angle with that of the clean answer:
+
+    y* = argmax 1 - cos(G y*, G y),   y' = (1 - a) y + a y*,   a = min(1, epsilon / |y - y*|_1)
+
+All that the angle needs of G is the Gram matrix M = G G' (K, K). For the last linear layer G's rows are
+(e_k - p_S) times the features, so M follows from the surrogate's posterior p_S alone: one forward pass, no gradient.
+The guide is y*.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import jacrev, vmap
+
+from dcp_core.defenses.base import Answer, parameter
+from dcp_core.defenses.model_based import Kind, ModelBased, log_posteriors, parameters_of
+
+ORACLES = ("extreme", "argmin", "random", "argmax")
+EXHAUSTIVE = 10  # classes up to which "argmax" tries every support
+TOP_BONUS = 1e-5  # keeps the top class ahead in a support of equals
+FLOATS = 2**26  # of class gradients or Gram matrices held at once
+
+
+def last_layer_gram(surrogate: Tensor) -> Tensor:
+    """M (N, K, K) up to a positive factor a row, from the surrogate's posteriors (N, K)."""
+    centred = torch.eye(surrogate.shape[1], dtype=surrogate.dtype, device=surrogate.device) - surrogate[:, None]
+    return centred @ centred.transpose(1, 2)
+
+
+def gram(network: nn.Module, inputs: Tensor) -> Tensor:
+    """M (N, K, K) of the class gradients grad log p_k(x) for all parameters of the network."""
+    parameters = parameters_of(network, "all")
+    classes = network(inputs[:1]).shape[1]
+
+    def one(picture: Tensor) -> Tensor:
+        rows = jacrev(lambda p: log_posteriors(network, picture[None])(p)[0])(parameters)
+        flat = [value.flatten(1) for value in rows.values()]
+        return torch.stack([part @ part.T for part in flat]).sum(0)
+
+    size = classes * sum(value.numel() for value in parameters.values())
+    return vmap(one, chunk_size=max(1, FLOATS // size))(inputs)
+
+
+def deviation(inner: Tensor, length: Tensor, own: Tensor) -> Tensor:
+    """1 - cos of the angle between two gradients: <u, v>, |u|^2 and |v|^2; 1 where one of them is 0."""
+    product = (length * own).sqrt()
+    return 1 - torch.where(product > 0, inner / product, 0.0)
+
+
+def corner_deviation(y: Tensor, surrogate: Tensor) -> Tensor:
+    """1 - cos(G e_k, G y) (N, K) for the last layer, in O(K): every gradient is (answer - p_S) times the features."""
+    apart = y - surrogate
+    inner = apart - (apart * surrogate).sum(1, keepdim=True)  # <e_k - p_S, y - p_S>
+    length = 1 - 2 * surrogate + surrogate.square().sum(1, keepdim=True)
+    return deviation(inner, length, apart.square().sum(1, keepdim=True))
+
+
+def corner_deviation_of(gram: Tensor, y: Tensor) -> Tensor:
+    """1 - cos(G e_k, G y) (N, K) from Gram matrices."""
+    product = (gram @ y[..., None])[..., 0]
+    own = (product * y).sum(1, keepdim=True)
+    return deviation(product, gram.diagonal(dim1=1, dim2=2), own)
+
+
+def best_support(gram: Tensor, y: Tensor) -> Tensor:
+    """MAD-argmax: the support, with y's top class and at least one other, of largest deviation; its answer (N, K).
+
+    All classes of a support are equal, the top one ahead by `TOP_BONUS`, so that the top class stays. Up to 10
+    classes every support is tried; from there on classes are added greedily, and the best support met is kept.
+    """
+    # The top class goes first, by swapping it with class 0.
+    classes = torch.arange(y.shape[1], device=y.device).expand_as(y)
+    top = y.argmax(1, keepdim=True)
+    order = torch.where(classes == top, 0, classes).scatter(1, torch.zeros_like(top), top)
+    index = order[..., None].expand_as(gram)
+    swapped = gram.gather(1, index).gather(2, index.transpose(1, 2))
+    first = y.gather(1, order)
+    search = _every_support if y.shape[1] <= EXHAUSTIVE else _greedy_support
+    return torch.zeros_like(y).scatter(1, order, search(swapped, first))
+
+
+def _every_support(gram: Tensor, y: Tensor) -> Tensor:
+    others = y.shape[1] - 1
+    bits = torch.arange(1, 2**others, device=y.device)[:, None] >> torch.arange(others, device=y.device) & 1
+    supports = F.pad(bits.to(y), (1, 0), value=1 + TOP_BONUS)
+    supports = supports / supports.sum(1, keepdim=True)
+    product = (gram @ y[..., None])[..., 0]
+    own = (product * y).sum(1, keepdim=True)
+    length = ((supports @ gram) * supports).sum(-1)  # (N, number of supports)
+    return supports[deviation(product @ supports.T, length, own).argmax(1)]
+
+
+def _greedy_support(gram: Tensor, y: Tensor) -> Tensor:
+    product = (gram @ y[..., None])[..., 0]
+    own = (product * y).sum(1, keepdim=True)
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    chosen = torch.zeros_like(y)
+    chosen[:, 0] = 1 + TOP_BONUS
+    best, best_value = chosen, torch.full_like(own, -torch.inf)
+    for _ in range(y.shape[1] - 1):
+        # Of the sum of class gradients, not yet divided by its weight: the angle does not depend on it.
+        image = (gram @ chosen[..., None])[..., 0]
+        length = (image * chosen).sum(1, keepdim=True) + 2 * image + diagonal
+        inner = (product * chosen).sum(1, keepdim=True) + product
+        value, added = deviation(inner, length, own).masked_fill(chosen > 0, -torch.inf).max(1, keepdim=True)
+        chosen = chosen.scatter(1, added, 1.0)
+        best = torch.where(value > best_value, chosen, best)
+        best_value = torch.maximum(value, best_value)
+    return best / best.sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class MAD(ModelBased):
+    """MAD: the answer moves towards the corner that turns the thief's gradient most. Its guide is that corner."""
+
+    epsilon: float = parameter(0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
+    oracle: Literal["extreme", "argmin", "random", "argmax"] = parameter(
+        "extreme",
+        "y*",
+        "Target: the corner of largest deviation, the least likely class, a random class, or the support of "
+        "largest deviation that keeps the top class.",
+        choices=ORACLES,
+        expert=True,
+        guides=True,
+    )
+    gradients: Literal["last", "all"] = parameter(
+        "last",
+        "θ",
+        "Parameters whose gradient is turned: the surrogate's last layer's (no gradient is needed), or all.",
+        choices=("last", "all"),
+        expert=True,
+        guides=True,
+    )
+    objective: Literal["angle", "distance"] = parameter(
+        "angle",
+        "H",
+        "What is made large: the angle between the gradients, or their distance.",
+        choices=("angle", "distance"),
+        expert=True,
+        guides=True,
+    )
+    surrogate: Literal["untrained", "trained"] = parameter(
+        "untrained",
+        "S",
+        "The surrogate: as initialised (the published setting) or trained on the victim's answers.",
+        choices=("untrained", "trained"),
+        expert=True,
+        guides=True,
+    )
+
+    name: ClassVar[str] = "mad"
+    title: ClassVar[str] = "Maximizing Angular Deviation (MAD)"
+    source: ClassVar[str] = "Orekondy et al., ICLR 2020"
+    strength: ClassVar[str | None] = "epsilon"
+    grid: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.objective == "distance" and self.gradients == "last" and self.oracle == "extreme":
+            raise ValueError(
+                "for the last layer the corner of largest distance is the least likely class, whatever the surrogate: "
+                "say oracle='argmin', or take objective='angle' or gradients='all'"
+            )
+        if self.objective == "distance" and self.oracle == "argmax":
+            raise ValueError("the argmax oracle is defined for the angle: take objective='angle'")
+
+    @property
+    def needs(self) -> Kind:
+        """See `ModelBased`."""
+        return "surrogate" if self.surrogate == "trained" else "untrained"
+
+    @property
+    def randomised(self) -> bool:
+        """See `Defense`."""
+        return self.oracle == "random"
+
+    def guide(self, y: Tensor, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """See `ModelBased`; the oracles argmin and random need no network."""
+        if self.oracle == "argmin":
+            return F.one_hot(y.argmin(1), y.shape[1]).to(y)
+        if self.oracle == "random":
+            device = y.device if generator is None else generator.device
+            drawn = torch.randint(y.shape[1], (len(y),), generator=generator, device=device)
+            return F.one_hot(drawn.to(y.device), y.shape[1]).to(y)
+        return super().guide(y, inputs, generator)
+
+    def _rows(self, network: nn.Module, classes: int) -> int:
+        return max(1, min(super()._rows(network, classes), FLOATS // classes**2))
+
+    def _look(self, network: nn.Module, y: Tensor, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
+        if self.gradients == "last":
+            surrogate = network(inputs).softmax(-1).to(y.dtype)
+            if self.oracle == "argmax":
+                return best_support(last_layer_gram(surrogate), y)
+            values = corner_deviation(y, surrogate)
+        else:
+            matrix = gram(network, inputs).to(y.dtype)
+            if self.oracle == "argmax":
+                return best_support(matrix, y)
+            values = corner_deviation_of(matrix, y) if self.objective == "angle" else corner_distance(matrix, y)
+        return F.one_hot(values.argmax(1), y.shape[1]).to(y)
+
+    def _perturb(self, answer: Answer, strength: Any) -> Tensor:
+        assert answer.guide is not None
+        apart = answer.guide - answer.y
+        step = (strength / apart.abs().sum(-1, keepdim=True).clamp_min(1e-12)).clamp(max=1.0)
+        return answer.y + step * apart
+
+
+def corner_distance(gram: Tensor, y: Tensor) -> Tensor:
+    """|G (e_k - y)|^2 (N, K) from Gram matrices."""
+    product = (gram @ y[..., None])[..., 0]
+    return gram.diagonal(dim1=1, dim2=2) - 2 * product + (product * y).sum(1, keepdim=True)

@@ -1,0 +1,146 @@
+"""The second networks that AM, MAD and GRAD^2 need for a victim: kept beside it, each with a card of its own.
+
+`misinformation` is trained to be wrong on the victim's training pictures (AM); `surrogate` stands for the thief's
+network and is trained on the victim's clean answers to pictures that a thief may ask about (GRAD^2, MAD on request);
+`untrained` is a surrogate as initialised, drawn anew from a fixed seed (MAD as published).
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from dcp_core.data.datasets import ImageSet
+from dcp_core.defenses import Defense
+from dcp_core.defenses.adaptive_misinformation import misinformation_loss
+from dcp_core.defenses.model_based import Kind, ModelBased
+from dcp_core.files import home, write_atomic
+from dcp_core.models import zoo
+from dcp_core.models.architectures import ARCHITECTURES, build
+from dcp_core.models.inference import predict
+from dcp_core.provenance import hardware, today, versions
+
+TRAINED: tuple[Kind, ...] = ("surrogate", "misinformation")
+
+
+@dataclass(frozen=True)
+class AuxiliaryCard:
+    """What a second network is. `seconds` its training took; `accuracy` on the victim's test set in percent."""
+
+    kind: str
+    victim: str
+    architecture: str
+    data: str
+    pictures: int
+    recipe: dict[str, Any]
+    seconds: float
+    accuracy: float
+    parameters: int
+    sha256: str
+    date: str = field(default_factory=today)
+    versions: dict[str, str] = field(default_factory=versions)
+    hardware: str = ""
+
+
+def arm(defense: Defense, victim: str, device: str | torch.device = "cpu") -> Defense:
+    """`defense` with the network it needs for that victim; as it is if it needs none.
+
+    Raises:
+        VictimError: when the network is missing (the message has the command that makes it) or broken.
+    """
+    return defense.armed(load(victim, defense.needs, device)) if isinstance(defense, ModelBased) else defense
+
+
+def load(victim: str, kind: Kind, device: str | torch.device = "cpu") -> nn.Module:
+    """A second network of a victim, in eval mode.
+
+    Raises:
+        VictimError: as `arm`.
+    """
+    if victim.startswith(zoo.TORCHVISION):
+        raise zoo.VictimError(
+            f"AM, MAD and GRAD² need a second network, which {victim} does not come with: choose a trained victim"
+        )
+    known = zoo.card(victim)
+    if kind == "untrained":
+        if known.architecture not in ARCHITECTURES:
+            raise zoo.VictimError(f"there is no untrained surrogate of the architecture '{known.architecture}'")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return build(known.architecture, len(known.classes)).to(device).eval()
+    about = card(victim, kind)
+    if about is None:
+        raise zoo.VictimError(
+            f"{victim} has no {kind} model yet: python -m dcp_core auxiliary --victim {victim} --kind {kind}"
+        )
+    path = _find(victim, f"{kind}.safetensors")
+    try:
+        if path is None or hashlib.sha256(path.read_bytes()).hexdigest() != about.sha256:
+            raise zoo.VictimError(
+                f"the {kind} model of {victim} is not the file that its card describes: make it anew"
+            )
+        network = build(about.architecture, len(known.classes))
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise zoo.VictimError(f"the {kind} model {path} cannot be read: {error}") from error
+    return network.to(device).eval()
+
+
+def card(victim: str, kind: str) -> AuxiliaryCard | None:
+    """What is known of a second network; None if there is none.
+
+    Raises:
+        VictimError: for a broken card.
+    """
+    path = _find(victim, f"{kind}.json")
+    if path is None:
+        return None
+    try:
+        return AuxiliaryCard(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise zoo.VictimError(f"the card {path} is broken ({error}); make the {kind} model anew") from error
+
+
+def lesson(kind: str, victim: zoo.Victim, pool: ImageSet) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
+    """Targets and loss that train a second network on a pool.
+
+    Raises:
+        VictimError: for a misinformation model and a pool without the victim's labels.
+    """
+    if kind == "surrogate":
+        return predict(victim.model, pool.images).softmax(-1), F.cross_entropy
+    if pool.labels is None or pool.classes != victim.card.classes:
+        raise zoo.VictimError(f"a misinformation model learns from the victim's own training set, not {pool.name}")
+    return pool.labels, misinformation_loss
+
+
+def keep(network: nn.Module, described: AuxiliaryCard, root: Path | None = None) -> AuxiliaryCard:
+    """Store a second network beside its victim, below `root` (a folder of victims; `home()/victims` without it)."""
+    folder = (root or home() / "victims") / described.victim
+    folder.mkdir(parents=True, exist_ok=True)
+    content = save({key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()})
+    write_atomic(folder / f"{described.kind}.safetensors", lambda file: file.write(content))
+    complete = dataclasses.replace(
+        described,
+        sha256=hashlib.sha256(content).hexdigest(),
+        parameters=sum(p.numel() for p in network.parameters()),
+        hardware=described.hardware or hardware(next(network.parameters()).device),
+    )
+    text = json.dumps(dataclasses.asdict(complete), indent=2, ensure_ascii=False)
+    write_atomic(folder / f"{described.kind}.json", lambda file: file.write(text.encode()))
+    return complete
+
+
+def _find(victim: str, file: str) -> Path | None:
+    """A file beside the victim; what this machine's user made goes before what was shipped."""
+    name = zoo.card(victim).name
+    return next((root / name / file for root in reversed(zoo.roots()) if (root / name / file).exists()), None)
