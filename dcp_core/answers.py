@@ -1,19 +1,23 @@
 """One batch of answers, clean and defended, and what there is to say about each: shared by page, command
 line and library, so that all three give the same numbers."""
 
+import math
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from dcp_core.defenses import DEFENSES, Deception, Defense, ReverseSigmoid
+from dcp_core.defenses import Deception, Defense, ReverseSigmoid
 from dcp_core.defenses.base import Answer, normalise
 from dcp_core.defenses.deception import detector, log_odds, reverse_sigmoid_noise
 from dcp_core.evaluation.metrics import per_answer
+from dcp_core.models.auxiliary import arm
 from dcp_core.models.inference import predict
 from dcp_core.models.zoo import Victim
 
@@ -39,13 +43,15 @@ def answer(victim: Victim, pixels: Tensor, defense: Defense, seed: int = 0) -> A
     side = victim.card.size
     if pixels.dim() != 4 or tuple(pixels.shape[1:]) != (3, side, side):
         raise ValueError(f"{victim.card.name} takes pictures (N, 3, {side}, {side}), not {tuple(pixels.shape)}")
-    return defend(predict(victim.model, pixels), defense, seed, pixels)
+    return defend(predict(victim.model, pixels), arm(defense, victim.card.name), seed, pixels)
 
 
-def defend(logits: Tensor, defense: Defense, seed: int = 0, inputs: Tensor | None = None) -> Answers:
-    """Clean and defended posteriors of logits (N, K)."""
+def defend(
+    logits: Tensor, defense: Defense, seed: int = 0, inputs: Tensor | None = None, guide: Tensor | None = None
+) -> Answers:
+    """Clean and defended posteriors of logits (N, K); see `Defense.__call__` for inputs and guide."""
     generator = torch.Generator().manual_seed(seed)
-    defended = defense(logits=logits, inputs=inputs, generator=generator)
+    defended = defense(logits=logits, inputs=inputs, guide=guide, generator=generator)
     return Answers(logits, logits.softmax(-1), defended)
 
 
@@ -109,28 +115,38 @@ def every_step(defense: Deception | ReverseSigmoid, logits: Tensor, classes: tup
     return pd.DataFrame({k: v.tolist() if isinstance(v, Tensor) else v for k, v in columns.items()})
 
 
-def compare_defenses(logits: Tensor, chosen: Defense, seed: int = 0, repeats: int = 9) -> pd.DataFrame:
-    """Every posterior-only defense on one picture's logits (K,): `defense`, `posterior`, `l1`, `milliseconds`.
+def compare_defenses(
+    logits: Tensor,
+    defenses: Sequence[Defense],
+    seed: int = 0,
+    repeats: int = 9,
+    inputs: Tensor | None = None,
+    guides: Mapping[str, Tensor] = MappingProxyType({}),
+) -> pd.DataFrame:
+    """Several defenses on one picture's logits (K,): `defense`, `posterior`, `l1`, `milliseconds`.
 
-    The chosen defense has its own parameters, the others their defaults. The time is the median of `repeats`
-    calls on this one answer, without the victim's own forward pass.
+    The time is the median of `repeats` calls on this one answer, without the victim's own forward pass but with a
+    defense's second network. NaN where the picture is not there and a guide had to be taken from store.
+
+    Args:
+        defenses: armed, where they look at the picture.
+        inputs: the picture (1, 3, H, W) in [0, 1].
+        guides: of this picture, (1, K), by the defense's name; used where there is no picture.
     """
     rows = []
-    for name, kind in DEFENSES.items():
-        if kind.needs_inputs:
-            continue
-        defense = chosen if name == chosen.name else kind()
+    for defense in defenses:
+        stored = guides.get(defense.name) if inputs is None else None
         seconds = []
         for _ in range(repeats):
             start = time.perf_counter()
-            answers = defend(logits[None], defense, seed)
+            answers = defend(logits[None], defense, seed, inputs, stored)
             seconds.append(time.perf_counter() - start)
         rows.append(
             {
-                "defense": name,
+                "defense": defense.name,
                 "posterior": answers.defended[0].numpy(),
                 "l1": float((answers.defended - answers.clean).abs().sum()),
-                "milliseconds": 1000 * statistics.median(seconds),
+                "milliseconds": math.nan if stored is not None else 1000 * statistics.median(seconds),
             }
         )
     return pd.DataFrame(rows)

@@ -50,7 +50,7 @@ class AdaptiveMisinformation(ModelBased):
     grid: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
     @property
-    def needs(self) -> Kind:
+    def needs(self) -> Kind | None:
         """See `ModelBased`."""
         return "misinformation"
 

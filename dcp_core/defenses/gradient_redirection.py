@@ -102,7 +102,7 @@ class GradientRedirection(ModelBased):
             )
 
     @property
-    def needs(self) -> Kind:
+    def needs(self) -> Kind | None:
         """See `ModelBased`."""
         return "surrogate"
 

@@ -171,8 +171,10 @@ class MAD(ModelBased):
             raise ValueError("the argmax oracle is defined for the angle: take objective='angle'")
 
     @property
-    def needs(self) -> Kind:
+    def needs(self) -> Kind | None:
         """See `ModelBased`."""
+        if self.oracle in ("argmin", "random"):
+            return None
         return "surrogate" if self.surrogate == "trained" else "untrained"
 
     @property

@@ -28,8 +28,8 @@ class ModelBased(Defense):
     needs_inputs: ClassVar[bool] = True
 
     @property
-    def needs(self) -> Kind:
-        """Which network it needs: a misinformation model, or a surrogate, trained or as initialised."""
+    def needs(self) -> Kind | None:
+        """Which network it needs: a misinformation model, a surrogate, trained or as initialised, or none."""
         raise NotImplementedError
 
     def armed(self, network: nn.Module) -> Self:

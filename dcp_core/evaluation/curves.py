@@ -30,7 +30,7 @@ def tradeoff_curve(
     labels: Tensor,
     strengths: Sequence[float] | None = None,
     *,
-    inputs: Tensor | None = None,
+    guide: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> pd.DataFrame:
     """What `defense` does to a whole test set at each strength.
@@ -39,7 +39,7 @@ def tradeoff_curve(
         logits: the victim's clean logits (N, K).
         labels: integers (N,).
         strengths: values of the defense's strength; its `grid` without. A defense that has none gives one row.
-        inputs: the pictures, for defenses with `needs_inputs`.
+        guide: for defenses with `needs_inputs`, what they draw from the pictures, (N, K).
         generator: randomness of `randomised` defenses.
 
     Returns:
@@ -61,7 +61,7 @@ def tradeoff_curve(
         part = slice(start, start + rows)
         given: dict[str, Any] = {
             "logits": logits[part],
-            "inputs": None if inputs is None else inputs[part],
+            "guide": None if guide is None else guide[part],
             "generator": generator,
         }
         answers = defense.sweep(strengths, **given) if defense.strength else defense(**given)[None]

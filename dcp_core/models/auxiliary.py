@@ -57,7 +57,9 @@ def arm(defense: Defense, victim: str, device: str | torch.device = "cpu") -> De
     Raises:
         VictimError: when the network is missing (the message has the command that makes it) or broken.
     """
-    return defense.armed(load(victim, defense.needs, device)) if isinstance(defense, ModelBased) else defense
+    if not isinstance(defense, ModelBased) or defense.needs is None:
+        return defense
+    return defense.armed(load(victim, defense.needs, device))
 
 
 def load(victim: str, kind: Kind, device: str | torch.device = "cpu") -> nn.Module:

@@ -44,7 +44,7 @@ class RunSpec:
         attack = make_attack(self.attack, **self.attack_parameters)
         object.__setattr__(self, "attack_parameters", dataclasses.asdict(attack))
         defense = make_defense(self.defense, **self.defense_parameters)
-        object.__setattr__(self, "defense_parameters", dataclasses.asdict(defense))
+        object.__setattr__(self, "defense_parameters", defense.values())
         if self.clone not in ARCHITECTURES:
             raise SpecError(f"unknown architecture '{self.clone}'; known: {', '.join(ARCHITECTURES)}")
         if attack.needs_pool and self.pool is None:

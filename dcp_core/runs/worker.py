@@ -24,6 +24,7 @@ from dcp_core.evaluation.transfer import transfer_rate
 from dcp_core.files import write_atomic
 from dcp_core.models import zoo
 from dcp_core.models.architectures import build
+from dcp_core.models.auxiliary import arm
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.provenance import hardware, today, versions
 from dcp_core.runs.spec import RunSpec, SpecError
@@ -52,7 +53,7 @@ def run(spec: RunSpec, folder: Path, *, device: str | None = None, save_every: f
     victim = zoo.load(spec.victim, device)
     test = load(victim.card.dataset, "test", size=victim.card.size)
     judge = Evaluator.of(victim.model, test)
-    defense = spec.make_defense()
+    defense = arm(spec.make_defense(), spec.victim, device)
     shape = (3, victim.card.size, victim.card.size)
     oracle = Oracle(victim.model, defense, spec.budget, shape=shape, device=device, seed=spec.seed)
     with torch.random.fork_rng(devices=[]):
@@ -128,7 +129,8 @@ def _run(
 def _row(spec: RunSpec, theft: Theft, victim: zoo.Victim, test: ImageSet, judge: Evaluator) -> dict[str, Any]:
     """The run as a row of the common schema, without what the clone achieved."""
     assert test.labels is not None
-    defense = spec.make_defense()
+    assert theft.known_defense is not None
+    defense = theft.known_defense
     defended, clean = _defended(victim, test.images, defense, spec.seed)
     treatment = spec.attack_parameters.get("treatment", "as-is")
     repeated = spec.attack_parameters.get("repeats", 1) > 1

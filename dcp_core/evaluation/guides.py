@@ -1,0 +1,92 @@
+"""What AM, MAD or GRAD^2 draw from a victim's test pictures: computed once and kept beside the victim.
+
+With the stored guide a whole trade-off curve needs neither the pictures nor a network. The shipped victims come with
+the guides of each defense's default settings.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from dcp_core.data.datasets import available, load
+from dcp_core.defenses.model_based import ModelBased
+from dcp_core.files import home, write_atomic
+from dcp_core.models import auxiliary, zoo
+from dcp_core.models.inference import to_pixels
+
+ROWS = 64  # between two reports of progress
+
+
+def test_guide(
+    victim: str,
+    defense: ModelBased,
+    *,
+    seed: int = 0,
+    root: Path | None = None,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> Tensor:
+    """A defense's guide (N, K) for a victim's whole test set, stored or else computed and stored.
+
+    Args:
+        defense: armed or not; its strength does not matter.
+        seed: of a randomised defense, whose guide is never stored.
+        root: the folder of victims to store in; `home()/victims` without it.
+        progress: told the fraction done while computing, which may take a minute.
+
+    Raises:
+        VictimError: when the second network is missing, or the test pictures are not on this machine; the message has
+            the command that brings them.
+    """
+    logits, _ = zoo.test_answers(victim)
+    y = logits.softmax(-1)
+    if defense.needs is None:
+        return defense.guide(y, y, torch.Generator().manual_seed(seed))
+    name = _file_name(victim, defense)
+    for folder in reversed(zoo.roots()):
+        if (folder / victim / name).exists():
+            return _read(folder / victim / name)
+    known = zoo.card(victim)
+    if not available(known.dataset):
+        raise zoo.VictimError(
+            f"{defense.title} looks at the pictures, and the test pictures of {victim} are not here: "
+            f"python -m dcp_core data download {known.dataset}"
+        )
+    armed = defense.armed(auxiliary.load(victim, defense.needs))
+    images = load(known.dataset, "test", size=known.size).images
+    parts = []
+    for start in range(0, len(y), ROWS):
+        part = slice(start, start + ROWS)
+        parts.append(armed.guide(y[part], to_pixels(images[part])))
+        progress(min(1.0, (start + ROWS) / len(y)))
+    guide = torch.cat(parts)
+    path = (root or home() / "victims") / victim / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = save({"guide": guide})
+    write_atomic(path, lambda file: file.write(content))
+    return guide
+
+
+def _file_name(victim: str, defense: ModelBased) -> str:
+    """Names all that a guide depends on: the settings that matter, and both networks."""
+    assert defense.needs is not None
+    about = auxiliary.card(victim, defense.needs)
+    told = {
+        "settings": {key: getattr(defense, key) for key, declared in defense.parameters().items() if declared.guides},
+        "victim": zoo.card(victim).sha256,
+        "network": about.sha256 if about else defense.needs,
+    }
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+    return f"guide-{defense.name}-{digest}.safetensors"
+
+
+def _read(path: Path) -> Tensor:
+    try:
+        return load_file(path)["guide"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise zoo.VictimError(f"{path} is broken ({error}): delete it, it is computed anew") from error
