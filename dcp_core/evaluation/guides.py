@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from dcp_core.data.datasets import available, load
+from dcp_core.data.datasets import load
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.files import home, write_atomic
 from dcp_core.models import auxiliary, zoo
@@ -40,8 +40,8 @@ def test_guide(
         progress: told the fraction done while computing, which may take a minute.
 
     Raises:
-        VictimError: when the second network is missing, or the test pictures are not on this machine; the message has
-            the command that brings them.
+        ValueError: when the second network is missing or the test pictures are not on this machine; the message has the
+            command that brings them.
     """
     logits, _ = zoo.test_answers(victim)
     y = logits.softmax(-1)
@@ -52,11 +52,6 @@ def test_guide(
         if (folder / victim / name).exists():
             return _read(folder / victim / name)
     known = zoo.card(victim)
-    if not available(known.dataset):
-        raise zoo.VictimError(
-            f"{defense.title} looks at the pictures, and the test pictures of {victim} are not here: "
-            f"python -m dcp_core data download {known.dataset}"
-        )
     armed = defense.armed(auxiliary.load(victim, defense.needs))
     images = load(known.dataset, "test", size=known.size).images
     parts = []
@@ -77,7 +72,9 @@ def _file_name(victim: str, defense: ModelBased) -> str:
     assert defense.needs is not None
     about = auxiliary.card(victim, defense.needs)
     told = {
-        "settings": {key: getattr(defense, key) for key, declared in defense.parameters().items() if declared.guides},
+        "settings": {
+            key: getattr(defense, key) for key, declared in defense.parameters().items() if declared.guides
+        },
         "victim": zoo.card(victim).sha256,
         "network": about.sha256 if about else defense.needs,
     }
