@@ -6,6 +6,7 @@ Rows live in CSV files: the shipped ones in `precomputed/results`, a user's own 
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dcp_core.result_schema import AVERAGED, COLUMNS, CONDITIONS, ResultsError, 
 
 SHIPPED = PRECOMPUTED / "results"
 MANIFEST = "manifest.json"
+SETTING = ["thief", "attack", "queries_from", "budget", "epochs", "clone", "victim", "precision"]
 
 
 def load_results(*folders: Path) -> tuple[pd.DataFrame, list[ResultsError]]:
@@ -83,11 +85,29 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby(CONDITIONS, dropna=False, sort=False).agg(**named).reset_index()
 
 
-def settings(points: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Points by what was attacked and how, so that those of one setting differ only by the defense; by name."""
-    columns = ["victim", "precision", "attack", "queries_from", "thief", "clone", "budget", "epochs"]
+def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
+    """Points by what was attacked and how, so that those of one setting differ only by the defense (and `besides`).
+
+    Returns:
+        From the setting's name, made of what tells it from the others (of everything, if there is but one), to its
+        points; the setting with most points first.
+    """
+    columns = [name for name in SETTING if name not in besides]
+    telling = [name for name in columns if len(points[name].unique()) > 1] or columns
     groups = points.groupby(columns, dropna=False, sort=False)
-    return {" · ".join(str(v) for v in key if pd.notna(v)): group for key, group in groups}
+    named = {
+        " · ".join(_words(name, group[name].iloc[0]) for name in telling if pd.notna(group[name].iloc[0])): group
+        for _, group in groups
+    }
+    return dict(sorted(named.items(), key=lambda item: -len(item[1])))
+
+
+def _words(column: str, value: Any) -> str:
+    return (
+        f"{value:,} {'queries' if column == 'budget' else column}"
+        if column in ("budget", "epochs")
+        else str(value)
+    )
 
 
 def paper_table1() -> pd.DataFrame:

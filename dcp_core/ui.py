@@ -54,7 +54,8 @@ def frame(title: str, question: str = "") -> None:
             on_change=_view_to_address,
             persist_state="session",
         )
-        with st.popover("Share this view", icon=":material/link:"):
+        # Opening it runs the page, because the address may have changed by what only a part of the page saw.
+        with st.popover("Share this view", icon=":material/link:", on_change="rerun"):
             st.caption("Everything you set is in the page's address. Copy it from here or from the browser.")
             st.code(_address(), language=None, wrap_lines=True)
     st.title(title, anchor=False)
@@ -237,14 +238,28 @@ def test_answers(name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def all_results() -> tuple[pd.DataFrame, list[ResultsError]]:
-    """All result rows and what is wrong with their files; read again when a file changes."""
+    """All result rows and what is wrong with their files; read again when a file changes. Shared: never changed."""
+    return _results(_result_files())
+
+
+def thief_points() -> pd.DataFrame:
+    """Result rows with a thief's error, averaged over seeds. Shared by all sessions: never changed."""
+    return _thief_points(_result_files())
+
+
+def _result_files() -> tuple[tuple[str, int], ...]:
     files = [path for folder in (results.SHIPPED, home() / "results") for path in sorted(folder.glob("*"))]
-    return _results(tuple((str(path), path.stat().st_mtime_ns) for path in files))
+    return tuple((str(path), path.stat().st_mtime_ns) for path in files)
 
 
-@st.cache_data(max_entries=2, show_spinner=False)
+@st.cache_resource(max_entries=2, show_spinner=False)
 def _results(files: tuple[tuple[str, int], ...]) -> tuple[pd.DataFrame, list[ResultsError]]:
     return results.load_results()
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _thief_points(files: tuple[tuple[str, int], ...]) -> pd.DataFrame:
+    return results.over_seeds(_results(files)[0].dropna(subset=["adversary_error"]))
 
 
 def _address() -> str:

@@ -1,40 +1,54 @@
 """A whole test set: what a defense costs its owner, and what it does to the thief."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 import torch
 
 from dcp_core import plots, results, ui
-from dcp_core.defenses import DEFENSES, Defense
+from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.evaluation.constraints import pareto_front, table2
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.evaluation.metrics import TOUCHED, per_answer
-from dcp_core.models.zoo import Card
-from dcp_core.plots.tradeoffs import CURVES, THIEF_AXES
+from dcp_core.models import zoo
+from dcp_core.plots.curves import CURVES
+from dcp_core.plots.thief import THIEF_AXES, placed
 
 ui.frame("Trade-offs", "What does protection cost over a whole test set?")
 
 SWEPT = [name for name, kind in DEFENSES.items() if kind.strength and not kind.needs_inputs]
+FIRST = ["source", "defense", "strength", "adversary_error", "adversary_error_std", "runs", "defender_error", "l1"]
 
 
-@st.cache_data(max_entries=256, show_spinner="Measuring ...")
-def curve_of(victim: str, description: str, _defense: Defense, seed: int) -> pd.DataFrame:
-    """One defense's curve; `description` is all that the result depends on."""
-    logits, labels = ui.test_answers(victim)
-    generator = torch.Generator().manual_seed(seed)
-    return tradeoff_curve(
-        _defense, logits, labels, sorted({*_defense.grid, _strength(_defense)}), generator=generator
-    )
+@st.cache_resource(max_entries=256, show_spinner="Measuring ...")
+def grid_curve(victim: str, description: str, _defense: Defense) -> pd.DataFrame:
+    """One defense's curve over its grid; `description` is all that the result depends on."""
+    return _curve(victim, _defense, _defense.grid)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def l1_of(victim: str, description: str, _defense: Defense, seed: int):
+@st.cache_resource(max_entries=64, show_spinner=False)
+def l1_of(victim: str, description: str, _defense: Defense) -> np.ndarray:
     """l1 of every answer of the test set, (N,)."""
     logits, _ = ui.test_answers(victim)
-    answers = _defense(logits=logits, generator=torch.Generator().manual_seed(seed))
+    answers = _defense(logits=logits, generator=torch.Generator().manual_seed(0))
     return per_answer(answers, logits.softmax(-1)).l1.numpy()
+
+
+def _curve(victim: str, defense: Defense, strengths: tuple[float, ...]) -> pd.DataFrame:
+    logits, labels = ui.test_answers(victim)
+    return tradeoff_curve(defense, logits, labels, strengths, generator=torch.Generator().manual_seed(0))
+
+
+def curve_of(victim: str, defense: Defense) -> pd.DataFrame:
+    """A defense's curve over its grid and at its own strength: what a slider of the strength moves is one point."""
+    assert defense.strength is not None
+    curve = grid_curve(victim, repr(dataclasses.replace(defense, **{defense.strength: defense.grid[-1]})), defense)
+    if _strength(defense) in curve["strength"].to_numpy():
+        return curve
+    return pd.concat([curve, _curve(victim, defense, (_strength(defense),))]).sort_values("strength")
 
 
 def _strength(defense: Defense) -> float:
@@ -42,24 +56,23 @@ def _strength(defense: Defense) -> float:
     return float(getattr(defense, defense.strength))
 
 
-def owners_side(card: Card, defense: Defense, others: list[str]) -> None:
+@st.fragment
+def owners_side(card: zoo.Card) -> None:
     """Live curves over the victim's stored answers, the chosen defense against others."""
-    shown = [defense, *(DEFENSES[name]() for name in others if name != defense.name)]
-    curves = pd.concat([curve_of(card.name, repr(each), each, 0) for each in shown], ignore_index=True)
-    now = curves[(curves["defense"] == defense.name) & (curves["strength"] == _strength(defense))].iloc[0]
-    clean = 100 - (card.test_accuracy or 0)
-    st.markdown(
-        f"**{defense.title}** at {defense.parameters()[defense.strength or ''].symbol} = {_strength(defense):g}: "
-        f"owner's error **{now.defender_error:.2f} %** ({now.defender_error_low:.2f} to "
-        f"{now.defender_error_high:.2f}; undefended {clean:.2f} %) · mean l1 **{now.l1:.3f}** · "
-        f"answers touched **{now.touched:.1f} %** · top classes changed **{now.changed:.2f} %** · "
-        f"ECE **{now.ece:.1f}** points",
-        help="95 % intervals come from the number of test pictures alone (Wilson).",
-    )
-    left, right = st.columns(2)
-    with left:
-        y = st.selectbox("What it costs", list(CURVES), key="cost", format_func=CURVES.__getitem__, **ui.IN_URL)
-        over = st.segmented_control(
+    side, main = st.columns([1, 3.4], gap="medium")
+    with side:
+        defense = ui.choose_defense(SWEPT, ui.TRADEOFFS)
+        others = st.multiselect(
+            "Beside it", SWEPT, ["rs"], key="beside", format_func=lambda n: DEFENSES[n].title, **ui.IN_URL
+        )
+        ui.link("playground", "On one answer", "tune", victim=card.name, **ui.defense_state(defense))
+    with main, ui.errors_explained():
+        shown = [defense, *(DEFENSES[name]() for name in others if name != defense.name)]
+        curves = pd.concat([curve_of(card.name, each) for each in shown], ignore_index=True)
+        _numbers(card, defense, curves)
+        first, second = st.columns(2)
+        y = first.selectbox("What it costs", list(CURVES), key="cost", format_func=CURVES.__getitem__, **ui.IN_URL)
+        over = second.segmented_control(
             "against",
             ["strength", "l1"],
             default="strength",
@@ -68,111 +81,144 @@ def owners_side(card: Card, defense: Defense, others: list[str]) -> None:
             format_func={"strength": "strength", "l1": "mean l1"}.__getitem__,
             **ui.IN_URL,
         )
-        x = over if over != y else "strength"
-        ui.chart(
-            plots.strength_curves(curves, y, x=x, current=_strength(defense) if x == "strength" else None),
-            key="curves",
-            alt=plots.describe_strength_curves(curves, y),
-            data=curves,
+        left, right = st.columns(2)
+        with left:
+            x = over if over != y else "strength"
+            ui.chart(
+                plots.strength_curves(curves, y, x=x, current=_strength(defense) if x == "strength" else None),
+                key="curves",
+                alt=plots.describe_strength_curves(curves, y),
+                data=curves,
+            )
+        with right:
+            moved = {each.name: l1_of(card.name, repr(each), each) for each in shown}
+            ui.chart(
+                plots.l1_distribution(moved, TOUCHED),
+                key="l1",
+                alt=plots.describe_l1_distribution(moved, TOUCHED),
+                data=pd.DataFrame(moved),
+            )
+        st.caption(
+            f"Left: measured now on {card.title}'s {card.test_pictures:,} stored test answers; bands are 95 % "
+            "intervals from the size of the test set. Right: how far each single answer moves; few lie near the mean. "
+            "Defenses drawn beside the chosen one have their default parameters."
         )
-    with right:
-        st.markdown("**Few answers lie near the mean:** how far each answer moves, at each defense's setting")
-        moved = {each.name: l1_of(card.name, repr(each), each, 0) for each in shown}
-        ui.chart(
-            plots.l1_distribution(moved, TOUCHED),
-            key="l1",
-            alt=plots.describe_l1_distribution(moved, TOUCHED),
-            data=pd.DataFrame(moved),
-        )
-    st.caption(
-        f"Measured now on {card.title}'s {card.test_pictures:,} stored test answers; bands are 95 % intervals from "
-        "the size of the test set. Defenses drawn beside the chosen one have their default parameters."
+
+
+def _numbers(card: zoo.Card, defense: Defense, curves: pd.DataFrame) -> None:
+    """The chosen operating point in words."""
+    now = curves[(curves["defense"] == defense.name) & (curves["strength"] == _strength(defense))].iloc[0]
+    clean = 100 - (card.test_accuracy or 0)
+    st.markdown(
+        f"**{defense.title}** at {defense.parameters()[defense.strength or ''].symbol} = {_strength(defense):g}: "
+        f"owner's error **{now.defender_error:.2f} %** ({now.defender_error_low:.2f} to "
+        f"{now.defender_error_high:.2f}; undefended {clean:.2f} %) · mean l1 **{now.l1:.3f}** · "
+        f"answers touched **{now.touched:.1f} %** · top classes changed **{now.changed:.2f} %** · "
+        f"ECE **{now.ece:.1f}** points",
+        help="l1: how far an answer moves, 0 to 2. Touched: moved at all. ECE: how far confidence is from accuracy. "
+        "95 % intervals come from the number of test pictures alone (Wilson).",
     )
 
 
-def thiefs_side(card: Card) -> None:
+@st.fragment
+def thiefs_side(card: zoo.Card) -> None:
     """Measured thieves, and the paper's, under the reader's own constraints."""
     st.subheader("What it does to the thief", anchor=False)
-    rows, problems = ui.all_results()
-    for problem in problems:
+    for problem in ui.all_results()[1]:
         st.warning(str(problem), icon=":material/report:")
-    rows = rows.dropna(subset=["adversary_error"])
-    known = sorted(rows["dataset"].unique())
+    everything = ui.thief_points()
+    known = sorted(everything["dataset"].unique())
     first, second, third, fourth = st.columns(4)
     with first:
-        start = known.index(card.dataset) if card.dataset in known else known.index("cifar10")
-        dataset = st.selectbox("Victim's data", known, start, key="t_data", **ui.IN_URL)
+        dataset = _choose_data(known, card)
     with second:
-        axis = st.selectbox("Thief against", list(THIEF_AXES), key="axis", format_func=THIEF_AXES.get, **ui.IN_URL)
+        axis = st.selectbox(
+            "Across", list(THIEF_AXES), key="axis", format_func=THIEF_AXES.__getitem__, **ui.IN_URL
+        )
     with third:
         allowed = st.slider(
-            "owner's error may rise by (points)", 0.0, 10.0, 1.0, 0.25, key="increase", **ui.IN_URL
+            "Owner's error may rise by", 0.0, 10.0, 1.0, 0.25, "%g points", key="increase", **ui.IN_URL
         )
     with fourth:
-        l1 = st.slider("l1 budget", 0.0, 2.0, 0.9, 0.05, key="budget", **ui.IN_URL)
-    here = rows[rows["dataset"] == dataset]
-    measured = here[here["source"] == "measured"]
-    if measured.empty:
-        st.info(
-            f"No thief of ours has been measured on **{dataset}** yet: the open marks are the paper's Table II, which "
-            "gives the best point under each constraint and not where it lies. To measure one, run  "
-            f"`python -m dcp_core attack --help`; results appear here by themselves.",
-            icon=":material/pending:",
+        l1 = st.slider("Mean l1 may be", 0.0, 2.0, 0.9, 0.05, key="budget", **ui.IN_URL)
+    here = everything[everything["dataset"] == dataset]
+    bounds = here[here["max_defender_increase"].notna()]
+    groups = results.settings(here[here["source"] == "measured"], ["budget"] if axis == "budget" else [])
+    if not groups:
+        _say_what_is_missing(card, dataset)
+    chosen = list(groups)
+    if len(groups) > 1:
+        key = "budget_thieves" if axis == "budget" else "thieves"  # their names differ
+        chosen = st.multiselect("Thieves", list(groups), list(groups)[:1], key=key, **ui.IN_URL)
+    ours = pd.concat([groups[name] for name in chosen]) if chosen else here[:0]
+    points = pd.concat([ours, bounds], ignore_index=True)
+    scatter(
+        points, ours, axis, {"increase": allowed, "l1": l1, "l1_queries": l1}.get(axis), single=len(chosen) == 1
+    )
+    best_attainable(bounds, {name: groups[name] for name in chosen}, allowed, l1)
+
+
+def _choose_data(known: list[str], card: zoo.Card) -> str:
+    """Whose results are shown: those of the chosen victim's data, until the reader wants others."""
+    if st.session_state.setdefault("t_data_follows", card.dataset) != card.dataset:
+        st.session_state["t_data_follows"] = card.dataset
+        if card.dataset in known:
+            st.session_state["t_data"] = card.dataset
+    start = card.dataset if card.dataset in known else known[0]
+    return st.selectbox("Victim's data", known, known.index(start), key="t_data", **ui.IN_URL)
+
+
+def _say_what_is_missing(card: zoo.Card, dataset: str) -> None:
+    steps = f"python -m dcp_core attack --victim {card.name} --pool textures --defense dcp --beta 0.9 --seed 0"
+    if dataset != card.dataset:
+        steps = (
+            f"python -m dcp_core data download {dataset}\npython -m dcp_core train --data {dataset} --network "
+            f"resnet20\n{steps.replace(card.name, f'{dataset}-resnet20')}"
         )
-    points = results.over_seeds(here)
-    exact = points[points["max_defender_increase"].isna()]
-    front = pareto_front(exact.assign(increase=exact["defender_error"] - exact["victim_error"]), ["increase"])
-    limit = {"increase": allowed, "l1": l1, "l1_queries": l1}.get(axis)
+    st.info(
+        f"No thief of ours has been measured on **{dataset}** yet. The open marks are the paper's Table II: the best "
+        "point under each constraint, not where it lies. This measures one; its result appears here by itself:",
+        icon=":material/pending:",
+    )
+    st.code(steps, language="bash", wrap_lines=True)
+
+
+def scatter(points: pd.DataFrame, ours: pd.DataFrame, axis: str, limit: float | None, *, single: bool) -> None:
+    """The thief's error, and the table of the points that are box-selected in it."""
+    trusted = placed(ours[~ours["unreliable"].astype(bool)], axis)
+    front = (
+        pareto_front(trusted, ["x"]) if single and axis != "budget" else None
+    )  # of several thieves: meaningless
     selection = ui.chart(
-        plots.thief_scatter(points, axis, limit=limit, front=front if axis == "increase" and len(front) else None),
+        plots.thief_scatter(points, axis, limit=limit, front=front),
         key="thief",
         alt=plots.describe_thief_scatter(points, axis),
         data=points,
         select=True,
     )
-    chosen = _selected(points, selection)
-    st.caption("Filled: measured by this code (mean ± one standard deviation over seeds). Open: the paper's.")
-    with st.expander(
-        f"{'Selected' if len(chosen) < len(points) else 'All'} points ({len(chosen)})", expanded=True
-    ):
-        st.dataframe(
-            chosen.dropna(axis=1, how="all"), hide_index=True, alt=f"{len(chosen)} result rows with their origin"
-        )
-        ui.csv(chosen, "points", "CSV of these points")
-        if len(chosen) == 1:
-            _use(chosen.iloc[0])
-
-    st.markdown(
-        f"**Best attainable thief error** with the owner's error up by at most Δ points and mean l1 ≤ {l1:g}"
+    st.caption(
+        "Higher and further left is better for the owner. Filled: measured by this code, the mean ± one standard "
+        "deviation over seeds. Open: the paper's. Faint: unreliable, its label says why. Drag a box around points, or "
+        "click one, to select them."
     )
-    mode = "discrete"
-    if ui.experts():
-        mode = st.segmented_control(
-            "between measured points",
-            ["discrete", "piecewise"],
-            default="discrete",
-            required=True,
-            key="mode",
-            help="'discrete' takes measured points only; 'piecewise' also the straight line between neighbours.",
-            **ui.IN_URL,
-        )
-    paper = here[here["max_defender_increase"].notna() & (l1 == here["max_l1"])]
-    groups = results.settings(exact)
-    setting = st.selectbox("Thief", list(groups), key="setting", **ui.IN_URL) if len(groups) > 1 else None
-    compared = groups[setting] if setting else exact
-    ours = table2(compared, sorted({1.0, 2.0, 5.0, allowed}), l1, mode=mode)
-    cells = pd.concat([paper, ours], ignore_index=True)
-    if cells.empty:
-        st.caption("Nothing measured here, and the paper gives its table for an l1 budget of 0.9 alone.")
-    else:
-        ui.chart(plots.table2_bars(cells), key="table2", alt=plots.describe_table2(cells), data=cells)
+    selected = _selected(points, selection)
+    some = len(selected) < len(points)
+    with st.expander(f"{'Selected' if some else 'All'} points ({len(selected)})", expanded=some):
+        table = selected[[*FIRST, *(name for name in selected if name not in FIRST)]].dropna(axis=1, how="all")
+        st.dataframe(table.round(3), hide_index=True, alt=f"{len(selected)} result rows with their origin")
+        ui.csv(selected, "points", "CSV of these points")
+        if len(selected) == 1:
+            _use(selected.iloc[0])
+        elif some:
+            st.caption("Select a single point to use it in the Playground.")
 
 
 def _selected(points: pd.DataFrame, selection) -> pd.DataFrame:
-    """The rows behind the marks that were box-selected; all of them without a selection."""
+    """The rows behind the marks that were selected; all of them without a selection."""
     picked = selection["selection"]["points"] if selection else []
     ids = {_id(point.get("customdata")) for point in picked}
-    return points[points["id"].isin(ids)] if ids else points
+    found = points["id"].isin(ids)
+    return points[found] if found.any() else points
 
 
 def _id(custom) -> str:
@@ -183,32 +229,54 @@ def _id(custom) -> str:
 
 def _use(row: pd.Series) -> None:
     """A link that opens the Playground at a measured point's parameters."""
-    kind = DEFENSES.get(row["defense"])
-    if kind is None or pd.isna(row.get("parameters")):
+    if row["source"] != "measured":
+        st.caption("The paper does not say at which parameters this point lies, so it cannot be tried here.")
         return
-    defense = kind(**json.loads(row["parameters"]))
-    ui.link("playground", "Use this operating point", "tune", **ui.defense_state(defense))
+    try:
+        defense = make_defense(row["defense"], **json.loads(row["parameters"]))
+    except ValueError as error:
+        st.caption(f"This point cannot be tried here: {error}.")
+        return
+    victim = {"victim": row["victim"]} if row["victim"] in zoo.names() else {}
+    ui.link("playground", "Use this operating point", "tune", **victim, **ui.defense_state(defense))
 
 
-side, main = st.columns([1, 3.4], gap="medium")
-with side:
+def best_attainable(bounds: pd.DataFrame, groups: dict[str, pd.DataFrame], allowed: float, l1: float) -> None:
+    """Table II under the reader's constraints."""
+    increases = sorted({1.0, 2.0, 5.0, allowed})
+    st.markdown(
+        "**Best attainable thief error** with the owner's error up by at most "
+        f"{', '.join(f'{increase:g}' for increase in increases)} points and mean l1 ≤ {l1:g}"
+    )
+    left, right = st.columns([1, 2])
+    mode = "discrete"
+    if groups and ui.experts():
+        mode = left.segmented_control(
+            "between measured points",
+            ["discrete", "piecewise"],
+            default="discrete",
+            required=True,
+            key="mode",
+            help="'discrete' takes measured points only; 'piecewise' also the straight line between neighbours.",
+            **ui.IN_URL,
+        )
+    name = (
+        right.selectbox("Thief", list(groups), key="setting", **ui.IN_URL)
+        if len(groups) > 1
+        else next(iter(groups), "")
+    )
+    paper = bounds[np.isclose(bounds["max_l1"].astype(float), l1)]
+    ours = table2(groups[name], increases, l1, mode=mode) if name else bounds[:0]
+    cells = pd.concat([paper, ours], ignore_index=True)
+    if cells.empty:
+        st.caption("Nothing measured here, and the paper gives its table for an l1 budget of 0.9 alone.")
+        return
+    ui.chart(plots.table2_bars(cells), key="table2", alt=plots.describe_table2(cells), data=cells)
+    if name and (reasons := plots.table2_gaps(ours)):
+        st.caption(f"No bar: {reasons}")
+
+
+with st.container(horizontal=True, vertical_alignment="bottom"):
     victim = ui.choose_victim(ui.TRADEOFFS)
-    chosen_defense = ui.choose_defense(SWEPT, ui.TRADEOFFS)
-    beside = st.multiselect(
-        "Beside it",
-        SWEPT,
-        ["rs", "random"],
-        key="beside",
-        format_func=lambda n: DEFENSES[n].title,
-        **ui.IN_URL,
-    )
-    ui.link(
-        "playground",
-        "On one answer",
-        "tune",
-        victim=victim.name,
-        **ui.defense_state(chosen_defense),
-    )
-with main, ui.errors_explained():
-    owners_side(victim, chosen_defense, beside)
+owners_side(victim)
 thiefs_side(victim)

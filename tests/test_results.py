@@ -281,6 +281,10 @@ def test_points_of_one_setting_differ_only_by_the_defense() -> None:
     )
     groups = settings(points)
     assert {name: list(group["defense"]) for name, group in groups.items()} == {
-        "v · fp32 · knockoff · a · as is · resnet8 · 10": ["none", "dcp"],
-        "v · fp32 · knockoff · b · as is · resnet8 · 10": ["dcp"],
+        "a": ["none", "dcp"],
+        "b": ["dcp"],
     }
+    assert list(settings(points[:2])) == ["as is · knockoff · a · 10 queries · resnet8 · v · fp32"]
+    budgets = points.assign(queries_from="a", budget=[10, 10, 2000])
+    assert list(settings(budgets)) == ["10 queries", "2,000 queries"]
+    assert [len(group) for group in settings(budgets, ["budget"]).values()] == [3]

@@ -8,18 +8,14 @@ from dcp_core.plots.answers import (
     describe_answer,
     function_plot,
 )
-from dcp_core.plots.tradeoffs import (
-    cost_dots,
-    describe_cost,
+from dcp_core.plots.curves import (
     describe_l1_distribution,
     describe_strength_curves,
-    describe_table2,
-    describe_thief_scatter,
     l1_distribution,
     strength_curves,
-    table2_bars,
-    thief_scatter,
 )
+from dcp_core.plots.tables import cost_dots, describe_cost, describe_table2, table2_bars, table2_gaps
+from dcp_core.plots.thief import describe_thief_scatter, thief_scatter
 
 __all__ = [
     "all_defenses",
@@ -37,5 +33,6 @@ __all__ = [
     "l1_distribution",
     "strength_curves",
     "table2_bars",
+    "table2_gaps",
     "thief_scatter",
 ]

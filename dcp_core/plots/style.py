@@ -4,6 +4,7 @@ Colours are from the palette of Okabe and Ito, made for colour-blind readers; co
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -33,14 +34,59 @@ MARKS: dict[str, Mark] = {
 CLEAN, DEFENDED, HIGHLIGHT = "#8a8f98", "#e1542b", "#2f8fd8"
 
 
+def layout(*, x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any]:
+    """Axis titles with units, tight margins, a legend above the plot; colours come from the page's theme.
+
+    Figures that follow a slider hand this to `go.Figure` with their traces: Plotly checks each property once then,
+    which is three times as fast as adding and updating.
+
+    Args:
+        more: properties of Plotly's layout; those of an axis ("xaxis", "yaxis") come on top of its title.
+    """
+    axes = {
+        axis: {"title": {"text": title}, "automargin": True, **more.pop(axis, {})}
+        for axis, title in (("xaxis", x), ("yaxis", y))
+    }
+    return {
+        "height": height,
+        "margin": {"l": 10, "r": 10, "t": 36, "b": 10},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        "hoverlabel": {"namelength": -1},
+        **axes,
+        **more,
+    }
+
+
 def polish(figure: go.Figure, *, x: str, y: str, height: int = 380) -> go.Figure:
-    """Axis titles with units, tight margins, a legend above the plot; colours come from the page's theme."""
-    figure.update_layout(
-        height=height,
-        margin={"l": 10, "r": 10, "t": 36, "b": 10},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-        hoverlabel={"namelength": -1},
-    )
-    figure.update_xaxes(title_text=x, automargin=True)
-    figure.update_yaxes(title_text=y, automargin=True)
-    return figure
+    """The same for a figure that is already there."""
+    return figure.update_layout(layout(x=x, y=y, height=height))
+
+
+def vertical_line(at: float, text: str) -> dict[str, Any]:
+    """The parts of a layout that draw a dotted vertical line with a word at its top."""
+    return {
+        "shapes": [
+            {"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": {"dash": "dot"}}
+        ],
+        "annotations": [
+            {
+                "x": at,
+                "yref": "paper",
+                "y": 1,
+                "yanchor": "top",
+                "xanchor": "left",
+                "showarrow": False,
+                "text": text,
+            }
+        ],
+    }
+
+
+def mark_of(name: str) -> Mark:
+    """How a defense is drawn; a grey cross with its own name if `MARKS` does not know it."""
+    return MARKS.get(name, Mark(name, "#8a8f98", "x"))
+
+
+def faint(color: str, opacity: float) -> str:
+    """A colour "#rrggbb" as "rgba(...)"."""
+    return f"rgba({int(color[1:3], 16)},{int(color[3:5], 16)},{int(color[5:7], 16)},{opacity})"

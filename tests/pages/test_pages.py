@@ -136,7 +136,7 @@ def test_the_tradeoffs_page_shows_the_librarys_numbers(home: Path) -> None:
 
 def test_without_measured_thieves_the_tradeoffs_page_says_what_is_missing(home: Path) -> None:
     app = open_page("tradeoffs", t_data="svhn")
-    assert "python -m dcp_core attack" in texts(app)
+    assert any("python -m dcp_core attack --victim svhn-resnet20" in block.value for block in app.code)
 
 
 @pytest.mark.parametrize("step", range(6))

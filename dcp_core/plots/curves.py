@@ -1,0 +1,145 @@
+"""What a defense costs over a whole test set: curves over its strength, and how the l1 distance is distributed.
+
+Curves are what `dcp_core.evaluation.curves.tradeoff_curve` returns.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dcp_core.plots.style import Mark, faint, layout, mark_of, vertical_line
+
+CURVES = {
+    "defender_error": "owner's test error (%)",
+    "l1": "mean l1 distance (0 to 2)",
+    "touched": "answers touched (%)",
+    "changed": "top classes changed (%)",
+    "ece": "calibration error, ECE (percentage points)",
+    "entropy": "mean entropy (nats)",
+}
+STRENGTH = "strength (each defense's own parameter)"
+POINTS = 201  # of a drawn distribution: finer than a pixel of a chart beside another
+
+
+def strength_curves(
+    curves: pd.DataFrame, y: str, *, x: str = "strength", current: float | None = None
+) -> go.Figure:
+    """Defenses overlaid: one of `CURVES` over the strength, or over another of them, with its 95 % band.
+
+    Args:
+        curves: trade-off curves of several defenses, one below the other.
+        y, x: columns; x is "strength" or one of `CURVES` ("l1" puts different defenses on one scale).
+        current: strength at which to draw a vertical line.
+    """
+    traces: list[dict[str, Any]] = []
+    for name, curve in curves.groupby("defense", sort=False):
+        mark = mark_of(str(name))
+        curve = curve.sort_values("strength")
+        if len(curve) > 1 and f"{y}_low" in curve:
+            traces.append(_band(curve, x, y, mark))
+        traces.append(
+            {
+                "type": "scatter",
+                "x": curve[x].fillna(0) if x == "strength" else curve[x],  # without a strength: drawn at 0
+                "y": curve[y],
+                "mode": "lines+markers",
+                "name": mark.label,
+                "legendgroup": mark.label,
+                "line": {"color": mark.color, "dash": mark.dash},
+                "marker": {"symbol": mark.symbol, "size": 8, "color": mark.color},
+                "customdata": curve[["strength"]],
+                "hovertemplate": "strength %{customdata[0]:g}<br>%{y:.3f}<extra>" + mark.label + "</extra>",
+            }
+        )
+    title = STRENGTH if x == "strength" else CURVES[x]
+    line = {} if current is None else vertical_line(current, f"now {current:g}")
+    return go.Figure(traces, layout(x=title, y=CURVES[y], **line))
+
+
+def _band(curve: pd.DataFrame, x: str, y: str, mark: Mark) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "x": [*curve[x], *curve[x][::-1]],
+        "y": [*curve[f"{y}_high"], *curve[f"{y}_low"][::-1]],
+        "fill": "toself",
+        "fillcolor": faint(mark.color, 0.18),
+        "line": {"width": 0},
+        "mode": "lines",
+        "hoverinfo": "skip",
+        "legendgroup": mark.label,
+        "showlegend": False,
+        "name": f"{mark.label}, 95 % band",
+    }
+
+
+def describe_strength_curves(curves: pd.DataFrame, y: str) -> str:
+    """One sentence for who cannot see `strength_curves`."""
+    parts = [
+        f"{mark_of(str(name)).label} from {curve[y].iloc[0]:.2f} to {curve[y].iloc[-1]:.2f}"
+        for name, curve in curves.sort_values("strength").groupby("defense", sort=False)
+    ]
+    return f"From the weakest to the strongest setting, {CURVES[y]}: {'; '.join(parts)}."
+
+
+def l1_distribution(l1: Mapping[str, np.ndarray], touched: float = 1e-3) -> go.Figure:
+    """Share of answers with an l1 of at most x, a step curve a defense, its mean marked.
+
+    Answers are mostly either untouched or moved far, so that few lie near the mean: the step at 0 is the untouched
+    share, and where the mean's marker lies on a flat part, no answer is like the mean.
+
+    Args:
+        l1: per defense the l1 distances (N,).
+        touched: l1 up to which an answer counts as untouched (`dcp_core.evaluation.metrics.TOUCHED`).
+    """
+    traces: list[dict[str, Any]] = []
+    top = max([1e-3, *(float(values.max()) for values in l1.values() if len(values))])
+    grid = np.linspace(0, top, POINTS)
+    for name, values in l1.items():
+        mark, mean = mark_of(name), float(values.mean())
+        ordered = np.sort(np.where(values <= touched, 0, values))
+        share = np.searchsorted(ordered, grid, side="right") / len(ordered) * 100
+        traces.append(
+            {
+                "type": "scatter",
+                "x": np.r_[0, grid],
+                "y": np.r_[0, share],
+                "mode": "lines",
+                "name": f"{mark.label}: {share[0]:.0f} % untouched, mean {mean:.2f}",
+                "legendgroup": name,
+                "line": {"color": mark.color, "dash": mark.dash, "shape": "hv"},
+                "hovertemplate": "%{y:.1f} % of answers have l1 ≤ %{x:.3f}<extra>" + mark.label + "</extra>",
+            }
+        )
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [mean],
+                "y": [np.searchsorted(ordered, mean, side="right") / len(ordered) * 100],
+                "mode": "markers",
+                "name": f"{mark.label}: mean",
+                "legendgroup": name,
+                "showlegend": False,
+                "marker": {"symbol": mark.symbol, "size": 11, "color": mark.color, "line": {"width": 1.5}},
+                "hovertemplate": "mean l1 %{x:.3f}<extra>" + mark.label + "</extra>",
+            }
+        )
+    axes = layout(
+        x="l1 distance of an answer (0 to 2)", y="answers with at most this l1 (%)", yaxis={"range": [0, 102]}
+    )
+    return go.Figure(traces, axes)
+
+
+def describe_l1_distribution(l1: Mapping[str, np.ndarray], touched: float = 1e-3) -> str:
+    """One sentence for who cannot see `l1_distribution`."""
+    parts = []
+    for name, values in l1.items():
+        moved = values[values > touched]
+        same = 100 - 100 * len(moved) / len(values)
+        rest = f", the others move by {np.median(moved):.2f} in the median" if len(moved) else ""
+        parts.append(
+            f"{mark_of(name).label} leaves {same:.0f} % of answers untouched{rest} (mean l1 {values.mean():.2f})"
+        )
+    return "; ".join(parts) + "."

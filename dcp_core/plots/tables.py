@@ -1,0 +1,107 @@
+"""The paper's Tables II and III as pictures: what it says is drawn open, what was measured here filled."""
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from dcp_core.plots.style import MARKS, faint, layout, mark_of
+from dcp_core.plots.thief import THIEF
+
+COSTS = {"latency_ms": "inference latency per query (ms)", "energy_wh": "energy for all queries (Wh)"}
+INCREASES = {1.0: "#86bbe6", 2.0: "#3f8dce", 5.0: "#2763a8"}  # light to dark with the allowance
+OTHER_INCREASE = "#c9862b"  # a reader's own
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "hexagon", "cross")
+
+
+def table2_bars(cells: pd.DataFrame) -> go.Figure:
+    """Table II for one victim: the best attainable thief error of each defense under each allowed increase.
+
+    Args:
+        cells: source, defense, max_defender_increase (percentage points), adversary_error (percent or NaN), as the
+            paper's rows have them; ours from `table2`, with the strength that attains it.
+    """
+    traces: list[dict[str, Any]] = []
+    for (increase, source), group in cells.groupby(["max_defender_increase", "source"]):
+        color = INCREASES.get(increase, OTHER_INCREASE)
+        open_bar = {"color": faint(color, 0.12), "line": {"color": color, "width": 2}}
+        at = group["strength"] if "strength" in group else pd.Series(float("nan"), group.index)
+        traces.append(
+            {
+                "type": "bar",
+                "x": [mark_of(name).label for name in group["defense"]],
+                "y": group["adversary_error"],
+                "name": f"≤ +{increase:g}, {source}",
+                "marker": open_bar if source == "paper" else {"color": color},
+                "customdata": [f", at strength {value:g}" if pd.notna(value) else "" for value in at],
+                "hovertemplate": f"%{{x}}: thief %{{y:.2f}} %, owner at most +{increase:g}%{{customdata}}"
+                f"<extra>{source}</extra>",
+            }
+        )
+    order = [MARKS[name].label for name in MARKS if (cells["defense"] == name).any()]
+    axis = {"categoryorder": "array", "categoryarray": order}
+    return go.Figure(traces, layout(x="defense", y=THIEF, xaxis=axis, barmode="group"))
+
+
+def describe_table2(cells: pd.DataFrame) -> str:
+    """One sentence for who cannot see `table2_bars`."""
+    parts = []
+    for (source, increase), group in cells.dropna(subset=["adversary_error"]).groupby(
+        ["source", "max_defender_increase"]
+    ):
+        best = group.loc[group["adversary_error"].idxmax()]
+        parts.append(
+            f"{mark_of(best['defense']).label} with {best['adversary_error']:.1f} % at +{increase:g} ({source})"
+        )
+    return f"Largest thief error by allowed increase of the owner's: {'; '.join(parts) or 'none known yet'}."
+
+
+def table2_gaps(cells: pd.DataFrame) -> str:
+    """Why cells have no bar: "MAD at +1 (every point has a mean l1 of at least 1.20)"; empty if all have one."""
+    gaps = cells[cells["adversary_error"].isna()].groupby(["defense", "reason"], sort=False)[
+        "max_defender_increase"
+    ]
+    return "; ".join(
+        f"{mark_of(defense).label} at {', '.join(f'+{increase:g}' for increase in increases)} ({reason})"
+        for (defense, reason), increases in gaps
+    )
+
+
+def cost_dots(rows: pd.DataFrame, quantity: str = "latency_ms") -> go.Figure:
+    """Table III: a cost of each defense on a logarithmic axis, one marker a data set; the paper's are open."""
+    known = rows.dropna(subset=[quantity])
+    symbols = dict(zip(known["dataset"].unique(), SYMBOLS * 9, strict=False))
+    traces = [
+        {
+            "type": "scatter",
+            "x": group[quantity],
+            "y": [mark_of(name).label for name in group["defense"]],
+            "mode": "markers",
+            "name": f"{dataset}, {source}",
+            "marker": {
+                "symbol": symbols[dataset] + ("-open" if source == "paper" else ""),
+                "size": 10,
+                "color": [mark_of(name).color for name in group["defense"]],
+                "line": {"width": 2 if source == "paper" else 0},
+            },
+            "customdata": group[["hardware"]],
+            "hovertemplate": "%{y}: %{x:.4g}<br>%{customdata[0]}<extra>" + f"{dataset}, {source}</extra>",
+        }
+        for (dataset, source), group in known.groupby(["dataset", "source"], sort=False)
+    ]
+    order = [MARKS[name].label for name in MARKS if (known["defense"] == name).any()]
+    axes = {
+        "xaxis": {"type": "log", "dtick": 1},
+        "yaxis": {"categoryorder": "array", "categoryarray": order[::-1]},
+    }
+    return go.Figure(traces, layout(x=f"{COSTS[quantity]}, logarithmic", y="defense", **axes))
+
+
+def describe_cost(rows: pd.DataFrame, quantity: str = "latency_ms") -> str:
+    """One sentence for who cannot see `cost_dots`."""
+    parts = []
+    for source, group in rows.dropna(subset=[quantity]).groupby("source"):
+        mean = group.groupby("defense")[quantity].mean().sort_values()
+        cheap, dear = mark_of(mean.index[0]).label, mark_of(mean.index[-1]).label
+        parts.append(f"{source}: {cheap} cheapest ({mean.iloc[0]:.3g}), {dear} dearest ({mean.iloc[-1]:.3g})")
+    return f"Mean over the data sets of {COSTS[quantity]}; {'; '.join(parts) or 'none known yet'}."

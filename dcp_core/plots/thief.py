@@ -1,0 +1,179 @@
+"""The thief's error against what the defense costs: measured points, and the bounds that the paper gives.
+
+Points are result rows (`dcp_core/result_schema.py`). What was measured here is drawn filled, what the paper says open.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dcp_core.plots.style import MARKS, layout, mark_of
+
+THIEF = "thief's test error (%)"
+THIEF_AXES = {
+    "increase": "owner's error over the undefended victim's (percentage points)",
+    "defender_error": "owner's test error (%)",
+    "l1": "mean l1 distance, test set (0 to 2)",
+    "l1_queries": "mean l1 distance, thief's queries (0 to 2)",
+    "budget": "query budget",
+}
+SERIES = ("attack", "queries_from", "dataset", "victim", "precision", "thief", "clone", "budget", "epochs")
+TOLD = ("id", "strength", "max_defender_increase", "max_l1", "runs", "unreliable", "reason")
+
+
+def thief_scatter(
+    rows: pd.DataFrame, x: str = "increase", *, limit: float | None = None, front: pd.DataFrame | None = None
+) -> go.Figure:
+    """The thief's error against one of `THIEF_AXES`: the higher and the further left, the better the defense.
+
+    Measured points are filled and joined in order of strength (against the budget: in its order, a line a strength),
+    with +- one standard deviation where `over_seeds` gave one; the paper's are open. The paper's Table II bounds lie
+    at their limit, marked "≤": the true point is there or further left. Points not to be trusted are faint. Lines of
+    one defense that differ in more are named at their end. Each point's first custom datum is its `id`.
+
+    Args:
+        rows: result rows, as they are or averaged by `over_seeds`; without a thief's error or x, left out.
+        limit: x up to which points meet the constraint; shaded.
+        front: a Pareto front of the same rows; drawn as a staircase.
+    """
+    points = placed(rows, x)
+    # told apart by what differs among the points of one source: the paper's conditions always differ from ours
+    by_source = points.groupby("source")
+    varying = [c for c in SERIES if c in points and c != x and by_source[c].nunique(dropna=False).max() > 1]
+    if x == "budget":
+        varying.append("strength")
+    keys = ["defense", "source", "bound", *varying]
+    traces = _legend(points)
+    for key, series in points.groupby(keys, sort=False, dropna=False):
+        name, source, bound, *rest = key
+        series = series.sort_values("budget" if x == "budget" else "strength")
+        traces.append(_series(series, name, source, bound, [f"{value}" for value in rest if pd.notna(value)]))
+    if front is not None and not front.empty:
+        stairs = placed(front, x).sort_values(["x", "adversary_error"])
+        traces.append(
+            {
+                "type": "scatter",
+                "x": stairs["x"],
+                "y": stairs["adversary_error"],
+                "mode": "lines",
+                "name": "Pareto front",
+                "line": {"color": "#8a8f98", "dash": "dot", "shape": "hv", "width": 1.5},
+                "hoverinfo": "skip",
+            }
+        )
+    shapes, notes = [], [_note(at, bound_label(x, at)) for at in points.loc[points["bound"], "x"].unique()]
+    if limit is not None:
+        left = min(points["x"], default=0.0) if x == "defender_error" else min([0.0, *points["x"]])
+        shapes = [_region(left, limit)]
+        notes.append(_note(left, "allowed") | {"y": 0, "xanchor": "left", "yanchor": "bottom", "textangle": 0})
+    more = {"shapes": shapes, "annotations": notes, "dragmode": "select"}
+    return go.Figure(traces, layout(x=THIEF_AXES[x], y=THIEF, height=460, **more))
+
+
+def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: list[str]) -> dict[str, Any]:
+    mark, paper = mark_of(name), source == "paper"
+    label = " · ".join([mark.label, *apart, source]) + (", at most" if bound else "")
+    told = [column for column in TOLD if column in series]  # a wide table is slow to walk through
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "x": series["x"],
+        "y": series["adversary_error"],
+        "mode": "markers" if bound or paper else "lines+markers",
+        "name": label,
+        "legendgroup": name,
+        "showlegend": False,
+        "line": {"color": mark.color, "dash": mark.dash, "width": 1},
+        "marker": {
+            "symbol": mark.symbol + ("-open" if paper else ""),
+            "size": 10,
+            "color": mark.color,
+            "opacity": np.where(series["unreliable"], 0.35, 1.0),
+            "line": {"width": 2 if paper else 0},
+        },
+        "customdata": [[row["id"], _conditions(row)] for row in series[told].to_dict("records")],
+        "hovertemplate": ("at most " if bound else "") + "%{x:.3g}; thief %{y:.2f} %<br>%{customdata[1]}"
+        "<br>%{customdata[0]}<extra>" + label + "</extra>",
+    }
+    if "adversary_error_std" in series and series["adversary_error_std"].notna().any():
+        trace["error_y"] = {"array": series["adversary_error_std"], "visible": True, "thickness": 1}
+    if apart and not paper:
+        trace["mode"] += "+text"
+        trace["text"] = [""] * (len(series) - 1) + [" · ".join(apart)]
+        trace["textposition"] = "top center"
+    return trace
+
+
+def _legend(points: pd.DataFrame) -> list[dict[str, Any]]:
+    """Entries of the legend alone: one a defense, however many lines it has, and what filled and open mean."""
+    names = [name for name in MARKS if (points["defense"] == name).any()]
+    names += sorted(set(points["defense"]) - set(MARKS))
+    entries = [(mark_of(name), name, mark_of(name).symbol) for name in names]
+    sources = [source for source in ("measured", "paper") if (points["source"] == source).any()]
+    hollow = {"measured": "circle", "paper": "circle-open"}
+    legend = [
+        {"name": mark.label, "legendgroup": name, "marker": {"symbol": symbol, "color": mark.color, "size": 10}}
+        for mark, name, symbol in entries
+    ]
+    legend += [
+        {
+            "name": source,
+            "legendgroup": source,
+            "marker": {"symbol": hollow[source], "color": "#8a8f98", "size": 10},
+        }
+        for source in sources
+    ]
+    return [{"type": "scatter", "x": [None], "y": [None], "mode": "markers", **entry} for entry in legend]
+
+
+def _note(at: float, text: str) -> dict[str, Any]:
+    """A word inside the top of the plot, upright so that neighbours do not overlap on a narrow screen."""
+    place = {"x": at, "xanchor": "right", "y": 1, "yref": "paper", "yanchor": "top"}
+    return {**place, "showarrow": False, "text": text, "textangle": -90}
+
+
+def _region(left: float, right: float) -> dict[str, Any]:
+    place = {"x0": left, "x1": right, "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+    return {"type": "rect", **place, "fillcolor": "#2f8fd8", "opacity": 0.1, "line": {"width": 0}}
+
+
+def _conditions(row: dict[str, Any]) -> str:
+    strength = f"strength {row['strength']:g}" if pd.notna(row["strength"]) else ""
+    allowed = f"owner at most +{row['max_defender_increase']:g}, l1 at most {row['max_l1']:g}"
+    bound = allowed if pd.notna(row["max_defender_increase"]) else ""
+    runs = f"mean of {row['runs']} seeds" if row.get("runs", 1) > 1 else ""
+    doubt = f"unreliable: {row['reason']}" if row["unreliable"] else ""
+    return "<br>".join(filter(None, (strength, bound, runs, doubt)))
+
+
+def placed(rows: pd.DataFrame, x: str) -> pd.DataFrame:
+    """The rows that have a place in `thief_scatter`, with it in `x`; `bound` where only a limit of it is known."""
+    bound = rows["max_defender_increase"].notna()
+    limits = {"increase": "max_defender_increase", "l1": "max_l1", "l1_queries": "max_l1"}
+    known = rows["defender_error"] - rows["victim_error"] if x == "increase" else rows[x].astype(float)
+    if x in limits:
+        known = known.where(~bound, rows[limits[x]])
+    bound &= x in limits
+    return rows.assign(x=known, bound=bound).dropna(subset=["x", "adversary_error"])
+
+
+def bound_label(x: str, at: float) -> str:
+    """What a bound's position says: "≤ +1 point (paper)"."""
+    if x != "increase":
+        return f"≤ {at:g} (paper)"
+    return f"≤ +{at:g} point{'s' if at != 1 else ''} (paper)"
+
+
+def describe_thief_scatter(rows: pd.DataFrame, x: str = "increase") -> str:
+    """One sentence for who cannot see `thief_scatter`."""
+    points = placed(rows, x)
+    parts = []
+    for source, group in points[~points["unreliable"]].groupby("source"):
+        best = group.loc[group["adversary_error"].idxmax()]
+        at = f"at {'most ' if best['bound'] else ''}{best['x']:.3g}"
+        parts.append(
+            f"of {len(group)} points ({source}) {mark_of(best['defense']).label} is highest, "
+            f"{best['adversary_error']:.1f} % {at}"
+        )
+    return f"{THIEF} against {THIEF_AXES[x]}: {'; '.join(parts) or 'no reliable point yet'}."
