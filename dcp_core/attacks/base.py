@@ -20,6 +20,7 @@ from dcp_core.defenses.base import Defense, Parameter
 from dcp_core.evaluation.stealing import Scores
 from dcp_core.files import write_atomic
 
+SAMPLE = 8  # pictures shown with an event
 PULSE = 0.5  # seconds between two events without news: what a live page and a stop button wait at most
 
 
@@ -28,7 +29,7 @@ class Event:
     """Where an attack is.
 
     `fraction` of the work done (0 to 1), `queries` spent, mean `losses` since the last event; at log points also
-    `scores` of the clone and some `images` (uint8, at most 8) that were sent to the victim.
+    `scores` of the clone and at most `SAMPLE` `images` (uint8) sent to the victim, with its `answers` (n, K).
     """
 
     phase: str
@@ -37,6 +38,7 @@ class Event:
     losses: dict[str, float] = field(default_factory=dict)
     scores: Scores | None = None
     images: Tensor | None = None
+    answers: Tensor | None = None
 
 
 @dataclass
@@ -192,7 +194,7 @@ def _check_clone(theft: Theft) -> None:
         )
 
 
-def sample(pixels: Tensor, count: int = 8) -> Tensor:
+def sample(pixels: Tensor, count: int = SAMPLE) -> Tensor:
     """The first pictures of a batch as uint8 on the CPU, to be looked at."""
     shown = pixels[:count].detach()
     return (shown if shown.dtype == torch.uint8 else shown.mul(255).round().byte()).cpu()

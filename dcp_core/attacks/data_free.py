@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dcp_core.attacks.base import PULSE, Attack, Event, Saver, Tally, Theft, sample
+from dcp_core.attacks.base import PULSE, SAMPLE, Attack, Event, Saver, Tally, Theft, sample
 from dcp_core.attacks.oracle import AttackError, NanAnswer, full_precision, in_chunks
 from dcp_core.attacks.replay import Replay
 from dcp_core.attacks.zeroth_order import Generator, estimate_gradient, probes, to_range
@@ -39,7 +39,7 @@ class Run:
         self.replay = Replay(attack.buffer, theft.oracle.shape, theft.oracle.classes, self.device)
         self.dice = torch.Generator(self.device)
         self.seed, self.iteration, self.batch, self.latent = theft.seed, 0, attack.batch, attack.latent
-        self.shown: Tensor | None = None
+        self.shown: tuple[Tensor, Tensor] | None = None
 
     def begin(self, factor: float) -> None:
         """Set the learning rates, and draw everything of this iteration from (seed, iteration) alone."""
@@ -163,7 +163,7 @@ class DataFree(Attack):
         with torch.no_grad():
             pixels = to_range(run.draw())
         answers = run.oracle.query(pixels)
-        run.shown = sample(pixels)
+        run.shown = sample(pixels[: len(answers)]), answers[:SAMPLE].cpu()
         return pixels[: len(answers)], answers
 
     def _steps(self, theft: Theft) -> Iterator[Event]:
@@ -200,4 +200,5 @@ class DataFree(Attack):
 
 
 def _scored(event: Event, theft: Theft, run: Run) -> Event:
-    return dataclasses.replace(event, scores=theft.score(), images=run.shown)
+    images, answers = run.shown or (None, None)
+    return dataclasses.replace(event, scores=theft.score(), images=images, answers=answers)

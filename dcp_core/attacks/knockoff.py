@@ -6,6 +6,7 @@ they are; the clone is trained with soft cross-entropy on augmented views of the
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,7 +14,7 @@ import torch
 
 from dcp_core.attacks.adaptive import AS_IS, TREATMENTS, check_treatment, treat
 from dcp_core.attacks.bandit import REWARDS
-from dcp_core.attacks.base import PULSE, Attack, Event, Saver, Theft, sample
+from dcp_core.attacks.base import PULSE, Attack, Event, Saver, Theft
 from dcp_core.attacks.oracle import AttackError, NanAnswer
 from dcp_core.attacks.transfer_set import TransferSet
 from dcp_core.data.datasets import ImageSet
@@ -89,14 +90,14 @@ class KnockoffNets(Attack):
         last = time.monotonic()
         while not asked.complete:
             try:
-                images = asked.ask()
+                asked.ask()
             except NanAnswer:
                 saver.write(asked.state)
                 raise
             saver.tick(asked.state)
             if time.monotonic() - last > PULSE or asked.complete:
                 used = asked.oracle.used
-                event = Event("asking", work * used / asked.oracle.budget, used, images=sample(images))
+                event = Event("asking", work * used / asked.oracle.budget, used, {}, None, *asked.latest())
                 yield from saver.yielding(event, asked.state)
                 last = time.monotonic()
         if state is None or len(state["indices"]) < asked.count:
@@ -111,15 +112,15 @@ class KnockoffNets(Attack):
         checkpoint = theft.folder / "training.pt" if theft.folder else None
         used, next_log = theft.oracle.used, 0.0
         losses: dict[str, float] = {}
-        for progress in train(
-            theft.clone, images, targets, recipe, checkpoint=checkpoint, save_every=theft.save_every
-        ):
-            losses, scores = {"clone": progress.loss}, None
-            if next_log <= progress.fraction < 1:
-                scores, next_log = theft.score(), progress.fraction + 1 / theft.logs
-            yield Event("training", work + (1 - work) * progress.fraction, used, losses, scores)
+        training = train(theft.clone, images, targets, recipe, checkpoint=checkpoint, save_every=theft.save_every)
+        with closing(training):  # which saves it
+            for progress in training:
+                losses, scores = {"clone": progress.loss}, None
+                if next_log <= progress.fraction < 1:
+                    scores, next_log = theft.score(), progress.fraction + 1 / theft.logs
+                yield Event("training", work + (1 - work) * progress.fraction, used, losses, scores)
         theft.clone.eval()
-        yield Event("done", 1.0, used, losses, theft.score(), sample(images))
+        yield Event("done", 1.0, used, losses, theft.score(), *asked.latest())
 
 
 def _check_pool(pool: ImageSet, shape: tuple[int, int, int], strategy: str) -> None:

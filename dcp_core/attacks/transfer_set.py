@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dcp_core.attacks.bandit import Bandit
-from dcp_core.attacks.base import Theft
+from dcp_core.attacks.base import SAMPLE, Theft
 from dcp_core.models.inference import to_pixels
 
 QUERY_BATCH = 256
@@ -41,8 +41,8 @@ class TransferSet:
         """Whether there is nothing left to ask."""
         return self.oracle.left == 0 or self.count == self.wanted
 
-    def ask(self) -> Tensor:
-        """Ask one batch; the pictures (uint8)."""
+    def ask(self) -> None:
+        """Ask one batch."""
         if self.bandit is None:
             picked = self.order[self.count : min(self.count + QUERY_BATCH, self.wanted)]
         else:
@@ -56,7 +56,6 @@ class TransferSet:
         end = self.count + len(answers)
         self.indices[self.count : end], self.answers[self.count : end] = picked, answers
         self.count, self.round = end, self.round + 1
-        return images
 
     def _averaged(self, images: Tensor) -> Tensor:
         """Each picture's answer, a mean over its repeats, on the CPU."""
@@ -73,6 +72,11 @@ class TransferSet:
         self.optimizer.zero_grad()
         F.cross_entropy(logits, answers.to(logits.device)).backward()
         self.optimizer.step()
+
+    def latest(self) -> tuple[Tensor, Tensor]:
+        """Some pictures asked last (uint8) and their mean answers (n, K)."""
+        recent = slice(max(0, self.count - SAMPLE), self.count)
+        return self.images[self.indices[recent]], self.answers[recent].clone()
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values."""

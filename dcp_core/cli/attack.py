@@ -1,7 +1,6 @@
 """`attack`: steal a victim through its defense, and say how well it went."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,51 +12,19 @@ from tqdm import tqdm
 
 from dcp_core.attacks import ATTACKS
 from dcp_core.attacks.base import Event
-from dcp_core.cli.options import defense_options
+from dcp_core.cli.options import attack_options, defense_options
 from dcp_core.defenses import DEFENSES
-from dcp_core.defenses.base import Parameter
-from dcp_core.files import home
 from dcp_core.models.architectures import ARCHITECTURES
 from dcp_core.results import write_results
+from dcp_core.runs import store
+from dcp_core.runs.journal import add_to_results, record
 from dcp_core.runs.spec import RunSpec
-from dcp_core.runs.worker import result, run
-
-Command = Callable[..., Any]
-
-
-def _attack_options(function: Command) -> Command:
-    """Add `--attack` and one option for each parameter that any attack declares."""
-    owners: dict[str, list[tuple[str, Parameter]]] = {}
-    for name, kind in ATTACKS.items():
-        for key, declared in kind.parameters().items():
-            owners.setdefault(key, []).append((name, declared))
-    for key, uses in reversed(owners.items()):
-        declared, flag = uses[0][1], "--" + key.replace("_", "-")
-        value = getattr(ATTACKS[uses[0][0]], key)
-        defaults = ", ".join(f"{name} {getattr(ATTACKS[name], key)}" for name, _ in uses)
-        text = f"{declared.symbol}: {declared.help} Default: {defaults}."
-        if declared.choices == (True, False):
-            option = click.option(f"{flag}/--no-{flag[2:]}", key, default=None, help=text)
-        elif declared.choices:
-            option = click.option(flag, key, type=click.Choice(declared.choices), help=text)
-        else:
-            whole = isinstance(value, int)
-            option = click.option(
-                flag, key, type=int if whole else float, metavar="N" if whole else "X", help=text
-            )
-        function = option(function)
-    return click.option(
-        "--attack",
-        type=click.Choice(list(ATTACKS)),
-        default="knockoff",
-        show_default=True,
-        help="; ".join(f"{name}: {kind.title}" for name, kind in ATTACKS.items()) + ".",
-    )(function)
+from dcp_core.runs.worker import result
 
 
 @click.command()
 @click.option("--victim", required=True, help="A victim's name; `victims` lists them.")
-@_attack_options
+@attack_options
 @defense_options
 @click.option(
     "--budget", type=click.IntRange(1), default=10_000, show_default=True, help="Queries the thief may make."
@@ -114,11 +81,11 @@ def command(
         clone=clone,
         seed=seed,
     )
-    folder = folder or home() / "runs" / spec.key
+    folder = folder or store.folder_of(spec)
     if result(folder) is None and not _follow(spec, folder, device):
         click.echo(f"stopped; the same command goes on from {folder}")
         raise SystemExit(130)
-    _report(spec, folder, results or home() / "results" / f"attack-{spec.key}.csv", shared=results is not None)
+    _report(spec, folder, results)
 
 
 def _follow(spec: RunSpec, folder: Path, device: str | None) -> bool:
@@ -135,7 +102,7 @@ def _follow(spec: RunSpec, folder: Path, device: str | None) -> bool:
         asked_to_stop = True
 
     before = signal.signal(signal.SIGINT, ask_to_stop)
-    events = run(spec, folder, device=device)
+    events = record(spec, folder, device=device, publish=False)
     layout = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}"
     try:
         with tqdm(total=1.0, bar_format=layout) as bar:
@@ -145,11 +112,11 @@ def _follow(spec: RunSpec, folder: Path, device: str | None) -> bool:
                 bar.n = event.fraction
                 bar.set_postfix_str(_words(event))
                 if asked_to_stop and event.fraction < 1:
-                    events.close()  # type: ignore[attr-defined]
+                    events.close()
                     return False
+        return result(folder) is not None  # or somebody asked it to stop from another process
     finally:
         signal.signal(signal.SIGINT, before)
-    return True
 
 
 def _words(event: Event) -> str:
@@ -160,14 +127,16 @@ def _words(event: Event) -> str:
     return ", ".join(words)
 
 
-def _report(spec: RunSpec, folder: Path, path: Path, shared: bool) -> None:
+def _report(spec: RunSpec, folder: Path, shared: Path | None) -> None:
     found = result(folder)
     assert found is not None
     row = found["row"]
-    table = pd.DataFrame([row])
-    known = path.exists() and spec.command in set(pd.read_csv(path)["where"])
-    if not known:
-        write_results(path, table, append=shared)
+    if shared is None:
+        path = add_to_results(spec, folder)
+    else:
+        path = shared
+        if not path.exists() or spec.command not in set(pd.read_csv(path)["where"]):
+            write_results(path, pd.DataFrame([row]), append=True)
     click.echo(
         f"victim    {spec.victim}: {row['victim_error']:.2f} % error, {row['defender_error']:.2f} % defended"
     )
@@ -176,4 +145,4 @@ def _report(spec: RunSpec, folder: Path, path: Path, shared: bool) -> None:
     stolen = f"{row['adversary_error']:.2f} % error, {row['fidelity']:.2f} % fidelity"
     click.echo(f"clone     {stolen} after {found['queries']:,} queries")
     click.echo(f"transfer  {found['transfer_rate']:.1f} % of its adversarial pictures fool the victim")
-    click.echo(f"row added to {path}" if not known else f"row is in {path}")
+    click.echo(f"row is in {path}")

@@ -1,31 +1,26 @@
-"""Command-line options built from what defenses declare."""
+"""Command-line options built from what defenses and attacks declare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
+from dcp_core.attacks import ATTACKS, Attack
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.base import Parameter
 
 Command = Callable[..., Any]
+Registry = Mapping[str, type[Attack]] | Mapping[str, type[Defense]]
 
 
 def defense_options(function: Command) -> Command:
     """Add `--defense` and one option for each parameter that any defense declares."""
-    owners: dict[str, list[tuple[str, Parameter]]] = {}
-    for name, kind in DEFENSES.items():
-        for key, declared in kind.parameters().items():
-            owners.setdefault(key, []).append((name, declared))
-    for key, uses in reversed(owners.items()):
-        function = _option(key, uses)(function)
-    return click.option(
-        "--defense",
-        type=click.Choice(list(DEFENSES)),
-        default="dcp",
-        show_default=True,
-        help="; ".join(f"{name}: {kind.title}" for name, kind in DEFENSES.items()) + ".",
-    )(function)
+    return _options("--defense", DEFENSES, "dcp")(function)
+
+
+def attack_options(function: Command) -> Command:
+    """Add `--attack` and one option for each parameter that any attack declares."""
+    return _options("--attack", ATTACKS, "knockoff")(function)
 
 
 def chosen_defense(name: str, options: dict[str, Any]) -> Defense:
@@ -33,19 +28,41 @@ def chosen_defense(name: str, options: dict[str, Any]) -> Defense:
     return make_defense(name, **{key: value for key, value in options.items() if value is not None})
 
 
-def _option(key: str, uses: list[tuple[str, Parameter]]) -> Callable[[Command], Command]:
-    declared = uses[0][1]
+def _options(flag: str, registry: Registry, default: str) -> Callable[[Command], Command]:
+    """An option that names one of the registry, and one for each parameter that any of them declares."""
+
+    def add(function: Command) -> Command:
+        owners: dict[str, list[str]] = {}
+        for name, kind in registry.items():
+            for key in kind.parameters():
+                owners.setdefault(key, []).append(name)
+        for key, names in reversed(owners.items()):
+            function = _option(key, registry, names)(function)
+        return click.option(
+            flag,
+            type=click.Choice(list(registry)),
+            default=default,
+            show_default=True,
+            help="; ".join(f"{name}: {kind.title}" for name, kind in registry.items()) + ".",
+        )(function)
+
+    return add
+
+
+def _option(key: str, registry: Registry, names: list[str]) -> Callable[[Command], Command]:
+    kinds = [registry[name] for name in names]
+    declared: Parameter = kinds[0].parameters()[key]
     flag = "--" + key.replace("_", "-")
-    defaults = ", ".join(f"{name} {_default(name, key)}" for name, _ in uses)
+    defaults = ", ".join(f"{name} {_default(kind, key)}" for name, kind in zip(names, kinds, strict=True))
     text = f"{declared.symbol}: {declared.help} Default: {defaults}."
     if declared.choices == (True, False):
-        return click.option(f"{flag}/--no-{key.replace('_', '-')}", default=None, help=text)
+        return click.option(f"{flag}/--no-{flag[2:]}", key, default=None, help=text)
     if declared.choices:
-        return click.option(flag, type=click.Choice(declared.choices), help=text)
-    whole = isinstance(getattr(DEFENSES[uses[0][0]], key), int)
-    return click.option(flag, type=int if whole else float, metavar="N" if whole else "X", help=text)
+        return click.option(flag, key, type=click.Choice(declared.choices), help=text)
+    whole = isinstance(getattr(kinds[0], key), int)
+    return click.option(flag, key, type=int if whole else float, metavar="N" if whole else "X", help=text)
 
 
-def _default(name: str, key: str) -> str:
-    value = getattr(DEFENSES[name], key)
-    return f"{DEFENSES[name].parameters()[key].optional}" if value is None else str(value)
+def _default(kind: type[Attack] | type[Defense], key: str) -> str:
+    value = getattr(kind, key)
+    return f"{kind.parameters()[key].optional}" if value is None else str(value)

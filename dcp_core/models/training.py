@@ -5,7 +5,7 @@ drawn from (seed, epoch), so a training resumed from its checkpoint takes the ve
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from dcp_core.files import write_atomic
 
+PULSE = 0.5  # seconds between two reports of slow steps
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -112,8 +113,9 @@ def train(
     save_every: float = 60.0,
     report_every: int = 20,
     compile_model: bool = False,
-) -> Iterator[Progress]:
-    """Train `model` in place, yielding progress every `report_every` steps and at the end.
+) -> Generator[Progress, None, None]:
+    """Train `model` in place, yielding progress every `report_every` steps (of slow ones, after each `PULSE`) and
+    at the end. Closing the iterator saves the checkpoint.
 
     Args:
         model: on the device to train on; pictures and targets are moved there once.
@@ -142,7 +144,7 @@ def train(
     start = _resume(checkpoint, model, optimizer, scheduler)
     forward = torch.compile(model) if compile_model else model
 
-    began = saved = time.monotonic()
+    began = saved = told = time.monotonic()
     total, since = torch.zeros((), device=device), 0
     for step in range(start, steps):
         epoch, batch = divmod(step, per_epoch)
@@ -157,7 +159,7 @@ def train(
         optimizer.step()
         scheduler.step()
         total, since = total + value.detach(), since + 1
-        if (step + 1) % report_every == 0 or step + 1 == steps:
+        if (step + 1) % report_every == 0 or step + 1 == steps or time.monotonic() - told > PULSE:
             mean = float(total) / since
             if mean != mean or mean == float("inf"):
                 raise FloatingPointError(f"the loss is {mean} at step {step + 1}: lower the learning rate")
@@ -165,7 +167,13 @@ def train(
                 _save(checkpoint, model, optimizer, scheduler, step + 1)
                 saved = time.monotonic()
             total, since = torch.zeros((), device=device), 0
-            yield Progress(step + 1, steps, mean, time.monotonic() - began)
+            try:
+                yield Progress(step + 1, steps, mean, time.monotonic() - began)
+            except GeneratorExit:
+                if checkpoint is not None:
+                    _save(checkpoint, model, optimizer, scheduler, step + 1)
+                raise
+            told = time.monotonic()
     model.eval()
 
 

@@ -47,7 +47,7 @@ def run(spec: RunSpec, folder: Path, *, device: str | None = None, save_every: f
         ValueError: at once, for a folder of another run, or a victim, pool or clone that do not go together.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    _claim(spec, folder)
+    claim(spec, folder)
     if (folder / RESULT).exists():
         return iter(())
     victim = zoo.load(spec.victim, device)
@@ -82,7 +82,12 @@ def result(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _claim(spec: RunSpec, folder: Path) -> None:
+def claim(spec: RunSpec, folder: Path) -> None:
+    """Make the folder this run's.
+
+    Raises:
+        SpecError: for a folder of another run.
+    """
     path = folder / SPEC
     if not path.exists():
         write_atomic(path, lambda file: file.write(spec.to_json().encode()))
@@ -106,6 +111,7 @@ def _run(
         if event.fraction == 1 and event.scores is not None:
             break
         yield event
+    yield Event("scoring", 1.0, event.queries)
     scores = judge(theft.clone)
     assert test.labels is not None
     few, labels = test.images[:TRANSFER_PICTURES], test.labels[:TRANSFER_PICTURES]

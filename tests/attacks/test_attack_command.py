@@ -16,8 +16,11 @@ from dcp_core.models import zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict
 from dcp_core.results import load_results
+from dcp_core.runs import store
+from dcp_core.runs.journal import EVENTS, LOCK, LOG, SAMPLE
 from dcp_core.runs.spec import RunSpec
-from dcp_core.runs.worker import CLONE, result, run
+from dcp_core.runs.status import STATUS
+from dcp_core.runs.worker import CLONE, RESULT, SPEC, result, run
 
 COMMON = ["--victim", "small", "--budget", "120", "--epochs", "1", "--threads", "1"]
 
@@ -53,9 +56,11 @@ def test_a_run_from_the_command_line_ends_as_a_row_of_results(pool: str, home: P
     assert (row["defense"], row["strength"], row["queries_from"]) == ("dcp", 1.2, pool)
     assert 0 <= row["adversary_error"] <= 100
     assert row["l1_queries"] > 0
-    # Nothing but the result is left, and the clone is the one that was judged.
     (folder,) = (home / "runs").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == [CLONE, "result.json", "spec.json"]
+    kept = [SPEC, STATUS, EVENTS, SAMPLE, LOG, RESULT, CLONE, LOCK]  # and no state that only a worker needs
+    assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
+    seen = store.view(folder)
+    assert (seen.state, seen.queries) == ("done", 120)
     found = result(folder)
     assert found is not None
     assert len(found["class_errors"]) == 4

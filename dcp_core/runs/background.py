@@ -1,0 +1,59 @@
+"""A background worker: `python -m dcp_core.runs.background SLOT THREADS`, started by `launch.start_workers`.
+
+Takes runs from the queue until none is left. It owns no state: killed at any moment, it leaves folders from which
+the next worker goes on.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from dcp_core.runs import launch
+from dcp_core.runs.journal import LOG, record
+from dcp_core.runs.locks import give, retake
+from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.worker import SPEC
+
+
+def work(slot: int) -> None:
+    """Work the queue off while the slot (an open, locked file) is ours."""
+    tried: set[Path] = set()
+
+    def waiting() -> list[Path]:
+        return [folder for folder in launch.queue() if folder not in tried]
+
+    # A run queued between the last look and the giving back would wait for nobody: hence the second look.
+    while waiting() or _last_look(slot, waiting):
+        folder = waiting()[0]
+        tried.add(folder)  # a folder that cannot even be written to must not keep us for ever
+        sit(folder)
+    os.close(slot)
+
+
+def sit(folder: Path) -> None:
+    """One run, everything it prints going to its log; errors are in its status."""
+    try:
+        spec = RunSpec.from_json((folder / SPEC).read_text("utf-8"))
+        log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, sys.stdout.fileno())
+        os.dup2(log, sys.stderr.fileno())
+        os.close(log)
+        for _ in record(spec, folder):
+            pass
+    except Exception as error:  # whatever it was, the next run in the queue has not deserved it
+        print(f"the run ended: {error}", file=sys.stderr, flush=True)
+
+
+def _last_look(slot: int, waiting) -> bool:  # type: ignore[no-untyped-def]
+    give(slot)
+    return bool(waiting()) and retake(slot)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` leaves it ignored
+    os.nice(5)  # the pages go first
+    torch.set_num_threads(int(sys.argv[2]))
+    work(int(sys.argv[1]))

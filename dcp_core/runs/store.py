@@ -1,0 +1,247 @@
+"""Where runs live, and how each one stands, read from its folder's files alone.
+
+Folders are read while others write, kill, damage or delete them: what cannot be read is shown as "unreadable" with
+the reason, and never stops the list.
+"""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from PIL import Image
+
+from dcp_core.files import home
+from dcp_core.runs.journal import EVENTS, LOCK, LOG, QUEUED, SAMPLE, STOP
+from dcp_core.runs.locks import holding
+from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.status import Status, silence
+from dcp_core.runs.worker import SPEC, result
+
+State = Literal["queued", "running", "stopping", "interrupted", "failed", "done", "unreadable"]
+ACTIVE = ("queued", "running", "stopping")
+GIGABYTE = 1e9
+KEEP_FREE = 0.5  # gigabytes of the disk that runs leave free
+RESULT_COLUMNS = ("adversary_error", "fidelity", "victim_error", "defender_error", "l1", "l1_queries")
+
+
+class StoreError(ValueError):
+    """Something that cannot be done to a run now; the message says what can."""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as its folder shows it. `eta` in seconds, None while nobody knows; `silence` since the last heartbeat."""
+
+    folder: Path
+    state: State
+    spec: RunSpec | None = None
+    message: str = ""
+    phase: str = ""
+    fraction: float = 0.0
+    queries: int = 0
+    eta: float | None = None
+    silence: float = 0.0
+    created: float = 0.0
+    worker: str = ""
+    result: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of the folder; of a run launched by this code, the spec's key."""
+        return self.folder.name
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs or waits for its turn."""
+        return self.state in ACTIVE
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it can be launched (again)."""
+        return self.spec is not None and self.state in ("interrupted", "failed")
+
+
+def root() -> Path:
+    """The folder of runs."""
+    return home() / "runs"
+
+
+def folder_of(spec: RunSpec) -> Path:
+    """Where a spec's run is or would be: equal specs, equal folders."""
+    return root() / spec.key
+
+
+def views() -> list[RunView]:
+    """All runs, the newest first."""
+    try:
+        folders = [entry for entry in root().iterdir() if not entry.name.startswith(".") and entry.is_dir()]
+    except OSError:
+        return []
+    return sorted((view(folder) for folder in folders), key=lambda v: (-v.created, v.key))
+
+
+def view(folder: Path) -> RunView:
+    """How the run in a folder stands; never raises."""
+    try:
+        return _view(folder)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        return RunView(folder, "unreadable", message=f"not a run this version can read: {error}")
+
+
+def _view(folder: Path) -> RunView:
+    spec = RunSpec.from_json((folder / SPEC).read_text("utf-8"))
+    created = (folder / SPEC).stat().st_mtime
+    found = result(folder)
+    if found is not None:
+        if not {"adversary_error", "fidelity"} <= found["row"].keys():
+            raise ValueError("its result is incomplete")
+        return RunView(folder, "done", spec, "", "done", 1.0, int(found["queries"]), created=created, result=found)
+    status = Status.read(folder)
+    if (folder / QUEUED).exists():
+        where = {} if status is None else {"fraction": status.fraction, "queries": status.queries}
+        return RunView(folder, "queued", spec, "waits for its turn", created=created, **where)  # type: ignore[arg-type]
+    if status is None:
+        return RunView(folder, "interrupted", spec, "not started", created=created)
+    message, state = status.message, status.state
+    if state in ("running", "stopping"):
+        if status.alive(folder):
+            state = "stopping" if (folder / STOP).exists() else state
+        else:
+            state, message = "interrupted", f"its process on {status.host} ended without a word"
+    return RunView(
+        folder,
+        state,
+        spec,
+        message,
+        status.phase,
+        status.fraction,
+        status.queries,
+        _eta(status) if state == "running" else None,
+        silence(folder),
+        created,
+        f"{status.host}, {status.device}, {status.threads} thread{'s' * (status.threads > 1)}",
+    )
+
+
+def _eta(status: Status) -> float | None:
+    done = status.fraction - status.work_from
+    if not status.work_began or done <= 0.01:
+        return None
+    return (1 - status.fraction) / done * (time.time() - status.work_began)
+
+
+def events(folder: Path) -> pd.DataFrame:
+    """The run's course: time, phase, fraction, queries, losses (a dictionary), and, at log points, error and fidelity.
+
+    A resumed run goes over some ground again: what its last sittings did not get to is what counts, so events that a
+    later line steps back behind are left out. Lines that cannot be read are skipped.
+    """
+    kept: list[dict[str, Any]] = []
+    try:
+        lines = (folder / EVENTS).read_bytes().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+            numbers = {name: float(event[name]) for name in ("time", "fraction", "queries")}
+            numbers |= {name: float(event.get(name, "nan")) for name in ("error", "fidelity")}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue
+        while kept and kept[-1]["fraction"] > numbers["fraction"]:
+            kept.pop()
+        losses = event.get("losses")
+        kept.append(
+            numbers | {"phase": str(event.get("phase")), "losses": losses if isinstance(losses, dict) else {}}
+        )
+    return pd.DataFrame(kept, columns=["time", "phase", "fraction", "queries", "losses", "error", "fidelity"])
+
+
+def sample(folder: Path) -> tuple[Image.Image, list[list[tuple[int, float]]]] | None:
+    """Pictures sent to the victim, side by side, and the top classes of its answers; None without (readable) ones."""
+    try:
+        with Image.open(folder / SAMPLE) as picture:
+            picture.load()
+            text = picture.info.get("answers", "[]")
+            answers = [[(int(c), float(p)) for c, p in row] for row in json.loads(text)]
+            return picture.convert("RGB"), answers
+    except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def log_tail(folder: Path, lines: int = 15) -> str:
+    """The end of the log."""
+    try:
+        with (folder / LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
+            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+    except OSError:
+        return ""
+
+
+def used_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except OSError:
+                continue  # deleted meanwhile
+    return total
+
+
+def limit_gb() -> float:
+    """Gigabytes that all runs together may use: `DCP_RUNS_GB`, 10 without it.
+
+    Raises:
+        StoreError: for a setting that is no number.
+    """
+    given = os.environ.get("DCP_RUNS_GB", "10")
+    try:
+        return float(given)
+    except ValueError:
+        raise StoreError(f"DCP_RUNS_GB must be a number of gigabytes, not {given!r}") from None
+
+
+def check_room() -> None:
+    """Refuse to begin more runs on a full disk.
+
+    Raises:
+        StoreError: when runs use more than they may, or the disk is nearly full.
+    """
+    used, limit = used_bytes(root()) / GIGABYTE, limit_gb()
+    if used >= limit:
+        raise StoreError(f"runs use {used:.1f} GB of the {limit:g} GB they may: delete some, or raise DCP_RUNS_GB")
+    place = root()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / GIGABYTE
+    if free < KEEP_FREE:
+        raise StoreError(f"only {free:.2f} GB are free on the disk of {place}: make room first")
+
+
+def delete(folder: Path) -> None:
+    """Delete a run and its row of results.
+
+    Raises:
+        StoreError: while somebody works on it, or when the disk refuses.
+    """
+    trash = folder.with_name(f".deleted-{folder.name}")
+    if view(folder).state in ("running", "stopping"):
+        raise StoreError(f"run {folder.name} is running: stop it first")
+    try:
+        with holding(folder / LOCK) as ours:
+            if not ours:
+                raise StoreError(f"run {folder.name} is being started: stop it first")
+            shutil.rmtree(trash, ignore_errors=True)
+            folder.rename(trash)  # in one step, so that nobody sees half a run
+        shutil.rmtree(trash)
+        (home() / "results" / f"attack-{folder.name}.csv").unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"run {folder.name} could not be deleted: {error.strerror}") from error
