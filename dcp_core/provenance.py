@@ -10,7 +10,7 @@ import torch
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
-    for package in ("torchvision", "numpy"):
+    for package in ("torchvision", "numpy", "onnxruntime"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -10,6 +10,7 @@ COMMANDS = {
     "victims": "List the victims: the shipped ones and your own.",
     "data": "List, download and describe data sets.",
     "train": "Train a victim of your own.",
+    "quantize": "Make an eight-bit victim (PTQ, QAT), or the ONNX file that answers faster.",
     "auxiliary": "Train the second network that AM, MAD and GRAD² need for a victim.",
     "perturb": "Answer pictures with and without a defense, as JSON or CSV.",
     "attack": "Steal a victim: KnockoffNets, DFME, MAZE; resumable.",

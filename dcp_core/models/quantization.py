@@ -1,0 +1,315 @@
+"""Eight-bit victims: post-training quantization (PTQ) and quantization-aware training (QAT), kept as ONNX files.
+
+`torchao` PT2E makes them and ONNX Runtime runs them (`dcp_core/models/onnx_model.py`). Importing this module imports
+torchao, which takes seconds: only what makes quantized victims does.
+
+Activations have 8 bits, weights 7 (within +-63, one scale a channel): CPUs without VNNI add two products of 8 x 8 bits
+in 16 and saturate; 255 * 63 * 2 < 2**15 does not, and moves no posterior.
+"""
+
+import copy
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e import (
+    FusedMovingAvgObsFakeQuantize,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    PerChannelMinMaxObserver,
+    allow_exported_model_train_eval,
+    disable_observer,
+)
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
+
+from dcp_core.models.inference import predict, to_pixels
+from dcp_core.models.training import Progress, Recipe, train
+
+WEIGHT_MAX = 63
+FOLDING_TOLERANCE = 1e-3  # of posteriors: float32 rounding stays a hundred times below
+CALIBRATION_BATCH = 64
+OPSET = 20
+RUNTIME_DRIFT, RUNTIME_SAME = 0.002, 99.0
+FREEZE_FROM = 0.5  # share of a QAT after which the activations' ranges stay as they are
+
+_aten = torch.ops.aten
+_LAYERS = (_aten.conv2d.default, _aten.linear.default)
+_ADD = (_aten.add.Tensor, _aten.add_.Tensor)
+_RELU = (
+    _aten.relu.default,
+    _aten.relu_.default,
+    _aten.relu6.default,
+    _aten.relu6_.default,
+    _aten.hardtanh.default,
+    _aten.hardtanh_.default,
+)
+# Pixels are normalised in fp32; pooling and reshaping pass eight bits on.
+_PASSED_ON = (
+    _aten.sub.Tensor,
+    _aten.div.Tensor,
+    _aten.adaptive_avg_pool2d.default,
+    _aten.avg_pool2d.default,
+    _aten.max_pool2d.default,
+    _aten.mean.dim,
+    _aten.flatten.using_ints,
+    _aten.view.default,
+    _aten.reshape.default,
+    _aten.dropout.default,
+)
+_DYNAMIC_BATCH = ({0: torch.export.Dim.DYNAMIC},)
+
+
+class QuantizationError(ValueError):
+    """A network or calibration set that cannot be used; the message says why."""
+
+
+class OnnxRuntimeQuantizer(Quantizer):
+    """Puts the 8-bit steps where ONNX Runtime fuses them: convolution, linear and residual addition, each with its
+    ReLU or ReLU6 (an unfused ReLU6 makes 8 bits slower than fp32). Logits stay in fp32."""
+
+    def __init__(self, training: bool) -> None:
+        activation, weight = _observers(training)
+        self.activation = QuantizationSpec(torch.uint8, activation, 0, 255, torch.per_tensor_affine)
+        self.weight = QuantizationSpec(
+            torch.int8, weight, -WEIGHT_MAX, WEIGHT_MAX, torch.per_channel_symmetric, ch_axis=0
+        )
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        """See `Quantizer`."""
+        for node in model.graph.nodes:
+            if node.target in _LAYERS:
+                inputs = {node.args[0]: self.activation, node.args[1]: self.weight}
+            elif node.target in _ADD:
+                inputs = dict.fromkeys(node.args[:2], self.activation)
+            else:
+                continue
+            (user,) = node.users if len(node.users) == 1 else (None,)
+            last = user if user is not None and user.target in _RELU else node
+            is_logits = user is not None and user.op == "output"
+            _annotate(node, inputs, self.activation if last is node and not is_logits else None)
+            if last is not node:
+                _annotate(last, {}, self.activation)
+        return model
+
+    def validate(self, model: GraphModule) -> None:
+        """See `Quantizer`."""
+
+
+def _observers(training: bool) -> tuple[Callable[[], nn.Module], Callable[[], nn.Module]]:
+    if not training:
+        return MinMaxObserver.with_args(eps=2**-12), PerChannelMinMaxObserver.with_args(eps=2**-12)
+    moving = (MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver)
+    first, second = (FusedMovingAvgObsFakeQuantize.with_args(eps=2**-12, observer=each) for each in moving)
+    return first, second
+
+
+def _annotate(node: Node, inputs: dict, output: QuantizationSpec | None) -> None:
+    node.meta["quantization_annotation"] = QuantizationAnnotation(
+        input_qspec_map=inputs, output_qspec=output, _annotated=True
+    )
+
+
+def fold(network: nn.Module, pixels: Tensor) -> nn.Module:
+    """A copy in eval mode without batch normalisation: each is folded into its convolution, or becomes one.
+
+    Their statistics are the trained ones from then on: a QAT of a few epochs neither moves nor needs them.
+
+    Args:
+        pixels: (N, 3, H, W) in [0, 1], on which the copy must answer as the network does.
+
+    Raises:
+        QuantizationError: if it does not, because the network calls its layers in another order than it holds them.
+    """
+    folded = _folded(copy.deepcopy(network).cpu().eval())
+    with torch.no_grad():
+        before, after = network.cpu().eval()(pixels).softmax(-1), folded(pixels).softmax(-1)
+    if not float((before - after).abs().max()) < FOLDING_TOLERANCE:
+        raise QuantizationError(
+            "this network's batch normalisation cannot be folded into its convolutions: its layers are not called "
+            "in the order in which they are defined"
+        )
+    return folded
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    before: str | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d):
+            if before is None:
+                setattr(module, name, _as_convolution(child))
+            else:
+                convolution = nn.utils.fuse_conv_bn_eval(getattr(module, before), child)
+                setattr(module, before, convolution)
+                setattr(module, name, nn.Identity())
+        else:
+            _folded(child)
+        before = name if isinstance(child, nn.Conv2d) else None
+    return module
+
+
+def _as_convolution(norm: nn.BatchNorm2d) -> nn.Module:
+    """A batch normalisation that follows no convolution: one 1x1 filter a channel."""
+    channels = norm.num_features
+    identity = nn.Conv2d(channels, channels, 1, groups=channels, bias=False).eval()
+    nn.init.ones_(identity.weight)
+    return nn.utils.fuse_conv_bn_eval(identity, norm)
+
+
+def prepare(network: nn.Module, images: Tensor, size: int, *, training: bool) -> GraphModule:
+    """The folded network with observers (PTQ: `calibrate` it) or trainable fake quantization (QAT: `fine_tune` it).
+
+    Args:
+        images: calibration or training pictures, uint8 (N, 3, size, size), never of the test set.
+        size: of the pictures that the victim takes.
+
+    Raises:
+        QuantizationError: for no pictures or pictures of another size, and for a network that cannot be traced or
+            has operators that would stay in fp32.
+    """
+    if images.dim() != 4 or not len(images):
+        raise QuantizationError("there are no calibration pictures: give some of the victim's training set")
+    if tuple(images.shape[1:]) != (3, size, size):
+        raise QuantizationError(
+            f"the calibration pictures are {tuple(images.shape[1:])}, the victim takes (3, {size}, {size})"
+        )
+    pixels = to_pixels(images[:64])
+    folded = fold(network, pixels)
+    # A clone, because a view as example would keep its whole storage with the program.
+    example = torch.cat([pixels, pixels])[:2].clone()
+    with _quiet():
+        try:
+            program = torch.export.export(folded, (example,), dynamic_shapes=_DYNAMIC_BATCH).module()
+        except Exception as error:  # the exporter raises many kinds, all of them about the network
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise QuantizationError(f"this network cannot be traced, so not quantized: {reason}") from error
+        check_operators(program)
+        quantizer = OnnxRuntimeQuantizer(training)
+        prepared = prepare_qat_pt2e(program, quantizer) if training else prepare_pt2e(program, quantizer)
+        return allow_exported_model_train_eval(prepared)
+
+
+def check_operators(program: GraphModule) -> None:
+    """Refuse a traced network with operators that would stay in fp32, or with none to quantize.
+
+    Raises:
+        QuantizationError: which names them.
+    """
+    called = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    known = {*_LAYERS, *_ADD, *_RELU, *_PASSED_ON}
+    if unknown := sorted({str(target) for target in called if target not in known and "guard" not in str(target)}):
+        raise QuantizationError(
+            f"this network has operators that cannot be quantized here: {', '.join(unknown)}; convolution, linear, "
+            "addition, ReLU, ReLU6, pooling and reshaping can"
+        )
+    if not any(target in _LAYERS for target in called):
+        raise QuantizationError("this network has no convolution and no linear layer: nothing to quantize")
+
+
+def calibrate(prepared: GraphModule, images: Tensor) -> None:
+    """PTQ: let the observers see pictures, uint8 (N, 3, H, W) of the training set."""
+    with torch.no_grad():
+        for part in images.split(CALIBRATION_BATCH):
+            prepared(to_pixels(part))
+
+
+def fine_tune(prepared: GraphModule, images: Tensor, labels: Tensor, recipe: Recipe) -> Iterator[Progress]:
+    """QAT: train through the rounding, in place, by the one training loop; ranges freeze after `FREEZE_FROM`."""
+    frozen = False
+    for progress in train(prepared, images, labels, recipe):
+        if progress.fraction >= FREEZE_FROM and not frozen:
+            prepared.apply(disable_observer)
+            frozen = True
+        yield progress
+
+
+def convert(prepared: GraphModule) -> GraphModule:
+    """The eight-bit network, simulated in fp32: pixels (N, 3, H, W) in [0, 1] -> logits (N, K)."""
+    prepared.eval()
+    with _quiet():
+        return convert_pt2e(prepared)
+
+
+def check_runtime(simulated: nn.Module, model: nn.Module, images: Tensor) -> tuple[float, float]:
+    """How ONNX Runtime's answers differ from the simulated network's on pictures, uint8 (N, 3, H, W).
+
+    Returns:
+        The mean absolute difference of posteriors, and the percentage of pictures with the same top class.
+
+    Raises:
+        QuantizationError: for a mean above `RUNTIME_DRIFT` or a percentage below `RUNTIME_SAME`; rounding alone
+            stays within, though single posteriors may differ by 0.05.
+    """
+    with torch.no_grad():
+        ours = torch.cat([simulated(to_pixels(part)) for part in images.split(CALIBRATION_BATCH)]).softmax(-1)
+    theirs = predict(model, images).softmax(-1)
+    drift = float((ours - theirs).abs().mean())
+    same = 100 * float((ours.argmax(-1) == theirs.argmax(-1)).double().mean())
+    if drift > RUNTIME_DRIFT or same < RUNTIME_SAME:
+        raise QuantizationError(
+            f"ONNX Runtime does not answer as the simulated network does: mean difference {drift:.4f}, same top "
+            f"class on {same:.2f} % of {len(images)} pictures"
+        )
+    return drift, same
+
+
+def to_onnx(network: nn.Module, size: int) -> bytes:
+    """A network as one ONNX file: `pixels` (N, 3, size, size) in [0, 1] -> `logits` (N, K), any N.
+
+    Raises:
+        QuantizationError: for a network that cannot be exported.
+    """
+    if not isinstance(network, GraphModule):
+        network = copy.deepcopy(network).cpu().eval()
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                network,
+                (torch.zeros(2, 3, size, size),),
+                dynamo=True,
+                dynamic_shapes=_DYNAMIC_BATCH,
+                input_names=["pixels"],
+                output_names=["logits"],
+                opset_version=OPSET,
+                verbose=False,
+            )
+        except Exception as error:  # as above
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise QuantizationError(f"this network cannot be exported to ONNX: {reason}") from error
+        assert program is not None
+        model = program.model_proto
+    _strip(model)
+    return model.SerializeToString()
+
+
+def _strip(model: ModelProto) -> None:
+    """Remove the exporter's notes, half of a small file, and name the number of pictures N."""
+    graph = model.graph
+    graph.ClearField("value_info")
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the notes of exporters about their own innards."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torchao", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
