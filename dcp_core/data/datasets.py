@@ -47,7 +47,7 @@ class DatasetInfo:
     classes: int
     size: int
     flip: bool
-    make: Callable[[Path], dict[str, np.ndarray]]
+    make: Callable[..., dict[str, np.ndarray]]
     drawn: bool = False
     note: str = ""
 
@@ -56,6 +56,15 @@ DATASETS: dict[str, DatasetInfo] = {
     "signs": DatasetInfo("Signs (drawn by us)", 16, 32, False, sources.signs, True, "embedded: no download"),
     "signs_pool": DatasetInfo(
         "Signs, other pictures (drawn by us)", 0, 32, False, sources.signs_pool, True, "query pool only"
+    ),
+    "signs_pool_small": DatasetInfo(
+        "Signs, 4,096 other pictures (drawn by us)",
+        0,
+        32,
+        False,
+        sources.signs_pool_small,
+        True,
+        "query pool only",
     ),
     "textures": DatasetInfo("Textures (drawn by us)", 0, 32, True, sources.textures, True, "query pool only"),
     "cifar10": DatasetInfo("CIFAR-10", 10, 32, True, sources.cifar10),
@@ -110,9 +119,9 @@ def load(name: str, split: Split, limit: int | None = None, size: int = 32) -> I
         DataError: for a data set that is not here (the message names the command that brings it) or is broken.
     """
     if name in DATASETS:
-        if DATASETS[name].drawn:
-            download(name)
         path = path_of(name)
+        if DATASETS[name].drawn and not path.exists():
+            path = _draw(name, split)
         if not path.exists():
             raise DataError(
                 f"{DATASETS[name].title} is not on this machine: run  python -m dcp_core data download {name}"
@@ -131,6 +140,15 @@ def load(name: str, split: Split, limit: int | None = None, size: int = 32) -> I
             f"no data set '{name}': give one of {', '.join(DATASETS)}, or the path of an .npz file or a folder"
         )
     return _checked(name, split, arrays, limit)
+
+
+def _draw(name: str, split: Split) -> Path:
+    """The file of one split of a drawn set: who needs a test set must not wait for 30,000 training pictures."""
+    path = path_of(f"{name}-{split}")
+    if not path.exists():
+        arrays = DATASETS[name].make(path.parent, (split,))
+        write_atomic(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+    return path
 
 
 def test_picture(name: str, index: int) -> Tensor:

@@ -16,6 +16,7 @@ from dcp_core.vision import torchvision
 
 Arrays = dict[str, np.ndarray]
 
+BOTH = ("train", "test")
 # One seed a split, so that no picture is in two of them.
 SIGNS_TRAIN, SIGNS_TEST, SIGNS_POOL, TEXTURES_POOL = 1, 2, 3, 4
 CUB_URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
@@ -31,24 +32,29 @@ GTSRB_CLASSES = (
 ).split("|")
 
 
-def signs(scratch: Path) -> Arrays:
+def signs(scratch: Path, splits: tuple[str, ...] = BOTH) -> Arrays:
     """The embedded victim's data: 30,000 training and 10,000 test pictures of 16 signs."""
-    x_train, y_train = synthetic.signs(30_000, SIGNS_TRAIN)
-    x_test, y_test = synthetic.signs(10_000, SIGNS_TEST)
-    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-    return {key: _nhwc(value.numpy()) for key, value in arrays.items()} | {
-        "classes": np.array(synthetic.SIGN_CLASSES)
-    }
+    arrays: Arrays = {"classes": np.array(synthetic.SIGN_CLASSES)}
+    for split, count, seed in (("train", 30_000, SIGNS_TRAIN), ("test", 10_000, SIGNS_TEST)):
+        if split in splits:
+            x, y = synthetic.signs(count, seed)
+            arrays |= {f"x_{split}": _nhwc(x.numpy()), f"y_{split}": y.numpy()}
+    return arrays
 
 
-def signs_pool(scratch: Path) -> Arrays:
+def signs_pool(scratch: Path, splits: tuple[str, ...] = BOTH, count: int = 30_000) -> Arrays:
     """A knowledgeable thief's query pool: 30,000 other pictures of the same 16 signs, without labels."""
-    return {"x_train": _nhwc(synthetic.signs(30_000, SIGNS_POOL)[0].numpy())}
+    return {"x_train": _nhwc(synthetic.signs(count, SIGNS_POOL)[0].numpy())} if "train" in splits else {}
 
 
-def textures(scratch: Path) -> Arrays:
+def signs_pool_small(scratch: Path, splits: tuple[str, ...] = BOTH) -> Arrays:
+    """The first 4,096 pictures of `signs_pool`, drawn in a few seconds."""
+    return signs_pool(scratch, splits, 4096)
+
+
+def textures(scratch: Path, splits: tuple[str, ...] = BOTH) -> Arrays:
     """A knowledge-limited thief's query pool: 30,000 pictures with nothing on them."""
-    return {"x_train": _nhwc(synthetic.textures(30_000, TEXTURES_POOL).numpy())}
+    return {"x_train": _nhwc(synthetic.textures(30_000, TEXTURES_POOL).numpy())} if "train" in splits else {}
 
 
 def cifar10(scratch: Path) -> Arrays:

@@ -31,8 +31,9 @@ from dcp_core.runs.spec import RunSpec, SpecError
 
 SPEC, RESULT, CLONE = "spec.json", "result.json", "clone.safetensors"
 STATES = ("state.pt", "training.pt")
-CURVE_PICTURES = 2000  # of the test set, for the curve; the final scores are of all
+CURVE_PICTURES, FEW = 2000, 500  # of the test set at most and least, for the curve; final scores are of all
 TRANSFER_PICTURES = 500
+LOGS = 20
 BATCH = 500
 
 
@@ -64,9 +65,10 @@ def run(spec: RunSpec, folder: Path, *, device: str | None = None, save_every: f
         clone,
         pool=load(spec.pool, "train", size=victim.card.size) if spec.pool else None,
         known_defense=defense,
-        evaluate=judge.first(CURVE_PICTURES),
+        evaluate=judge.first(curve_pictures(spec.budget)),  # judging must not outlast a small theft
         folder=folder,
         save_every=save_every,
+        logs=LOGS,
         seed=spec.seed,
     )
     events = spec.make_attack().steps(theft)
@@ -80,6 +82,11 @@ def result(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / RESULT
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def curve_pictures(budget: int) -> int:
+    """How many test pictures a point of the curve is judged on: judging must not outlast a small theft."""
+    return min(CURVE_PICTURES, max(FEW, budget // 4))
 
 
 def claim(spec: RunSpec, folder: Path) -> None:
