@@ -82,7 +82,9 @@ def main() -> None:
                 line = f"  {name:30} {seconds / forward:7.2f} forwards"
                 if name in literally:
                     forwards = literally[name] / forward_then
-                    line += f"; literal {forwards:8.1f} forwards, {forwards * forward / seconds:6.1f} times as long"
+                    line += (
+                        f"; literal {forwards:8.1f} forwards, {forwards * forward / seconds:6.1f} times as long"
+                    )
                 print(line)
             for name in ("MAD last layer", "GRAD2 all-ones"):
                 print(f"  {name}: ten strengths take {took[f'{name}, 10 strengths'] / took[name]:.3f} times one")

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dcp_core.defenses import Deception, Defense, ReverseSigmoid
+from dcp_core.defenses import AdaptiveMisinformation, Deception, Defense, ReverseSigmoid
 from dcp_core.defenses.base import Answer, normalise
 from dcp_core.defenses.deception import detector, log_odds, reverse_sigmoid_noise
 from dcp_core.evaluation.metrics import per_answer
@@ -82,14 +82,21 @@ def with_posteriors(table: pd.DataFrame, answers: Answers, classes: tuple[str, .
     return pd.concat([table, pd.DataFrame(posteriors, index=table.index)], axis=1)
 
 
+def threshold(defense: Defense) -> float | None:
+    """tau: the top posterior below or above which the detector picks an answer; None without a detector."""
+    if isinstance(defense, Deception):
+        return defense.beta if defense.tau is None else defense.tau
+    return defense.tau if isinstance(defense, AdaptiveMisinformation) else None
+
+
 def alpha(defense: Defense, y_max: Tensor) -> Tensor | None:
     """The detector's output (Eq. 4) at top posteriors of any shape; 1 for RS, None where there is no detector."""
     if isinstance(defense, ReverseSigmoid):
         return torch.ones_like(y_max)
-    if not isinstance(defense, Deception):
+    if not isinstance(defense, Deception | AdaptiveMisinformation):
         return None
-    tau = defense.beta if defense.tau is None else defense.tau
-    return detector(y_max, tau, defense.nu, defense.perturb)
+    perturb = defense.perturb if isinstance(defense, Deception) else "uncertain"
+    return detector(y_max, threshold(defense), defense.nu, perturb)
 
 
 def every_step(defense: Deception | ReverseSigmoid, logits: Tensor, classes: tuple[str, ...]) -> pd.DataFrame:
@@ -152,7 +159,7 @@ def compare_defenses(
     return pd.DataFrame(rows)
 
 
-def detector_curve(defense: Deception | ReverseSigmoid, classes: int, points: int = 601) -> pd.DataFrame:
+def detector_curve(defense: Defense, classes: int, points: int = 601) -> pd.DataFrame:
     """alpha over y_max from 1/K to 1 (Fig. 2): columns x, y."""
     x = torch.linspace(1 / classes, 1, points, dtype=torch.float64)
     on = alpha(defense, x)

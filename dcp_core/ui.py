@@ -6,6 +6,7 @@ on a switch of pages Streamlit 1.67 drops from the address what the page left be
 the link says it anew.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,16 +18,20 @@ import streamlit as st
 import torch
 
 from dcp_core import results
+from dcp_core.attacks import ATTACKS, Attack, make_attack
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.base import Parameter
+from dcp_core.defenses.model_based import ModelBased
+from dcp_core.evaluation import guides
 from dcp_core.files import home
-from dcp_core.models import zoo
+from dcp_core.models import auxiliary, zoo
 from dcp_core.result_schema import ResultsError
 
 PAGES = {  # file in pages/ -> title, icon
     "story": ("Story", "auto_stories"),
     "playground": ("Playground", "tune"),
     "tradeoffs": ("Trade-offs", "balance"),
+    "attack_lab": ("Attack lab", "science"),
     "paper": ("Paper", "article"),
 }
 VIEWS = ("full", "class")
@@ -168,20 +173,28 @@ def choose_defense(names: Sequence[str] | None = None, prefix: str = "") -> Defe
 
 def defense_parameters(name: str, prefix: str = "") -> Defense:
     """Controls for the declared parameters of one defense, named `defense_parameter` in the URL."""
-    values: dict[str, Any] = {}
-    declared = DEFENSES[name].parameters()
-    for key, each in declared.items():
-        if not each.expert:
-            values[key] = _control(name, key, each, prefix)
+    with errors_explained():
+        return make_defense(name, **_controls(DEFENSES[name], prefix))
+
+
+def attack_parameters(name: str, prefix: str = "") -> Attack:
+    """Controls for the declared parameters of one attack, named `attack_parameter` in the URL."""
+    with errors_explained():
+        return make_attack(name, **_controls(ATTACKS[name], prefix))
+
+
+def _controls(kind: type[Defense] | type[Attack], prefix: str) -> dict[str, Any]:
+    declared = kind.parameters()
+    values = {key: _control(kind, key, each, prefix) for key, each in declared.items() if not each.expert}
     expert = {key: each for key, each in declared.items() if each.expert}
     if expert and experts():
         with st.expander("More parameters", icon=":material/science:"):
-            values |= {key: _control(name, key, each, prefix) for key, each in expert.items()}
-    return make_defense(name, **values)
+            values |= {key: _control(kind, key, each, prefix) for key, each in expert.items()}
+    return values
 
 
-def _control(name: str, key: str, declared: Parameter, prefix: str) -> Any:
-    default, url = getattr(DEFENSES[name], key), f"{prefix}{name}_{key}"
+def _control(kind: type[Defense] | type[Attack], key: str, declared: Parameter, prefix: str) -> Any:
+    default, url = getattr(kind, key), f"{prefix}{kind.name}_{key}"
     if declared.choices == (True, False):
         return st.toggle(key.replace("_", " "), default, key=url, help=declared.help, **IN_URL)
     if declared.choices:
@@ -193,13 +206,25 @@ def _control(name: str, key: str, declared: Parameter, prefix: str) -> Any:
             return None
         default = declared.high * 0.6
     whole = isinstance(default, int) and not isinstance(default, bool)
-    kind: Callable[[float], Any] = int if whole else float
+    number: Callable[[float], Any] = int if whole else float
+    if issubclass(kind, Attack):  # their ranges are too wide for a slider
+        return st.number_input(
+            f"{key.replace('_', ' ')} ({declared.symbol})",
+            number(declared.low),
+            number(declared.high),
+            number(default),
+            number(declared.step),
+            format="%d" if whole else "%.4g",
+            key=url,
+            help=declared.help,
+            **IN_URL,
+        )
     return st.slider(
         f"{declared.symbol} ({key})",
-        kind(declared.low),
-        kind(declared.high),
-        kind(default),
-        kind(declared.step),
+        number(declared.low),
+        number(declared.high),
+        number(default),
+        number(declared.step),
         format="%d" if whole else "%.4g",
         key=url,
         help=declared.help,
@@ -215,14 +240,69 @@ def link(page: str, label: str, icon: str, **state: Any) -> None:
 
 def defense_state(defense: Defense, prefix: str = "") -> dict[str, Any]:
     """The URL parameters that reproduce a defense in `choose_defense` with that prefix."""
-    state: dict[str, Any] = {f"{prefix}defense": defense.name}
-    for key, declared in defense.parameters().items():
-        value, name = getattr(defense, key), f"{prefix}{defense.name}_{key}"
+    return {f"{prefix}defense": defense.name} | parameter_state(defense, prefix)
+
+
+def parameter_state(made: Defense | Attack, prefix: str = "") -> dict[str, Any]:
+    """The URL parameters that reproduce the controls of a defense's or an attack's parameters."""
+    state: dict[str, Any] = {}
+    for key, declared in made.parameters().items():
+        value, name = getattr(made, key), f"{prefix}{made.name}_{key}"
         if declared.optional:
             state[f"{name}_auto"] = value is None
         if value is not None:
             state[name] = value
     return state
+
+
+def armed(defense: Defense, victim: str) -> Defense:
+    """A defense with the second network it needs, which all sessions share.
+
+    Raises:
+        ValueError: when that network is missing; the message has the command that makes it.
+    """
+    if not isinstance(defense, ModelBased) or defense.needs is None:
+        return defense
+    return dataclasses.replace(defense, network=_second_network(victim, defense.needs, defense.name, defense))
+
+
+@st.cache_resource(max_entries=8, show_spinner="Loading the second network ...")
+def _second_network(victim: str, needs: str, defense: str, _defense: ModelBased) -> torch.nn.Module | None:
+    made = auxiliary.arm(_defense, victim)
+    assert isinstance(made, ModelBased)
+    return made.network
+
+
+def guide_of(defense: Defense, victim: str, seed: int = 0) -> torch.Tensor | None:
+    """What a defense draws from the victim's test pictures (N, K), for those that look at pictures.
+
+    Raises:
+        ValueError: as `evaluation.guides.guide_of_test_set`.
+    """
+    if not isinstance(defense, ModelBased):
+        return None
+    place = st.empty()
+    words = f"{defense.title} looks at every test picture, once; the result is kept ..."
+    guide = guides.guide_of_test_set(victim, defense, seed=seed, progress=lambda done: place.progress(done, words))
+    place.empty()
+    return guide
+
+
+def hidden_costs(defense: Defense, victim: str) -> None:
+    """What a defense needs besides the victim, in a sentence."""
+    if not isinstance(defense, ModelBased):
+        return
+    about = auxiliary.card(victim, defense.needs) if defense.needs else None
+    if about is not None:
+        st.caption(
+            f"Needs a {about.kind} model beside the victim: {about.architecture}, {about.parameters:,} parameters "
+            f"({4 * about.parameters / 2**20:.1f} MiB), trained for {about.seconds / 60:.0f} min on {about.pictures:,} "
+            f"pictures of {about.data} ({about.hardware}); and its pass over every picture asked."
+        )
+    elif defense.needs == "untrained":
+        st.caption(
+            "Needs an untrained network of the victim's architecture, and its pass over every picture asked."
+        )
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the victim ...")

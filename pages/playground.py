@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -11,7 +13,8 @@ from dcp_core import answers as engine
 from dcp_core import plots, ui
 from dcp_core.data.datasets import available, test_picture
 from dcp_core.data.images import MAX_BYTES, ImageError, read_archive, read_image, to_image, to_tensor
-from dcp_core.defenses import Deception, Defense, ReverseSigmoid
+from dcp_core.defenses import DEFENSES, Deception, Defense, ReverseSigmoid
+from dcp_core.defenses.model_based import ModelBased
 from dcp_core.models.zoo import TORCHVISION, Card
 
 ui.frame("Playground", "What does the defense do to one answer?")
@@ -19,8 +22,31 @@ ui.frame("Playground", "What does the defense do to one answer?")
 MEGABYTE = 2**20
 
 
-def choose_picture(card: Card) -> torch.Tensor:
-    """Let a person choose a picture and show it; the victim's logits (K,) for it."""
+@dataclass(frozen=True)
+class Question:
+    """A picture that the victim was asked about.
+
+    Its clean logits (K,), its pixels (3, H, W) where they are on this machine, and its number in the test set.
+    """
+
+    logits: torch.Tensor
+    pixels: torch.Tensor | None
+    number: int | None = None
+
+    def seen_by(self, defense: Defense, victim: str, seed: int) -> dict[str, Any]:
+        """What a defense looks at: the picture, or what it drew from the test picture before."""
+        if not isinstance(defense, ModelBased):
+            return {}
+        if self.pixels is not None:
+            return {"inputs": self.pixels[None]}
+        guide = ui.guide_of(defense, victim, seed)
+        assert guide is not None
+        assert self.number is not None
+        return {"guide": guide[self.number, None]}
+
+
+def choose_picture(card: Card) -> Question:
+    """Let a person choose a picture, and show it."""
     stored = not card.name.startswith(TORCHVISION)
     source = st.segmented_control(
         "Picture",
@@ -54,10 +80,10 @@ def choose_picture(card: Card) -> torch.Tensor:
         pixels = to_tensor(read_image(file), card.size)
         logits = engine.predict(ui.load_victim(card.name).model, pixels[None])[0]
     show_picture(pixels, f"yours, as the victim sees it: {card.size} x {card.size} pixels")
-    return logits
+    return Question(logits, pixels)
 
 
-def from_test_set(card: Card) -> torch.Tensor:
+def from_test_set(card: Card) -> Question:
     """A picture of the victim's test set by its number; its answer was stored with the victim."""
     place = st.container()
     logits, labels = ui.test_answers(card.name)
@@ -80,17 +106,19 @@ def from_test_set(card: Card) -> torch.Tensor:
         anywhere = int(torch.randint(last + 1, ()))
         st.button("random", key="random", icon=":material/casino:", on_click=_go_to, args=(anywhere,))
     label = f"true class: {card.classes[labels[number]]}"
+    pixels = None
     with place:
         if available(card.dataset):
             with ui.errors_explained():
-                show_picture(test_picture(card.dataset, number).float() / 255, label)
+                pixels = test_picture(card.dataset, number).float() / 255
+                show_picture(pixels, label)
         else:
             st.info(
                 f"{label}. The answer shown is the victim's own, stored with it; to see the picture, run  "
                 f"`python -m dcp_core data download {card.dataset}`",
                 icon=":material/image_not_supported:",
             )
-    return logits[number]
+    return Question(logits[number], pixels, number)
 
 
 def show_picture(pixels: torch.Tensor, caption: str) -> None:
@@ -121,7 +149,8 @@ def explain_limits(defense: Defense) -> None:
     """What a person should know about the chosen parameters before reading the picture."""
     if not isinstance(defense, Deception):
         return
-    tau = defense.beta if defense.tau is None else defense.tau
+    tau = engine.threshold(defense)
+    assert tau is not None
     if defense.perturb == "confident":
         st.caption(
             "Eq. 4 as printed perturbs *confident* answers (y_max > τ); the paper's prose and released code perturb "
@@ -132,23 +161,44 @@ def explain_limits(defense: Defense) -> None:
         st.caption(f"With τ = {tau:g} above 1 the detector picks {effect}.")
 
 
-def show_functions(defense: Defense, answers: engine.Answers, card: Card) -> None:
-    """alpha(y_max), r(y) and y -> y', with this answer's points."""
+GUIDES = {
+    "am": ("**The second network's answer** F_M(x), trained to be wrong", "posterior (probability)"),
+    "mad": ("**Where the answer is moved to** y*", "probability"),
+    "grad2": ("**What each class gains** for the owner", "slope of log p(class) along the target"),
+}
+
+
+def show_guide(defense: Defense, guide: torch.Tensor, card: Card) -> None:
+    """What the second network says about this picture."""
+    title, unit = GUIDES[defense.name]
+    st.markdown(title)
+    values = guide[0].numpy()
+    ui.chart(
+        plots.class_values(card.classes, values, unit),
+        key="guide",
+        alt=f"The largest value has {card.classes[int(values.argmax())]}.",
+        data=pd.DataFrame({"class": card.classes, unit: values}),
+    )
+
+
+def show_functions(defense: Defense, answers: engine.Answers, card: Card, guide: torch.Tensor | None) -> None:
+    """alpha(y_max), r(y) or what the second network says, and y -> y', with this answer's points."""
     clean, defended = answers.clean[0].numpy(), answers.defended[0].numpy()
     first, second, third = st.columns(3)
-    if isinstance(defense, Deception | ReverseSigmoid):
+    on = engine.alpha(defense, answers.clean[0].max())
+    if on is not None:
         curve = engine.detector_curve(defense, len(clean))
-        steps = engine.every_step(defense, answers.logits[0], card.classes)
-        tau = (defense.beta if defense.tau is None else defense.tau) if isinstance(defense, Deception) else None
-        here = pd.DataFrame({"x": [clean.max()], "y": [steps["α"][0]]})
+        here = pd.DataFrame({"x": [clean.max()], "y": [float(on)]})
         with first:
             st.markdown("**Detector** α(y_max), Eq. 4")
             ui.chart(
-                plots.function_plot(curve, here, x="top posterior y_max", y="α", limit=tau),
+                plots.function_plot(curve, here, x="top posterior y_max", y="α", limit=engine.threshold(defense)),
                 key="detector",
-                alt=f"At y_max {clean.max():.3f} the detector gives α = {steps['α'][0]:.3f}.",
+                alt=f"At y_max {clean.max():.3f} the detector gives α = {float(on):.3f}.",
                 data=curve,
             )
+    if isinstance(defense, Deception | ReverseSigmoid):
+        steps = engine.every_step(defense, answers.logits[0], card.classes)
         with second:
             st.markdown("**Noise** r(y), Eq. 6")
             noise = engine.noise_curve(defense)
@@ -159,10 +209,13 @@ def show_functions(defense: Defense, answers: engine.Answers, card: Card) -> Non
                 alt="Unlikely classes get the most negative noise, which the defense subtracts: they are raised.",
                 data=noise,
             )
-    else:
+    elif guide is not None:
+        with second:
+            show_guide(defense, guide, card)
+    elif on is None:
         first.info("Detector and noise are parts of DCP and RS; this defense has neither.")
     with third:
-        st.markdown("**Every class** y → y′, Eq. 7")
+        st.markdown("**Every class** y → y′")
         ui.chart(
             plots.class_map(card.classes, clean, defended),
             key="classes",
@@ -189,9 +242,21 @@ def show_steps(defense: Defense, logits: torch.Tensor, card: Card) -> None:
     ui.csv(steps, "every-step")
 
 
-def show_all_defenses(defense: Defense, logits: torch.Tensor, card: Card, seed: int) -> None:
+def show_all_defenses(defense: Defense, question: Question, card: Card, seed: int) -> None:
     """Every defense on this picture."""
-    table = engine.compare_defenses(logits, defense, seed)
+    shown, guides, missing = [], {}, []
+    for name, kind in DEFENSES.items():
+        each = defense if name == defense.name else kind()
+        try:
+            seen = question.seen_by(each, card.name, seed)
+            shown.append(ui.armed(each, card.name) if "inputs" in seen else each)
+        except ValueError as error:
+            missing.append(str(error))
+            continue
+        if "guide" in seen:
+            guides[name] = seen["guide"]
+    pixels = None if question.pixels is None else question.pixels[None]
+    table = engine.compare_defenses(question.logits, shown, seed, inputs=pixels, guides=guides)
     ui.chart(
         plots.all_defenses(card.classes, table),
         key="all-defenses",
@@ -200,8 +265,11 @@ def show_all_defenses(defense: Defense, logits: torch.Tensor, card: Card, seed: 
     )
     st.caption(
         f"**{defense.title}** with your parameters, the others with their defaults. ★ is the top class. Times are "
-        "the defense's alone, on one answer, measured just now in this process (median of 9)."
+        "the defense's alone, with its second network if it has one, on one answer, measured just now in this "
+        "process (median of 9)."
     )
+    for reason in missing:
+        st.info(reason, icon=":material/visibility_off:")
 
 
 def show_thief(answers: engine.Answers, card: Card) -> None:
@@ -253,13 +321,19 @@ examples = st.container(horizontal=True, gap="small")
 left, middle, right = st.columns([1, 1.7, 1], gap="medium")
 with left:
     victim = ui.choose_victim()
-    logits = choose_picture(victim)
+    question = choose_picture(victim)
 with right:
     defense = ui.choose_defense()
     seed = st.number_input("seed", 0, 10_000, 0, key="seed", **ui.IN_URL) if defense.randomised else 0
     explain_limits(defense)
-with middle:
-    answers = engine.defend(logits[None], defense, seed)
+    ui.hidden_costs(defense, victim.name)
+with middle, ui.errors_explained():
+    seen = question.seen_by(defense, victim.name, seed)
+    defense = ui.armed(defense, victim.name) if "inputs" in seen else defense
+    answers = engine.defend(question.logits[None], defense, seed, **seen)
+    guide = seen.get("guide")
+    if "inputs" in seen:
+        guide = defense.guide(answers.clean, seen["inputs"], torch.Generator().manual_seed(seed))
     row = engine.describe(answers, victim.classes).iloc[0]
     show_numbers(row, defense, answers.clean[0])
     clean, defended = answers.clean[0].numpy(), answers.defended[0].numpy()
@@ -271,9 +345,9 @@ with middle:
     )
 
 views = {
-    "Functions": lambda: show_functions(defense, answers, victim),
-    "Every step": lambda: show_steps(defense, logits, victim),
-    "All defenses": lambda: show_all_defenses(defense, logits, victim, seed),
+    "Functions": lambda: show_functions(defense, answers, victim, guide),
+    "Every step": lambda: show_steps(defense, question.logits, victim),
+    "All defenses": lambda: show_all_defenses(defense, question, victim, seed),
     "What the thief sees": lambda: show_thief(answers, victim),
     "Many pictures": lambda: show_batch(defense, victim, seed),
 }

@@ -19,36 +19,40 @@ from dcp_core.plots.thief import THIEF_AXES, placed
 
 ui.frame("Trade-offs", "What does protection cost over a whole test set?")
 
-SWEPT = [name for name, kind in DEFENSES.items() if kind.strength and not kind.needs_inputs]
+SWEPT = [name for name, kind in DEFENSES.items() if kind.strength]
 FIRST = ["source", "defense", "strength", "adversary_error", "adversary_error_std", "runs", "defender_error", "l1"]
 
 
 @st.cache_resource(max_entries=256, show_spinner="Measuring ...")
-def grid_curve(victim: str, description: str, _defense: Defense) -> pd.DataFrame:
+def grid_curve(victim: str, description: str, _defense: Defense, _guide: torch.Tensor | None) -> pd.DataFrame:
     """One defense's curve over its grid; `description` is all that the result depends on."""
-    return _curve(victim, _defense, _defense.grid)
+    return _curve(victim, _defense, _defense.grid, _guide)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def l1_of(victim: str, description: str, _defense: Defense) -> np.ndarray:
+def l1_of(victim: str, description: str, _defense: Defense, _guide: torch.Tensor | None) -> np.ndarray:
     """l1 of every answer of the test set, (N,)."""
     logits, _ = ui.test_answers(victim)
-    answers = _defense(logits=logits, generator=torch.Generator().manual_seed(0))
+    answers = _defense(logits=logits, guide=_guide, generator=torch.Generator().manual_seed(0))
     return per_answer(answers, logits.softmax(-1)).l1.numpy()
 
 
-def _curve(victim: str, defense: Defense, strengths: tuple[float, ...]) -> pd.DataFrame:
+def _curve(
+    victim: str, defense: Defense, strengths: tuple[float, ...], guide: torch.Tensor | None
+) -> pd.DataFrame:
     logits, labels = ui.test_answers(victim)
-    return tradeoff_curve(defense, logits, labels, strengths, generator=torch.Generator().manual_seed(0))
+    dice = torch.Generator().manual_seed(0)
+    return tradeoff_curve(defense, logits, labels, strengths, guide=guide, generator=dice)
 
 
-def curve_of(victim: str, defense: Defense) -> pd.DataFrame:
+def curve_of(victim: str, defense: Defense, guide: torch.Tensor | None) -> pd.DataFrame:
     """A defense's curve over its grid and at its own strength: what a slider of the strength moves is one point."""
     assert defense.strength is not None
-    curve = grid_curve(victim, repr(dataclasses.replace(defense, **{defense.strength: defense.grid[-1]})), defense)
+    settings = repr(dataclasses.replace(defense, **{defense.strength: defense.grid[-1]}))
+    curve = grid_curve(victim, settings, defense, guide)
     if _strength(defense) in curve["strength"].to_numpy():
         return curve
-    return pd.concat([curve, _curve(victim, defense, (_strength(defense),))]).sort_values("strength")
+    return pd.concat([curve, _curve(victim, defense, (_strength(defense),), guide)]).sort_values("strength")
 
 
 def _strength(defense: Defense) -> float:
@@ -65,10 +69,13 @@ def owners_side(card: zoo.Card) -> None:
         others = st.multiselect(
             "Beside it", SWEPT, ["rs"], key="beside", format_func=lambda n: DEFENSES[n].title, **ui.IN_URL
         )
+        ui.hidden_costs(defense, card.name)
         ui.link("playground", "On one answer", "tune", victim=card.name, **ui.defense_state(defense))
     with main, ui.errors_explained():
-        shown = [defense, *(DEFENSES[name]() for name in others if name != defense.name)]
-        curves = pd.concat([curve_of(card.name, each) for each in shown], ignore_index=True)
+        shown = {defense: ui.guide_of(defense, card.name)}
+        for name in others:
+            shown |= {} if name == defense.name else _guided(DEFENSES[name](), card)
+        curves = pd.concat([curve_of(card.name, *each) for each in shown.items()], ignore_index=True)
         _numbers(card, defense, curves)
         first, second = st.columns(2)
         y = first.selectbox("What it costs", list(CURVES), key="cost", format_func=CURVES.__getitem__, **ui.IN_URL)
@@ -91,7 +98,7 @@ def owners_side(card: zoo.Card) -> None:
                 data=curves,
             )
         with right:
-            moved = {each.name: l1_of(card.name, repr(each), each) for each in shown}
+            moved = {each.name: l1_of(card.name, repr(each), each, guide) for each, guide in shown.items()}
             ui.chart(
                 plots.l1_distribution(moved, TOUCHED),
                 key="l1",
@@ -103,6 +110,15 @@ def owners_side(card: zoo.Card) -> None:
             "intervals from the size of the test set. Right: how far each single answer moves; few lie near the mean. "
             "Defenses drawn beside the chosen one have their default parameters."
         )
+
+
+def _guided(defense: Defense, card: zoo.Card) -> dict[Defense, torch.Tensor | None]:
+    """A defense to draw beside the chosen one, with its guide; nothing but the reason if it cannot be drawn."""
+    try:
+        return {defense: ui.guide_of(defense, card.name)}
+    except ValueError as error:
+        st.info(str(error), icon=":material/visibility_off:")
+        return {}
 
 
 def _numbers(card: zoo.Card, defense: Defense, curves: pd.DataFrame) -> None:

@@ -23,13 +23,13 @@ from dcp_core.models.inference import to_pixels
 ROWS = 64  # between two reports of progress
 
 
-def test_guide(
+def guide_of_test_set(
     victim: str,
     defense: ModelBased,
     *,
     seed: int = 0,
     root: Path | None = None,
-    progress: Callable[[float], None] = lambda fraction: None,
+    progress: Callable[[float], object] | None = None,
 ) -> Tensor:
     """A defense's guide (N, K) for a victim's whole test set, stored or else computed and stored.
 
@@ -58,7 +58,8 @@ def test_guide(
     for start in range(0, len(y), ROWS):
         part = slice(start, start + ROWS)
         parts.append(armed.guide(y[part], to_pixels(images[part])))
-        progress(min(1.0, (start + ROWS) / len(y)))
+        if progress:
+            progress(min(1.0, (start + ROWS) / len(y)))
     guide = torch.cat(parts)
     path = (root or home() / "victims") / victim / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -124,6 +124,22 @@ def class_map(classes: Sequence[str], clean: np.ndarray, defended: np.ndarray) -
     return figure.update_xaxes(ticks).update_yaxes(ticks).update_layout(showlegend=False)
 
 
+def class_values(classes: Sequence[str], values: np.ndarray, unit: str, top: int = 10) -> go.Figure:
+    """One bar a class, (K,), the `top` largest in size, in the classes' order of value."""
+    chosen = np.argsort(-np.abs(values), kind="stable")[:top]
+    chosen = chosen[np.argsort(values[chosen], kind="stable")]
+    figure = go.Figure(
+        go.Bar(
+            y=[classes[k] for k in chosen],
+            x=values[chosen],
+            orientation="h",
+            marker_color=HIGHLIGHT,
+            hovertemplate="%{y}: %{x:.5g}<extra></extra>",
+        )
+    )
+    return polish(figure, x=unit, y="", height=300)
+
+
 def all_defenses(classes: Sequence[str], answers: pd.DataFrame, top: int = 6) -> go.Figure:
     """Small multiples: one column of bars a defense, the same classes and scale in each.
 
@@ -134,7 +150,7 @@ def all_defenses(classes: Sequence[str], answers: pd.DataFrame, top: int = 6) ->
     chosen = np.argsort(-strongest, kind="stable")[:top]
     names = [classes[k] for k in chosen]
     titles = [
-        f"{MARKS[row.defense].label}<br><sup>l1 {row.l1:.2f} · {row.milliseconds:.2f} ms</sup>"
+        f"{MARKS[row.defense].label}<br><sup>l1 {row.l1:.2f}{_duration(row.milliseconds)}</sup>"
         for row in answers.itertuples()
     ]
     columns = min(4, len(answers))
@@ -166,3 +182,7 @@ def all_defenses(classes: Sequence[str], answers: pd.DataFrame, top: int = 6) ->
     return figure.update_layout(
         showlegend=False, height=90 + 230 * rows, margin={"l": 10, "r": 10, "t": 60, "b": 10}
     ).update_yaxes(automargin=True)
+
+
+def _duration(milliseconds: float) -> str:
+    return "" if np.isnan(milliseconds) else f" · {milliseconds:.2f} ms"

@@ -91,7 +91,7 @@ def test_armed_defenses_answer_the_same_in_library_command_and_run(data: str, ho
     l1 = float((found.defended - found.clean).abs().sum(1).mean())
     assert l1 > 0.1
 
-    guide = guides.test_guide("small", defense)
+    guide = guides.guide_of_test_set("small", defense)
     curve = tradeoff_curve(defense, *zoo.test_answers("small"), [0.0, 0.8], guide=guide)
     assert curve["l1"].tolist() == pytest.approx([0.0, l1], abs=1e-5)
 
@@ -107,7 +107,7 @@ def test_armed_defenses_answer_the_same_in_library_command_and_run(data: str, ho
 def test_a_guide_is_computed_once_and_anew_for_another_setting(data: str, home: Path) -> None:
     def fractions(defense: MAD) -> list[float]:
         seen: list[float] = []
-        guides.test_guide("small", defense, progress=seen.append)
+        guides.guide_of_test_set("small", defense, progress=seen.append)
         return seen
 
     assert fractions(MAD())[-1] == 1.0
@@ -121,7 +121,7 @@ def test_a_guide_is_computed_once_and_anew_for_another_setting(data: str, home: 
     for stored in (home / "victims" / "small").glob("guide-mad-*"):
         stored.write_bytes(b"rubbish")
     with pytest.raises(zoo.VictimError, match="delete it"):
-        guides.test_guide("small", MAD())
+        guides.guide_of_test_set("small", MAD())
 
 
 def test_defenses_without_a_network_are_left_alone(data: str) -> None:
@@ -129,7 +129,9 @@ def test_defenses_without_a_network_are_left_alone(data: str) -> None:
     assert auxiliary.arm(defense, "small") is defense
     random = MAD(oracle="random")
     assert auxiliary.arm(random, "small") is random
-    assert not torch.equal(guides.test_guide("small", random, seed=1), guides.test_guide("small", random, seed=2))
+    assert not torch.equal(
+        guides.guide_of_test_set("small", random, seed=1), guides.guide_of_test_set("small", random, seed=2)
+    )
 
 
 def test_what_is_missing_is_said_with_the_command_that_makes_it(data: str, home: Path) -> None:
@@ -151,4 +153,4 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(data: str, home:
         auxiliary.arm(AdaptiveMisinformation(), "small")
     Path(data).unlink()
     with pytest.raises(DataError, match="no data set"):
-        guides.test_guide("small", MAD())
+        guides.guide_of_test_set("small", MAD())
