@@ -5,6 +5,7 @@ import streamlit as st
 
 from dcp_core import plots, results, ui
 from dcp_core.evaluation.constraints import table2
+from dcp_core.plots.style import mark_of
 
 ui.frame("Paper", "How do these results compare with the published ones?")
 
@@ -17,7 +18,11 @@ rows, problems = ui.all_results()
 for problem in problems:
     st.warning(str(problem), icon=":material/report:")
 
-NAMES = {"dcp": "DCP", "rs": "RS", "am": "AM", "mad": "MAD", "grad2": "GRAD²", "none": "No defense"}
+
+def label(defense: str) -> str:
+    """A defense's name as the figures write it."""
+    return mark_of(defense).label
+
 
 st.subheader("Table II: the thief under two constraints", anchor=False)
 bounds = rows[rows["max_defender_increase"].notna()]
@@ -29,14 +34,14 @@ dataset = st.segmented_control(
     key="paper_data",
     **ui.IN_URL,
 )
-points = results.over_seeds(rows[(rows["dataset"] == dataset) & rows["max_defender_increase"].isna()])
-points = points.dropna(subset=["adversary_error"])
+points = ui.thief_points()
+points = points[(points["dataset"] == dataset) & points["max_defender_increase"].isna()]
 groups = results.settings(points)
 setting = st.selectbox("Our thief", list(groups), key="paper_setting", **ui.IN_URL) if groups else None
 ours = table2(groups[setting] if setting else points, (1.0, 2.0, 5.0), 0.9)
 cells = pd.concat([bounds[bounds["dataset"] == dataset], ours], ignore_index=True)
 ui.chart(plots.table2_bars(cells), key="table2", alt=plots.describe_table2(cells), data=cells)
-wide = cells.assign(defense=cells["defense"].map(NAMES)).pivot_table(
+wide = cells.assign(defense=cells["defense"].map(label)).pivot_table(
     index="defense", columns=["source", "max_defender_increase"], values="adversary_error", sort=False
 )
 wide.columns = [f"{source}, Δ ≤ {increase:g} points" for source, increase in wide.columns]
@@ -47,6 +52,8 @@ for increase in ("1", "2", "5"):
 st.dataframe(wide.round(2), alt="Table II: largest thief error in percent for each defense and allowed increase")
 if points.empty:
     st.info(f"No thief of ours has been measured on {dataset} yet, so there are no deltas to show.")
+elif gaps := plots.table2_gaps(ours):
+    st.caption(f"No number of ours: {gaps}")
 st.caption(
     "Largest error of the thief's clone in percent, with the owner's error up by at most Δ and mean l1 ≤ 0.9."
 )
@@ -58,11 +65,17 @@ quantity = st.segmented_control(
     ["latency_ms", "energy_wh"],
     default="latency_ms",
     required=True,
-    key="quantity",
+    key="paper_quantity",
     format_func={"latency_ms": "latency per query", "energy_wh": "energy for all queries"}.__getitem__,
     **ui.IN_URL,
 )
 ui.chart(plots.cost_dots(costs, quantity), key="table3", alt=plots.describe_cost(costs, quantity), data=costs)
+st.dataframe(
+    costs.assign(defense=costs["defense"].map(label)).pivot_table(
+        index="defense", columns=["source", "dataset"], values=quantity, sort=False
+    ),
+    alt=f"Table III: {quantity} of each defense on each data set",
+)
 st.caption(
     "The paper timed published implementations on a Tesla P100, with the time of a batch divided by the number of "
     "strengths it was computed for; MAD and GRAD² can be computed exactly and far faster than that."
@@ -71,7 +84,7 @@ st.caption(
 st.subheader("Table I: what each defense needs", anchor=False)
 table1 = results.paper_table1()
 st.dataframe(
-    table1.assign(defense=table1["defense"].map(lambda n: NAMES.get(n, n))),
+    table1.assign(defense=table1["defense"].map(label)).rename(columns=lambda name: name.replace("_", " ")),
     hide_index=True,
     alt="Table I: DCP is fast, needs no auxiliary model and perturbs little; each other defense lacks one of these",
 )
@@ -93,8 +106,12 @@ st.markdown(
 
 st.subheader("Every row of precomputed results", anchor=False)
 left, right = st.columns(2)
-source = left.segmented_control("Source", ["all", "paper", "measured"], default="all", required=True, key="rows")
-text = right.text_input("Contains", key="contains", help="Keeps rows in which any cell contains this text.")
+source = left.segmented_control(
+    "Source", ["all", "paper", "measured"], default="all", required=True, key="paper_source", **ui.IN_URL
+)
+text = right.text_input(
+    "Contains", key="paper_contains", help="Keeps rows in which any cell contains this text.", **ui.IN_URL
+)
 shown = rows if source == "all" else rows[rows["source"] == source]
 if text:
     hit = shown.astype(str).apply(lambda column: column.str.contains(text, case=False, regex=False)).any(axis=1)

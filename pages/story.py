@@ -36,6 +36,13 @@ def gallery() -> tuple[torch.Tensor, torch.Tensor]:
     return signs(256, SIGNS_TEST)[0], textures(64, TEXTURES_POOL)
 
 
+@st.cache_data(show_spinner=False)
+def legible() -> torch.Tensor:
+    """Numbers of the test pictures with most contrast: many of the others are too dark for a person."""
+    contrast = gallery()[0].float().std((1, 2, 3))
+    return contrast.argsort(descending=True)[:40]
+
+
 @st.cache_data(show_spinner="Measuring ...")
 def dcp_curve(name: str) -> pd.DataFrame:
     """DCP's trade-off curve on the whole test set."""
@@ -67,9 +74,14 @@ def leak(card: zoo.Card, logits: torch.Tensor, labels: torch.Tensor) -> None:
         "only *what* it is but *how sure* the model is about every class: its **posterior**. Customers like that: a car "
         "brakes only when it is sure. But the small numbers also tell how the model *thinks*."
     )
-    order = logits[:256].softmax(-1).amax(-1).argsort(descending=True)
-    rank = st.slider("From the surest picture to the least sure", 0, 255, 200, key="sure", **ui.IN_URL)
-    index = int(order[rank])
+    shown = legible()
+    sure = logits[shown].softmax(-1).amax(-1)
+    order = shown[sure.argsort(descending=True)]
+    last = len(order)
+    rank = st.slider(
+        f"Picture 1: the model is surest; {last}: least sure", 1, last, last - 6, key="sure", **ui.IN_URL
+    )
+    index = int(order[rank - 1])
     left, right = st.columns([1, 2.2])
     with left:
         picture(index, f"true class: {card.classes[labels[index]]}")

@@ -35,21 +35,21 @@ CLEAN, DEFENDED, HIGHLIGHT = "#8a8f98", "#e1542b", "#2f8fd8"
 
 
 def layout(*, x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any]:
-    """Axis titles with units, tight margins, a legend above the plot; colours come from the page's theme.
+    """Axis titles with units, margins for numbers of some digits, a legend above; colours come from the page's theme.
 
-    Figures that follow a slider hand this to `go.Figure` with their traces: Plotly checks each property once then,
-    which is three times as fast as adding and updating.
+    For figures that follow a slider. Handed to `go.Figure` with the traces, it is checked once, which is three times
+    as fast as adding and updating; margins that need not be found out halve the browser's time to draw.
 
     Args:
         more: properties of Plotly's layout; those of an axis ("xaxis", "yaxis") come on top of its title.
     """
     axes = {
-        axis: {"title": {"text": title}, "automargin": True, **more.pop(axis, {})}
+        axis: {"title": {"text": title}, "automargin": False, **more.pop(axis, {})}
         for axis, title in (("xaxis", x), ("yaxis", y))
     }
     return {
         "height": height,
-        "margin": {"l": 10, "r": 10, "t": 36, "b": 10},
+        "margin": {"l": 58, "r": 10, "t": 36, "b": 52},
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
         "hoverlabel": {"namelength": -1},
         **axes,
@@ -58,28 +58,18 @@ def layout(*, x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any]:
 
 
 def polish(figure: go.Figure, *, x: str, y: str, height: int = 380) -> go.Figure:
-    """The same for a figure that is already there."""
-    return figure.update_layout(layout(x=x, y=y, height=height))
+    """The same for a figure that is already there, with margins that make room for its labels."""
+    figure.update_layout(layout(x=x, y=y, height=height, margin={"l": 10, "r": 10, "t": 36, "b": 10}))
+    figure.update_xaxes(automargin=True)
+    return figure.update_yaxes(automargin=True)
 
 
 def vertical_line(at: float, text: str) -> dict[str, Any]:
     """The parts of a layout that draw a dotted vertical line with a word at its top."""
-    return {
-        "shapes": [
-            {"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "line": {"dash": "dot"}}
-        ],
-        "annotations": [
-            {
-                "x": at,
-                "yref": "paper",
-                "y": 1,
-                "yanchor": "top",
-                "xanchor": "left",
-                "showarrow": False,
-                "text": text,
-            }
-        ],
-    }
+    top = {"x": at, "yref": "paper", "y": 1, "yanchor": "top", "xanchor": "left", "showarrow": False, "text": text}
+    line = {"dash": "dot", "color": CLEAN, "width": 2}
+    span = {"x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1}
+    return {"shapes": [{"type": "line", **span, "line": line}], "annotations": [top]}
 
 
 def mark_of(name: str) -> Mark:

@@ -39,7 +39,7 @@ def table2_bars(cells: pd.DataFrame) -> go.Figure:
             }
         )
     order = [MARKS[name].label for name in MARKS if (cells["defense"] == name).any()]
-    axis = {"categoryorder": "array", "categoryarray": order}
+    axis = {"categoryorder": "array", "categoryarray": order, "automargin": True}  # long names turn upright
     return go.Figure(traces, layout(x="defense", y=THIEF, xaxis=axis, barmode="group"))
 
 

@@ -13,7 +13,7 @@ from dcp_core.plots.style import MARKS, layout, mark_of
 
 THIEF = "thief's test error (%)"
 THIEF_AXES = {
-    "increase": "owner's error over the undefended victim's (percentage points)",
+    "increase": "rise of the owner's error (percentage points)",
     "defender_error": "owner's test error (%)",
     "l1": "mean l1 distance, test set (0 to 2)",
     "l1_queries": "mean l1 distance, thief's queries (0 to 2)",

@@ -11,8 +11,11 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from dcp_core.results import write_results
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -20,6 +23,21 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
 expect.set_options(timeout=60_000)
+
+
+POINT = {
+    "source": "measured",
+    "where": "a test",
+    "dataset": "svhn",
+    "victim": "v",
+    "precision": "fp32",
+    "victim_error": 5.0,
+    "defense": "dcp",
+    "defender_error": 5.0,
+    "hardware": "h",
+    "versions": "{}",
+    "date": "2026-01-01",
+}
 
 
 @pytest.fixture
@@ -115,6 +133,45 @@ def test_from_the_story_to_the_tradeoffs_to_the_playground_the_address_carries_t
     second.goto(shared)
     expect(second.get_by_text("l1 distance").first).to_have_text(after)
     second.close()
+
+
+def test_selected_points_filter_table_and_csv_and_open_in_the_playground(
+    tmp_path: Path, server: str, browser: Browser
+) -> None:
+    rows = [
+        {**POINT, "parameters": f'{{"beta": {beta}}}', "strength": beta, "adversary_error": error, "l1": beta}
+        for beta, error in ((0.2, 20.0), (0.5, 50.0), (0.8, 80.0))
+    ]
+    write_results(tmp_path / "results" / "mine.csv", pd.DataFrame(rows))
+    page = open_page(browser, f"{server}/tradeoffs?t_data=svhn&axis=l1")
+    expect(page.get_by_text("All points (21)")).to_be_visible()  # with the paper's 18
+    chart = page.locator(".js-plotly-plot").filter(has_text="thief's test error")
+
+    def drag(x: tuple[float, float], y: tuple[float, float]) -> None:
+        """A box around a part of the plot, in shares of its width and height from the top left."""
+        plot = chart.first.locator(".nsewdrag").first
+        plot.scroll_into_view_if_needed()
+        box = plot.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + x[0] * box["width"], box["y"] + y[0] * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + x[1] * box["width"], box["y"] + y[1] * box["height"], steps=5)
+        page.mouse.up()
+
+    drag((0.01, 0.75), (0.01, 0.99))  # the paper's points lie at l1 0.9, ours at 0.2, 0.5 and 0.8
+    expect(page.get_by_text("Selected points (2)")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV of these points").click()
+    chosen = pd.read_csv(download.value.path())
+    assert sorted(chosen["adversary_error"]) == [20, 50]
+
+    drag((0.01, 0.4), (0.4, 0.99))
+    expect(page.get_by_text("Selected points (1)")).to_be_visible()
+    page.get_by_role("link", name="Use this operating point").click()
+    expect(page.get_by_role("heading", name="Playground")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"dcp_beta=0\.2"))
+    expect(page.get_by_role("slider").first).to_have_value("0.2")
+    page.close()
 
 
 def test_a_phone_shows_the_playground_without_sideways_scrolling(server: str, browser: Browser) -> None:

@@ -76,7 +76,7 @@ def test_thief_scatter_works_with_the_papers_bounds_alone(paper: pd.DataFrame):
         "≤ +5 points (paper)",
     ]
     assert titles(figure) == (
-        "owner's error over the undefended victim's (percentage points)",
+        "rise of the owner's error (percentage points)",
         "thief's test error (%)",
     )
 
