@@ -32,6 +32,7 @@ PAGES = {  # file in pages/ -> title, icon
     "playground": ("Playground", "tune"),
     "tradeoffs": ("Trade-offs", "balance"),
     "attack_lab": ("Attack lab", "science"),
+    "quantized": ("Quantized", "memory"),
     "paper": ("Paper", "article"),
 }
 VIEWS = ("full", "class")
@@ -130,7 +131,7 @@ def csv(data: pd.DataFrame, key: str, label: str = "CSV") -> None:
     )
 
 
-def choose_victim(prefix: str = "") -> zoo.Card:
+def choose_victim(prefix: str = "", start: str = "") -> zoo.Card:
     """A picker of victims, with what the card says below it; `torchvision:NAME` can be typed in."""
     known = zoo.names()
     if not known:
@@ -141,6 +142,7 @@ def choose_victim(prefix: str = "") -> zoo.Card:
     name = st.selectbox(
         "Victim",
         known,
+        known.index(start) if start in known else 0,
         key=f"{prefix}victim",
         format_func=lambda n: zoo.card(n).title if n in known else n,
         accept_new_options=True,
@@ -177,13 +179,13 @@ def defense_parameters(name: str, prefix: str = "") -> Defense:
         return make_defense(name, **_controls(DEFENSES[name], prefix))
 
 
-def attack_parameters(name: str, prefix: str = "") -> Attack:
-    """Controls for the declared parameters of one attack, named `attack_parameter` in the URL."""
+def attack_parameters(start: Attack, prefix: str = "") -> Attack:
+    """Controls for the declared parameters of one attack, named `attack_parameter` in the URL; they begin at `start`."""
     with errors_explained():
-        return make_attack(name, **_controls(ATTACKS[name], prefix))
+        return make_attack(start.name, **_controls(start, prefix))
 
 
-def _controls(kind: type[Defense] | type[Attack], prefix: str) -> dict[str, Any]:
+def _controls(kind: type[Defense] | Attack, prefix: str) -> dict[str, Any]:
     declared = kind.parameters()
     values = {key: _control(kind, key, each, prefix) for key, each in declared.items() if not each.expert}
     expert = {key: each for key, each in declared.items() if each.expert}
@@ -193,7 +195,7 @@ def _controls(kind: type[Defense] | type[Attack], prefix: str) -> dict[str, Any]
     return values
 
 
-def _control(kind: type[Defense] | type[Attack], key: str, declared: Parameter, prefix: str) -> Any:
+def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix: str) -> Any:
     default, url = getattr(kind, key), f"{prefix}{kind.name}_{key}"
     if declared.choices == (True, False):
         return st.toggle(key.replace("_", " "), default, key=url, help=declared.help, **IN_URL)
@@ -207,7 +209,7 @@ def _control(kind: type[Defense] | type[Attack], key: str, declared: Parameter, 
         default = declared.high * 0.6
     whole = isinstance(default, int) and not isinstance(default, bool)
     number: Callable[[float], Any] = int if whole else float
-    if issubclass(kind, Attack):  # their ranges are too wide for a slider
+    if isinstance(kind, Attack):  # their ranges are too wide for a slider
         return st.number_input(
             f"{key.replace('_', ' ')} ({declared.symbol})",
             number(declared.low),
@@ -239,8 +241,11 @@ def link(page: str, label: str, icon: str, **state: Any) -> None:
 
 
 def defense_state(defense: Defense, prefix: str = "") -> dict[str, Any]:
-    """The URL parameters that reproduce a defense in `choose_defense` with that prefix."""
-    return {f"{prefix}defense": defense.name} | parameter_state(defense, prefix)
+    """The URL parameters that reproduce a defense in `choose_defense` with that prefix.
+
+    In an address Streamlit names an option as the reader sees it, by its title.
+    """
+    return {f"{prefix}defense": defense.title} | parameter_state(defense, prefix)
 
 
 def parameter_state(made: Defense | Attack, prefix: str = "") -> dict[str, Any]:

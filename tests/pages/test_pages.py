@@ -1,13 +1,16 @@
 """Every page through AppTest: no exception, the right numbers, state from the address."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+import streamlit
 from streamlit.testing.v1 import AppTest
 
-from dcp_core import Deception, answers
-from dcp_core.models import zoo
-from dcp_core.ui import PAGES
+from dcp_core import DEFENSES, Deception, answers, make_defense
+from dcp_core.evaluation.guides import guide_of_test_set
+from dcp_core.models import auxiliary, zoo
+from dcp_core.ui import PAGES, defense_state
 
 APP = str(Path(__file__).parents[2] / "app.py")
 SIGNS = "signs-resnet8"
@@ -63,9 +66,54 @@ def test_moving_a_slider_changes_the_answer(home: Path) -> None:
 @pytest.mark.parametrize(
     "closer", ["Functions", "Every step", "All defenses", "What the thief sees", "Many pictures"]
 )
-@pytest.mark.parametrize("defense", ["dcp", "random"])
+@pytest.mark.parametrize("defense", ["dcp", "random", "grad2"])
 def test_every_closer_look_opens(home: Path, closer: str, defense: str) -> None:
-    open_page("playground", victim=SIGNS, closer=closer, defense=defense)
+    app = open_page("playground", victim=SIGNS, closer=closer, defense=DEFENSES[defense].title)
+    assert app.selectbox(key="defense").value == defense
+    assert not app.error
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+@pytest.mark.parametrize(("page", "prefix"), [("playground", ""), ("tradeoffs", "t_")])
+def test_a_link_reproduces_every_defense(home: Path, name: str, page: str, prefix: str) -> None:
+    defense = make_defense(name)
+    if page == "tradeoffs" and not defense.strength:
+        pytest.skip("has no trade-off")
+    if defense.strength:
+        defense = dataclasses.replace(defense, **{defense.strength: defense.grid[2]})
+    state = {f"{prefix}victim": SIGNS, **defense_state(defense, prefix)}
+    app = open_page(
+        page, **{key: str(value).lower() if value is True else str(value) for key, value in state.items()}
+    )
+    assert app.selectbox(key=f"{prefix}defense").value == name
+    if defense.strength:
+        assert app.slider(key=f"{prefix}{name}_{defense.strength}").value == defense.grid[2]
+    assert not app.error
+
+
+@pytest.mark.parametrize("name", ["am", "mad", "grad2"])
+def test_a_model_based_defense_shows_the_librarys_numbers_and_its_hidden_costs(home: Path, name: str) -> None:
+    defense = make_defense(name)
+    app = open_page(
+        "playground", victim=SIGNS, picture="7", **{k: str(v) for k, v in defense_state(defense).items()}
+    )
+    logits, _ = zoo.test_answers(SIGNS)
+    guide = guide_of_test_set(SIGNS, defense)[7:8]
+    expected = answers.defend(logits[7][None], defense, guide=guide)
+    assert f"l1 distance **{float((expected.defended - expected.clean).abs().sum()):.3f}**" in texts(app)
+    assert "beside the victim" in texts(app) or "untrained network" in texts(app)
+
+
+def test_a_degenerate_choice_is_refused_with_a_reason(home: Path) -> None:
+    app = open_page("playground", victim=SIGNS, defense=DEFENSES["grad2"].title, grad2_gradients="last")
+    assert "sorting noise" in app.error[0].value
+
+
+def test_a_missing_second_network_is_named_with_its_command(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auxiliary, "_find", lambda victim, file: None)
+    streamlit.cache_resource.clear()
+    app = open_page("playground", victim=SIGNS, defense=DEFENSES["am"].title)
+    assert "python -m dcp_core auxiliary" in texts(app)
 
 
 def test_an_uploaded_picture_is_answered_as_the_library_answers_it(home: Path, tmp_path: Path) -> None:
@@ -158,6 +206,7 @@ def test_without_any_victim_the_pages_name_the_command(
 
 
 def test_a_defense_without_strength_is_left_behind_on_the_tradeoffs_page(home: Path) -> None:
-    app = open_page("playground", defense="label")
+    app = open_page("playground", defense=DEFENSES["label"].title)
+    assert app.selectbox(key="defense").value == "label"
     app.switch_page("pages/tradeoffs.py").run()
     assert not app.exception
