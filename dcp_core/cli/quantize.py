@@ -21,7 +21,8 @@ from dcp_core.models.training import Recipe, train
 CHECKED = 2000  # training pictures on which ONNX Runtime must answer as the simulated network
 EXACT = 1e-5  # of posteriors: what an fp32 ONNX file may differ by from eager torch
 
-logging.getLogger("torchao").setLevel(logging.ERROR)  # when imported it names the GPU libraries it does not find
+for name in ("torchao", "torch.utils._pytree"):  # importing torchao, they name GPU libraries that are not there
+    logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @click.command()
@@ -41,7 +42,9 @@ logging.getLogger("torchao").setLevel(logging.ERROR)  # when imported it names t
 )
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Of qat.")
 @click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True, help="Of qat.")
-@click.option("--lr", type=float, default=0.002, show_default=True, help="Peak learning rate of qat, cosine to 0.")
+@click.option(
+    "--lr", type=float, default=0.0005, show_default=True, help="Peak learning rate of qat, cosine to 0."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores without it.")
 @click.option("--to", "root", type=click.Path(path_type=Path), help="Folder of victims; default DCP_HOME/victims.")
@@ -71,7 +74,7 @@ def command(
     if method == "fp32":
         _add_onnx(victim, network)
         return
-    from dcp_core.models import quantization  # torchao takes seconds to import
+    from dcp_core.models import onnx_file, quantization  # torchao takes seconds to import
 
     card = zoo.card(victim)
     training, test = (load(card.dataset, split, size=card.size) for split in ("train", "test"))
@@ -93,7 +96,7 @@ def command(
         _show("fp32 control", train(control, chosen.images, chosen.labels, recipe))
         made["fp32_control"] = _scores(predict(control, test.images), *zoo.test_answers(victim))
     simulated = quantization.convert(prepared)
-    content = quantization.to_onnx(simulated, card.size)
+    content = onnx_file.to_onnx(simulated, card.size)
     model = OnnxClassifier(content, card.size, len(card.classes))
     drift, same = quantization.check_runtime(simulated, model, training.images[:CHECKED])
     made["runtime_against_simulation"] = {
@@ -122,15 +125,15 @@ def command(
 
 
 def _add_onnx(victim: str, network: nn.Module) -> None:
-    from dcp_core.models import quantization
+    from dcp_core.models import onnx_file
 
     card = zoo.card(victim)
-    content = quantization.to_onnx(network, card.size)
+    content = onnx_file.to_onnx(network, card.size)
     pixels = load(card.dataset, "test", 500, card.size).images
     model = OnnxClassifier(content, card.size, len(card.classes))
     worst = float((predict(model, pixels).softmax(-1) - predict(network, pixels).softmax(-1)).abs().max())
     if not worst <= EXACT:
-        raise quantization.QuantizationError(f"ONNX Runtime's posteriors differ from torch's by {worst:.1e}")
+        raise onnx_file.QuantizationError(f"ONNX Runtime's posteriors differ from torch's by {worst:.1e}")
     zoo.add_onnx(victim, content)
     click.echo(
         f"{victim} answers by ONNX Runtime on CPUs; posteriors of 500 pictures differ by {worst:.1e} at most"

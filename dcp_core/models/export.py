@@ -1,84 +1,34 @@
 """One ONNX file with the defense inside: pictures in, defended posteriors out.
 
-The victim's own `model.onnx` with a few nodes behind its logits. They state each defense anew in ONNX's language, so
-that exporting needs no exporter; hence no file leaves here before it answers as the engine does (`check`).
+The victim's own `model.onnx` with a few nodes (`defense_nodes.py`) behind its logits, offered once it has answered as
+the engine does (`check`).
 """
 
-import dataclasses
 import json
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from onnxruntime import InferenceSession
 from torch import Tensor
 
 from dcp_core.data import sources, synthetic
-from dcp_core.defenses import Deception, Defense, LabelOnly, NoDefense, ReverseSigmoid, TopK
+from dcp_core.defenses import Defense
 from dcp_core.models import zoo
+from dcp_core.models.defense_nodes import INPUTS, OPSET, ExportError, defense_graph
 from dcp_core.models.inference import predict
 from dcp_core.models.onnx_model import OnnxClassifier, open_session
 
-OPSET = 20
 TOLERANCE = 1e-5  # of posteriors
 CHECKED = 500
 EXACT_SHARE = 99.0  # percent of answers that must be within TOLERANCE from pixels to posterior
-FOLLOWS = -1.0  # value of the input `tau` that means "follows beta"
-
-_SOFTMAX = "defense_y = Softmax <axis = -1> (logits)"
-_NORMALISE = """
-    defense_sum = ReduceSum <keepdims = 1> (defense_raised, defense_last)
-    posterior = Div (defense_raised, defense_sum)"""
-_TOP = """
-    defense_best = ArgMax <axis = -1, keepdims = 1> ({of})
-    defense_is_top = Equal (defense_classes, defense_best)"""
-# alpha of Eq. 4; the odds of Eq. 6, capped as in the released code or not; r = tanh(gamma / 2 log odds) / 2; Eq. 7
-_DETECTOR = """
-    defense_y_max = ReduceMax <keepdims = 1> (defense_y, defense_last)
-    defense_follows = Less (tau, defense_zero)
-    defense_tau = Where (defense_follows, beta, tau)
-    defense_distance = Sub ({minuend}, {subtrahend})
-    defense_steep = Mul (nu, defense_distance)
-    defense_alpha = Sigmoid (defense_steep)
-    defense_amount = Mul (defense_half_beta, defense_alpha)"""
-_NOISE = """
-    defense_half_beta = Mul (beta, defense_half)
-    {amount}
-    defense_rest = Sub (defense_one, defense_y)
-    defense_odds = Div (defense_y, defense_rest)
-    {log_odds}
-    defense_half_gamma = Mul (gamma, defense_half)
-    defense_scaled = Mul (defense_half_gamma, defense_log_odds)
-    defense_noise = Tanh (defense_scaled)
-    defense_moved = Mul ({by}, defense_noise)
-    defense_kept = Sub (defense_y, defense_moved)
-    defense_raised = Relu (defense_kept)"""
-_CAPPED = """
-    defense_odds_capped = Clip (defense_odds, defense_floor, defense_one)
-    defense_log_odds = Log (defense_odds_capped)"""
-_EXACT = """
-    defense_all_log_odds = Log (defense_odds)
-    defense_others = Where (defense_is_top, defense_nothing, logits)
-    defense_others_sum = ReduceLogSumExp <keepdims = 1> (defense_others, defense_last)
-    defense_top_log_odds = Sub (logits, defense_others_sum)
-    defense_log_odds = Where (defense_is_top, defense_top_log_odds, defense_all_log_odds)"""
-_LABEL = "posterior = Cast <to = 1> (defense_is_top)"
-_TOPK = """
-    defense_values, defense_places = TopK <axis = -1> (defense_y, defense_k)
-    defense_empty = Mul (defense_y, defense_zero)
-    defense_raised = ScatterElements <axis = -1> (defense_empty, defense_places, defense_values)"""
-
-
-class ExportError(ValueError):
-    """A file that cannot be made, or does not answer as the engine; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +53,16 @@ class Report:
     added_percent_1: float
     added_percent_64: float
 
+    def words(self) -> str:
+        """What was checked, in a sentence or two."""
+        return (
+            f"Checked against the engine on {self.pictures} pictures: its network's posteriors differ by "
+            f"{self.network_difference:.1e} at most, its defense on identical probabilities by {self.difference:.1e}; "
+            f"from end to end {self.exact_share:.1f} % of the answers are equal within {TOLERANCE:g} (largest "
+            f"difference {self.end_to_end:.1e}). The defense adds {self.added_percent_64:.2f} % to the latency of a "
+            f"batch of 64 and {self.added_percent_1:.0f} % to that of one picture."
+        )
+
 
 def export(victim: str, defense: Defense, *, baked: bool = False) -> tuple[bytes, Report]:
     """A victim with a defense as one checked ONNX file, with `pixels` (N, 3, S, S) -> `posterior` (N, K).
@@ -120,48 +80,6 @@ def export(victim: str, defense: Defense, *, baked: bool = False) -> tuple[bytes
     nodes = defense_graph(defense, len(card.classes), baked=baked)
     content = _joined(network, nodes, card, defense)
     return content, check(content, network, nodes, card, defense)
-
-
-def defense_graph(defense: Defense, classes: int, *, baked: bool) -> onnx.GraphProto:
-    """A defense from `logits` (N, K) to `posterior` (N, K); see `export`.
-
-    Raises:
-        ExportError: for a defense that has no nodes here.
-    """
-    values: dict[str, float] = {}
-    body, tail = _SOFTMAX, _NORMALISE
-    match defense:
-        case Deception():
-            pair = ("defense_tau", "defense_y_max")
-            minuend, subtrahend = pair if defense.perturb == "uncertain" else pair[::-1]
-            amount = _DETECTOR.format(minuend=minuend, subtrahend=subtrahend)
-            body += _noise(amount, "defense_amount", defense.cap_odds)
-            tau = FOLLOWS if defense.tau is None else defense.tau
-            values = {"beta": defense.beta, "gamma": defense.gamma, "tau": tau, "nu": defense.nu}
-        case ReverseSigmoid():
-            body += _noise("", "defense_half_beta", defense.cap_odds)
-            values = {"beta": defense.beta, "gamma": defense.gamma}
-        case NoDefense():
-            body, tail = body + "posterior = Identity (defense_y)", ""
-        case LabelOnly():
-            body, tail = body + _TOP.format(of="defense_y") + _LABEL, ""
-        case TopK():
-            body += _TOPK
-        case _:
-            raise ExportError(
-                f"{defense.title} cannot be put into a file: dcp, rs, label, topk and none can. The others draw "
-                "random numbers, round, or need a second network"
-            )
-    shape = f"float[N,{classes}]"
-    graph = onnx.parser.parse_graph(f"defended ({shape} logits) => ({shape} posterior) {{ {body} {tail} }}")
-    constants = _constants(defense, classes) | {name: np.float32(value) for name, value in values.items()}
-    used = {name for node in graph.node for name in node.input}
-    graph.initializer.extend(
-        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items() if name in used
-    )
-    if not baked:
-        graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in values)
-    return graph
 
 
 def check(
@@ -212,10 +130,11 @@ def _session(graph: onnx.GraphProto) -> InferenceSession:
 
 def script(card: zoo.Card, file: str, defense: Defense, *, baked: bool = False) -> str:
     """Python that runs the file with ONNX Runtime and NumPy alone."""
-    inputs = [] if baked else [name for name in ("beta", "gamma", "tau", "nu") if hasattr(defense, name)]
+    inputs = [name for name in INPUTS if hasattr(defense, name) and not baked]
     given = '{"pixels": pixels}'
     if inputs:
-        given = f'{{"pixels": pixels, "beta": np.float32({getattr(defense, "beta")})}}'  # noqa: B009
+        beta = defense.values()["beta"]
+        given = f'{{"pixels": pixels, "beta": np.array({beta}, np.float32)}}'
     lines = [
         "import json",
         "import sys",
@@ -223,6 +142,7 @@ def script(card: zoo.Card, file: str, defense: Defense, *, baked: bool = False) 
         "import numpy as np",
         "import onnxruntime",
         "",
+        "onnxruntime.set_default_logger_severity(3)",
         f'session = onnxruntime.InferenceSession(sys.argv[1] if len(sys.argv) > 1 else "{file}")',
         'classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])',
         f"# pictures (N, 3, {card.size}, {card.size}), RGB, 0 to 1: put yours here",
@@ -233,24 +153,6 @@ def script(card: zoo.Card, file: str, defense: Defense, *, baked: bool = False) 
         "    print(classes[posterior.argmax()], *posterior)",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _noise(amount: str, by: str, cap_odds: bool) -> str:
-    log_odds = _CAPPED if cap_odds else _TOP.format(of="logits") + _EXACT
-    return _NOISE.format(amount=amount, by=by, log_odds=log_odds)
-
-
-def _constants(defense: Defense, classes: int) -> dict[str, Any]:
-    return {
-        "defense_last": np.array([-1], np.int64),
-        "defense_zero": np.float32(0),
-        "defense_half": np.float32(0.5),
-        "defense_one": np.float32(1),
-        "defense_floor": np.float32(1e-12),
-        "defense_nothing": np.float32("-inf"),
-        "defense_classes": np.arange(classes, dtype=np.int64),
-        "defense_k": np.array([min(getattr(defense, "k", 1), classes)], np.int64),
-    }
 
 
 def _joined(network: bytes, nodes: onnx.GraphProto, card: zoo.Card, defense: Defense) -> bytes:
@@ -302,8 +204,3 @@ def _added_latency(network: OnnxClassifier, nodes: onnx.GraphProto, pixels: Tens
             work()
             times.append(time.perf_counter() - start)
     return 100 * statistics.median(seconds[1]) / statistics.median(seconds[0])
-
-
-def as_json(report: Report) -> str:
-    """The report, readable."""
-    return json.dumps(dataclasses.asdict(report), indent=2)

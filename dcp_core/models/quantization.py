@@ -8,13 +8,9 @@ in 16 and saturate; 255 * 63 * 2 < 2**15 does not, and moves no posterior.
 """
 
 import copy
-import logging
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import torch
-from onnx import ModelProto
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import (
@@ -30,12 +26,12 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, 
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 
 from dcp_core.models.inference import predict, to_pixels
+from dcp_core.models.onnx_file import DYNAMIC_BATCH, QuantizationError, quiet
 from dcp_core.models.training import Progress, Recipe, train
 
 WEIGHT_MAX = 63
 FOLDING_TOLERANCE = 1e-3  # of posteriors: float32 rounding stays a hundred times below
 CALIBRATION_BATCH = 64
-OPSET = 20
 RUNTIME_DRIFT, RUNTIME_SAME = 0.002, 99.0
 FREEZE_FROM = 0.5  # share of a QAT after which the activations' ranges stay as they are
 
@@ -63,11 +59,6 @@ _PASSED_ON = (
     _aten.reshape.default,
     _aten.dropout.default,
 )
-_DYNAMIC_BATCH = ({0: torch.export.Dim.DYNAMIC},)
-
-
-class QuantizationError(ValueError):
-    """A network or calibration set that cannot be used; the message says why."""
 
 
 class OnnxRuntimeQuantizer(Quantizer):
@@ -183,9 +174,9 @@ def prepare(network: nn.Module, images: Tensor, size: int, *, training: bool) ->
     folded = fold(network, pixels)
     # A clone, because a view as example would keep its whole storage with the program.
     example = torch.cat([pixels, pixels])[:2].clone()
-    with _quiet():
+    with quiet():
         try:
-            program = torch.export.export(folded, (example,), dynamic_shapes=_DYNAMIC_BATCH).module()
+            program = torch.export.export(folded, (example,), dynamic_shapes=DYNAMIC_BATCH).module()
         except Exception as error:  # the exporter raises many kinds, all of them about the network
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise QuantizationError(f"this network cannot be traced, so not quantized: {reason}") from error
@@ -232,7 +223,7 @@ def fine_tune(prepared: GraphModule, images: Tensor, labels: Tensor, recipe: Rec
 def convert(prepared: GraphModule) -> GraphModule:
     """The eight-bit network, simulated in fp32: pixels (N, 3, H, W) in [0, 1] -> logits (N, K)."""
     prepared.eval()
-    with _quiet():
+    with quiet():
         return convert_pt2e(prepared)
 
 
@@ -257,59 +248,3 @@ def check_runtime(simulated: nn.Module, model: nn.Module, images: Tensor) -> tup
             f"class on {same:.2f} % of {len(images)} pictures"
         )
     return drift, same
-
-
-def to_onnx(network: nn.Module, size: int) -> bytes:
-    """A network as one ONNX file: `pixels` (N, 3, size, size) in [0, 1] -> `logits` (N, K), any N.
-
-    Raises:
-        QuantizationError: for a network that cannot be exported.
-    """
-    if not isinstance(network, GraphModule):
-        network = copy.deepcopy(network).cpu().eval()
-    with _quiet():
-        try:
-            program = torch.onnx.export(
-                network,
-                (torch.zeros(2, 3, size, size),),
-                dynamo=True,
-                dynamic_shapes=_DYNAMIC_BATCH,
-                input_names=["pixels"],
-                output_names=["logits"],
-                opset_version=OPSET,
-                verbose=False,
-            )
-        except Exception as error:  # as above
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise QuantizationError(f"this network cannot be exported to ONNX: {reason}") from error
-        assert program is not None
-        model = program.model_proto
-    _strip(model)
-    return model.SerializeToString()
-
-
-def _strip(model: ModelProto) -> None:
-    """Remove the exporter's notes, half of a small file, and name the number of pictures N."""
-    graph = model.graph
-    graph.ClearField("value_info")
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        part.ClearField("doc_string")
-        part.ClearField("metadata_props")
-    for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "N"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the notes of exporters about their own innards."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torchao", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

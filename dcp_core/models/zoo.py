@@ -155,6 +155,18 @@ def onnx_file(name: str) -> bytes:
     return _read(_folder(name) / ONNX, known.onnx_sha256 or known.sha256)
 
 
+def size(name: str, file: str) -> int:
+    """Bytes on disk of one of a victim's files.
+
+    Raises:
+        VictimError: for an unknown victim or a file that it does not have.
+    """
+    path = _folder(name) / file
+    if not path.exists():
+        raise VictimError(f"{name} has no {file}")
+    return path.stat().st_size
+
+
 def _read(path: Path, sha256: str) -> bytes:
     try:
         content = path.read_bytes()

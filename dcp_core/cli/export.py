@@ -1,0 +1,38 @@
+"""`export`: one ONNX file with the defense inside."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dcp_core.cli.options import chosen_defense, defense_options
+from dcp_core.files import write_atomic
+from dcp_core.models import zoo
+
+
+@click.command()
+@click.option("--victim", default="signs-resnet8", show_default=True, help="A name from `victims`, fp32 or int8.")
+@defense_options
+@click.option("--baked", is_flag=True, help="Fix the parameters; else they are optional inputs of the file.")
+@click.option("--to", "path", type=click.Path(path_type=Path), help="The file; VICTIM-DEFENSE.onnx without it.")
+def command(victim: str, defense: str, baked: bool, path: Path | None, **parameters: Any) -> None:
+    """Write one ONNX file: pixels (N, 3, S, S) in [0, 1] in, clean or defended posteriors (N, K) out.
+
+    It is checked against the engine on 500 pictures before it is written. Beside it goes a short script that runs it
+    with ONNX Runtime and NumPy alone.
+
+    \b
+      python -m dcp_core export --victim signs-resnet8-ptq --defense dcp --beta 0.9
+      python -m dcp_core export --victim cifar10-resnet20 --defense none --baked --to classifier.onnx
+    """
+    from dcp_core.models import export
+
+    chosen = chosen_defense(defense, parameters)
+    path = path or Path(f"{victim}-{defense}.onnx")
+    content, report = export.export(victim, chosen, baked=baked)
+    write_atomic(path, lambda file: file.write(content))
+    text = export.script(zoo.card(victim), path.name, chosen, baked=baked)
+    write_atomic(path.with_suffix(".py"), lambda file: file.write(text.encode()))
+    click.echo(f"{path}: {report.bytes:,} bytes, of which the defense {report.added_bytes:,}")
+    click.echo(report.words())
+    click.echo(f"run it: python {path.with_suffix('.py')}")

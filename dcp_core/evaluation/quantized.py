@@ -1,0 +1,198 @@
+"""What eight bits cost and gain: fp32, PTQ and QAT of one victim side by side, measured in one run."""
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from dcp_core.evaluation.metrics import error, fidelity, per_answer
+from dcp_core.files import PRECOMPUTED, write_atomic
+from dcp_core.models import zoo
+from dcp_core.models.inference import predict, to_pixels
+from dcp_core.models.onnx_model import OnnxClassifier
+from dcp_core.provenance import hardware, today, versions
+
+MEASURED = PRECOMPUTED / "quantized.csv"
+EAGER, RUNTIME = "torch, eager", "ONNX Runtime"
+BATCHES = (1, 64)
+TEXTS = ("victim", "name", "precision", "engine", "hardware", "versions", "date")
+NUMBERS = ("accuracy", "agreement", "l1", "bytes", "ms_1", "ms_64")
+
+
+class MeasurementError(ValueError):
+    """A file of measurements that cannot be trusted; the message says why."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to answer for a victim: pixels (N, 3, H, W) in [0, 1] -> logits; `bytes` is its size on disk."""
+
+    name: str
+    precision: str
+    engine: str
+    model: nn.Module
+    bytes: int
+
+
+def family(victim: str) -> dict[str, str]:
+    """The versions of a victim by precision: "fp32", and "ptq" and "qat" where they have been made.
+
+    Args:
+        victim: any of them.
+
+    Raises:
+        VictimError: for an unknown victim or a broken card.
+    """
+    base = zoo.card(victim).of or victim
+    found = {card.precision: card.name for card in map(zoo.card, zoo.names()) if card.of == base}
+    return {"fp32": base} | {precision: found[precision] for precision in zoo.PRECISIONS if precision in found}
+
+
+def candidates(victim: str) -> list[Candidate]:
+    """Ways to answer for a victim, eager fp32 first: what there is on this machine.
+
+    Raises:
+        VictimError: as `family`, and for files that are not as their card says.
+    """
+    versions_of = family(victim)
+    base = versions_of["fp32"]
+    found = [Candidate(base, "fp32", EAGER, zoo.network(base), zoo.size(base, zoo.WEIGHTS))]
+    for precision, name in versions_of.items():
+        card = zoo.card(name)
+        if precision != "fp32" or card.onnx_sha256:
+            model = OnnxClassifier(zoo.onnx_file(name), card.size, len(card.classes))
+            found.append(Candidate(name, precision, RUNTIME, model, zoo.size(name, zoo.ONNX)))
+    return found
+
+
+def side_by_side(
+    ways: list[Candidate],
+    images: Tensor,
+    labels: Tensor | None,
+    *,
+    logits: Sequence[Tensor] | None = None,
+    seconds: float = 20.0,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> pd.DataFrame:
+    """Every way on the same pictures, one row each, `NUMBERS` and how they were measured.
+
+    `accuracy` (NaN without labels) and `agreement` with the first way in percent; `l1`, mean distance of the
+    posteriors to the first's; `bytes`; `ms_1` and `ms_64`, median latency of a batch in milliseconds, taken in turns,
+    on this machine with torch's number of threads.
+
+    Args:
+        images: test pictures, uint8 (N, 3, H, W), at least 64.
+        labels: of the test pictures, (N,).
+        logits: of each way, (N, K), where they were stored; the pictures then serve for the latencies alone.
+        seconds: about how long the latencies may take.
+        progress: told the share done, 0 to 1.
+    """
+    if logits is None:
+        logits = []
+        for done, way in enumerate(ways):
+            progress(0.5 * done / len(ways))
+            logits.append(predict(way.model, images))
+    milliseconds = latencies([way.model for way in ways], images, seconds, lambda share: progress(0.5 + share / 2))
+    rows = []
+    for position, (way, answer) in enumerate(zip(ways, logits, strict=True)):
+        moved = per_answer(answer.softmax(-1), logits[0].softmax(-1)).l1.double().mean()
+        rows.append(
+            {
+                "victim": ways[0].name,
+                "name": way.name,
+                "precision": way.precision,
+                "engine": way.engine,
+                "accuracy": math.nan if labels is None else round(100 - float(error(answer, labels)), 4),
+                "agreement": round(float(fidelity(answer, logits[0])), 4),
+                "l1": round(float(moved), 6),
+                "bytes": way.bytes,
+                **{f"ms_{batch}": round(milliseconds[batch][position], 4) for batch in BATCHES},
+                "hardware": hardware(),
+                "versions": json.dumps(versions()),
+                "date": today(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def latencies(
+    models: list[nn.Module], images: Tensor, seconds: float, progress: Callable[[float], None]
+) -> dict[int, list[float]]:
+    """Median milliseconds of each model for each of `BATCHES`; all take turns, so that a busy machine hits all."""
+    found: dict[int, list[float]] = {}
+    for place, batch in enumerate(BATCHES):
+        pixels = to_pixels(images[:batch]).contiguous()
+        times: list[list[float]] = [[] for _ in models]
+        for model in models:
+            _milliseconds(model, pixels)
+        end = time.monotonic() + seconds / len(BATCHES)
+        while len(times[0]) < 5 or time.monotonic() < end:
+            for model, spent in zip(models, times, strict=True):
+                spent.append(_milliseconds(model, pixels))
+        found[batch] = [statistics.median(spent) for spent in times]
+        progress((place + 1) / len(BATCHES))
+    return found
+
+
+def _milliseconds(model: nn.Module, pixels: Tensor) -> float:
+    # Channels-last is eager torch's fastest layout; ONNX Runtime takes the plain one.
+    if not isinstance(model, OnnxClassifier):
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.inference_mode():
+        start = time.perf_counter()
+        model(pixels)
+        return 1000 * (time.perf_counter() - start)
+
+
+def load_measured(path: Path = MEASURED) -> pd.DataFrame:
+    """Rows of `side_by_side` as they were stored; empty where there is no file.
+
+    Raises:
+        MeasurementError: for a file without the columns, or with numbers that cannot be.
+    """
+    if not path.exists():
+        return pd.DataFrame(columns=[*TEXTS, *NUMBERS])
+    try:
+        rows = pd.read_csv(path)
+        rows[list(NUMBERS)] = rows[list(NUMBERS)].astype(float)
+    except (OSError, ValueError, KeyError) as error:
+        raise MeasurementError(f"{path.name} cannot be read: {error}") from error
+    if missing := [name for name in TEXTS if name not in rows or rows[name].isna().any()]:
+        raise MeasurementError(f"{path.name}: '{missing[0]}' must be given in every row")
+    shares = rows[["accuracy", "agreement"]].to_numpy()
+    if not (((shares >= 0) & (shares <= 100)).all() and rows["l1"].between(0, 2).all()):
+        raise MeasurementError(f"{path.name}: a percentage or an l1 distance is out of its range")
+    if not (rows[["bytes", "ms_1", "ms_64"]] > 0).all(axis=None):
+        raise MeasurementError(f"{path.name}: sizes and latencies must be above 0")
+    return rows
+
+
+def save_measured(rows: pd.DataFrame, path: Path = MEASURED) -> None:
+    """Store rows of `side_by_side` in the place of those of the same victims."""
+    known = load_measured(path)
+    kept = known[~known["victim"].isin(rows["victim"])]
+    text = (rows if kept.empty else pd.concat([kept, rows])).to_csv(index=False, lineterminator="\n")
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def stored_drift(victim: str) -> dict[str, Tensor]:
+    """l1 distance of each test answer to the fp32 victim's, (N,), by precision, from the answers stored with each.
+
+    Raises:
+        VictimError: as `family`, and for missing answers.
+    """
+    versions_of = family(victim)
+    clean = zoo.test_answers(versions_of["fp32"])[0].softmax(-1)
+    return {
+        precision: per_answer(zoo.test_answers(name)[0].softmax(-1), clean).l1
+        for precision, name in versions_of.items()
+        if precision != "fp32"
+    }

@@ -1,0 +1,143 @@
+"""The exported file answers as the engine does, runs without torch, and is not offered otherwise."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper
+
+from dcp_core.defenses import Deception, Defense, LabelOnly, NoDefense, RandomNoise, ReverseSigmoid, TopK
+from dcp_core.models import export, zoo
+from dcp_core.models.defense_nodes import ExportError, defense_graph
+from dcp_core.models.inference import predict
+from dcp_core.models.onnx_model import open_session
+
+PTQ = "signs-resnet8-ptq"
+DEFENSES = [
+    NoDefense(),
+    Deception(),
+    Deception(beta=0.7, tau=1.2, gamma=0.5),
+    Deception(tau=0.5, perturb="confident", cap_odds=False, nu=100.0),
+    ReverseSigmoid(),
+    ReverseSigmoid(beta=1.0, cap_odds=False),
+    LabelOnly(),
+    TopK(k=3),
+    TopK(k=100),
+]
+
+
+def run_nodes(graph: onnx.GraphProto, logits: torch.Tensor, **inputs: float) -> torch.Tensor:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    given = {"logits": logits.numpy()} | {name: np.array(value, np.float32) for name, value in inputs.items()}
+    return torch.from_numpy(open_session(model.SerializeToString()).run(None, given)[0])
+
+
+@pytest.fixture(scope="module")
+def logits() -> torch.Tensor:
+    """From nearly even answers to ones whose top posterior rounds to 1."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(400, 6, generator=generator) * torch.logspace(-2, 2, 400)[:, None]
+
+
+@pytest.mark.parametrize("baked", [True, False])
+@pytest.mark.parametrize("defense", DEFENSES, ids=repr)
+def test_the_nodes_answer_as_the_engine(defense: Defense, baked: bool, logits: torch.Tensor) -> None:
+    ours = run_nodes(defense_graph(defense, 6, baked=baked), logits)
+    off = (ours - defense(logits=logits)).abs().amax(-1)
+    assert float((off <= 1e-5).double().mean()) >= 0.99  # the detector's step amplifies rounding for the rest
+    assert float(off.max()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"beta": 0.4}, Deception(beta=0.4)),
+        ({"beta": 0.4, "tau": 1.1}, Deception(beta=0.4, tau=1.1)),
+        ({"gamma": 0.7, "nu": 50.0}, Deception(gamma=0.7, nu=50.0)),
+        ({"tau": -1.0}, Deception()),
+    ],
+)
+def test_inputs_replace_the_defaults(given: dict[str, float], expected: Deception, logits: torch.Tensor) -> None:
+    ours = run_nodes(defense_graph(Deception(), 6, baked=False), logits, **given)
+    off = (ours - expected(logits=logits)).abs().amax(-1)
+    assert float((off <= 1e-5).double().mean()) >= 0.99
+
+
+def test_baked_parameters_cannot_be_changed() -> None:
+    graph = defense_graph(Deception(beta=0.4), 6, baked=True)
+    assert [value.name for value in graph.input] == ["logits"]
+
+
+def test_defenses_without_nodes_are_named() -> None:
+    with pytest.raises(ExportError, match="Random noise cannot be put into a file: dcp, rs"):
+        defense_graph(RandomNoise(), 6, baked=True)
+
+
+def test_a_victim_without_an_onnx_file_names_the_command(victim: zoo.Victim) -> None:
+    with pytest.raises(zoo.VictimError, match="quantize --victim toy --method fp32"):
+        export.export("toy", Deception())
+
+
+@pytest.mark.parametrize("name", ["signs-resnet8", PTQ])
+def test_the_report_tells_what_was_checked(name: str) -> None:
+    content, report = export.export(name, Deception())
+    assert report.pictures == 500
+    assert report.network_difference <= 1e-5
+    assert report.difference <= 1e-5
+    assert report.exact_share >= 99
+    assert report.bytes == len(content)
+    assert 0 < report.added_bytes < 5000
+    assert report.added_percent_64 > 0
+
+
+def test_a_file_that_answers_otherwise_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        export, "defense_graph", lambda d, k, baked: defense_graph(Deception(beta=0.8), k, baked=True)
+    )
+    with pytest.raises(ExportError, match="does not answer as the engine"):
+        export.export(PTQ, Deception(beta=0.9))
+
+
+WITHOUT = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchao", "onnx", "onnxscript", "pandas", "scipy", "dcp_core"):
+            raise ImportError(f"{name} is not here")
+sys.meta_path.insert(0, Refuse())
+sys.argv = sys.argv[1:]
+import runpy
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("defense", "baked"), [(Deception(beta=0.6), False), (TopK(k=2), False)])
+def test_the_pages_script_runs_the_file_without_torch(defense: Defense, baked: bool, tmp_path: Path) -> None:
+    card = zoo.card(PTQ)
+    content, _ = export.export(PTQ, defense, baked=baked)
+    (tmp_path / "victim.onnx").write_bytes(content)
+    (tmp_path / "run.py").write_text(export.script(card, "victim.onnx", defense, baked=baked))
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, "run.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert not done.stderr
+    pixels = np.random.default_rng(0).random((4, 3, 32, 32), dtype=np.float32)
+    expected = defense(logits=predict(zoo.load(PTQ).model, torch.from_numpy(pixels)))
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    for line, posterior in zip(lines, expected, strict=True):
+        top = card.classes[int(posterior.argmax())]
+        assert line.startswith(top)
+        np.testing.assert_allclose([float(x) for x in line.removeprefix(top).split()], posterior, atol=1e-4)
+
+
+def test_a_blocked_torch_is_really_blocked(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text("import torch")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, str(tmp_path / "run.py")], capture_output=True, check=False
+    )
+    assert done.returncode == 1
