@@ -18,7 +18,7 @@ import streamlit as st
 import torch
 
 from dcp_core import results
-from dcp_core.attacks import ATTACKS, Attack, make_attack
+from dcp_core.attacks import Attack, make_attack
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.base import Parameter
 from dcp_core.defenses.model_based import ModelBased

@@ -19,6 +19,10 @@ from dcp_core.models.inference import to_pixels
 CHUNK, CPU_CHUNK = 2048, 128
 
 
+Notes = Callable[[Tensor, Callable[[Tensor], Tensor | None]], Tensor]
+"""Looks rows (N, K) up by the pictures (N, 3, H, W); what is not noted it has computed, given which pictures."""
+
+
 class AttackError(ValueError):
     """An attack cannot start or go on; the message says why and what to do."""
 
@@ -71,6 +75,7 @@ class Oracle:
         shape: tuple[int, int, int] = (3, 32, 32),
         device: torch.device | str | None = None,
         seed: int = 0,
+        guides: Notes | None = None,
     ) -> None:
         """Put `model` (pixels in [0, 1] -> logits; switched to eval mode and channels-last) behind `defense`.
 
@@ -79,6 +84,7 @@ class Oracle:
             shape: (3, H, W) of the pictures it takes.
             device: where it computes and answers; where the model is without it.
             seed: of the defense's own random numbers.
+            guides: what the owner has noted of a defense's guides, so that they need not be computed again.
 
         Raises:
             AttackError: for a budget below 1, or a victim that gives no finite logits (1, K) for a picture of
@@ -96,7 +102,7 @@ class Oracle:
         if trial.dim() != 2 or trial.shape[1] < 2 or not bool(trial.isfinite().all()):
             raise AttackError(f"the victim does not answer a picture of {shape} with finite logits (1, K)")
         self.classes: int = trial.shape[1]
-        self._ask = _answerer(model, defense, self._generator, self.ledger, self.device)
+        self._ask = _answerer(model, defense, self._generator, self.ledger, self.device, guides)
 
     @property
     def left(self) -> int:
@@ -142,15 +148,26 @@ def _device_of(model: nn.Module) -> torch.device:
 
 
 def _answerer(
-    model: nn.Module, defense: Defense, generator: torch.Generator, ledger: Ledger, device: torch.device
+    model: nn.Module,
+    defense: Defense,
+    generator: torch.Generator,
+    ledger: Ledger,
+    device: torch.device,
+    guides: Notes | None,
 ) -> Callable[[Tensor], Tensor]:
+    def guide_of(y: Tensor, pixels: Tensor) -> Tensor | None:
+        if guides is None:
+            return None
+        return guides(pixels, lambda which: defense.guide(y[which], pixels[which], generator))
+
     def ask(images: Tensor) -> Tensor:
         with torch.inference_mode(), full_precision():
             pixels = to_pixels(images.to(device))
             logits = model(pixels.contiguous(memory_format=torch.channels_last)).float()
             if not bool(logits.isfinite().all()):
                 raise NanAnswer("the victim's answer is not finite; check its weights and the pictures sent")
-            answer = defense(logits=logits, inputs=pixels, generator=generator)
+            guide = guide_of(logits.softmax(-1), pixels)
+            answer = defense(logits=logits, inputs=pixels, guide=guide, generator=generator)
             ledger.answers += len(answer)
             ledger.l1 += float((answer - logits.softmax(-1)).abs().sum(dtype=torch.float64))
         return answer.clone()  # outside inference mode: an ordinary tensor, sharing nothing with the victim

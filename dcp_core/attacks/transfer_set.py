@@ -15,6 +15,11 @@ QUERY_BATCH = 256
 ADAPTIVE_BATCH = 32
 
 
+def picking_order(count: int, seed: int) -> Tensor:
+    """The order in which the random strategy asks about the `count` pictures of a pool, indices (count,)."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
 class TransferSet:
     """The pictures asked so far (indices into the pool, in order) and their mean answers, (n, K)."""
 
@@ -27,8 +32,7 @@ class TransferSet:
         self.indices = torch.zeros(self.wanted, dtype=torch.int64)
         self.answers = torch.zeros(self.wanted, theft.oracle.classes)
         self.count = 0
-        dice = torch.Generator().manual_seed(theft.seed)
-        self.order = torch.randperm(len(self.images), generator=dice)
+        self.order = picking_order(len(self.images), theft.seed)
         self.bandit: Bandit | None = None
         if reward is not None:
             assert theft.pool.labels is not None

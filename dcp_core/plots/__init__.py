@@ -15,6 +15,7 @@ from dcp_core.plots.curves import (
     l1_distribution,
     strength_curves,
 )
+from dcp_core.plots.runs import compared, describe_pairs, describe_run_curves, pairs, run_curves
 from dcp_core.plots.tables import cost_dots, describe_cost, describe_table2, table2_bars, table2_gaps
 from dcp_core.plots.thief import describe_thief_scatter, thief_scatter
 
@@ -24,15 +25,20 @@ __all__ = [
     "answer_table",
     "class_map",
     "class_values",
+    "compared",
     "cost_dots",
     "describe_answer",
     "describe_cost",
     "describe_l1_distribution",
+    "describe_pairs",
+    "describe_run_curves",
     "describe_strength_curves",
     "describe_table2",
     "describe_thief_scatter",
     "function_plot",
     "l1_distribution",
+    "pairs",
+    "run_curves",
     "strength_curves",
     "table2_bars",
     "table2_gaps",

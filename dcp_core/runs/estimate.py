@@ -152,11 +152,3 @@ def _block(textures: bool) -> float:
     began = time.monotonic()
     synthetic.textures(synthetic.BLOCK, 0) if textures else synthetic.signs(synthetic.BLOCK, 0)
     return time.monotonic() - began
-
-
-def words(seconds: float) -> str:
-    """A time for people: '40 s', '12 min', '3.5 h', '2.1 days'."""
-    for limit, unit, form in ((90, 1, "{:.0f} s"), (5400, 60, "{:.0f} min"), (172_800, 3600, "{:.1f} h")):
-        if seconds < limit:
-            return form.format(seconds / unit)
-    return f"{seconds / 86_400:.1f} days"

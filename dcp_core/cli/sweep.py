@@ -1,0 +1,89 @@
+"""`sweep`: many runs from one plan, on this machine or on a Ray cluster."""
+
+import time
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from dcp_core.runs import launch, store
+from dcp_core.runs.describe import name_of
+from dcp_core.runs.shared_answers import share
+from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.sweep import read_plan
+from dcp_core.runs.worker import result
+
+
+@click.command()
+@click.argument("plan", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--ray", "address", metavar="ADDRESS", help="Run on a Ray cluster, for example auto or HOST:6379.")
+@click.option(
+    "--retries", type=click.IntRange(0), default=3, show_default=True, help="Of a run whose node is lost."
+)
+@click.option("--list", "only_list", is_flag=True, help="Say what would be run, and stop.")
+def command(plan: Path, address: str | None, retries: int, only_list: bool) -> None:
+    """Run everything that PLAN, a TOML file of lists, stands for; runs that are done are skipped.
+
+    Runs work in the background and appear on the page Attack lab. Ctrl-C ends the watching, not the runs; the same
+    command watches again. Runs that failed or were stopped are tried again by it.
+
+    \b
+      victims = ["signs-resnet8"]
+      seeds = [0, 1, 2]
+      budgets = [2000]
+      [[attacks]]
+      name = "knockoff"
+      pools = ["signs_pool", "textures"]
+      [[defenses]]
+      name = "none"
+      [[defenses]]
+      name = "dcp"
+      beta = [0.5, 0.9, 1.2]
+    """
+    specs = read_plan(plan)
+    todo = [spec for spec in specs if result(store.folder_of(spec)) is None]
+    click.echo(f"{len(specs)} runs, {len(specs) - len(todo)} of them done")
+    if only_list:
+        for spec in todo:
+            click.echo(spec.command)
+        return
+    share(todo)
+    if address is not None:
+        from dcp_core.runs.ray_cluster import sweep  # Ray is optional
+
+        sweep(todo, address, retries=retries)
+    elif todo:
+        launch.launch(todo)
+        if not _watch(todo):
+            click.echo("the runs go on in the background; the page Attack lab stops them")
+            return
+    _report(specs)
+
+
+def _watch(specs: list[RunSpec]) -> bool:
+    """Show progress until no run is active; False after Ctrl-C."""
+    folders = [store.folder_of(spec) for spec in specs]
+    layout = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}"
+    try:
+        with tqdm(total=len(folders), bar_format=layout) as bar:
+            while True:
+                views = [store.view(folder) for folder in folders]
+                launch.start_workers()  # should one have been killed
+                states = [view.state for view in views]
+                bar.n = sum(view.fraction for view in views)
+                bar.set_postfix_str(f"{states.count('done')} done, {states.count('running')} running")
+                if not any(view.active for view in views):
+                    return True
+                time.sleep(1)
+    except KeyboardInterrupt:
+        return False
+
+
+def _report(specs: list[RunSpec]) -> None:
+    views = [store.view(store.folder_of(spec)) for spec in specs]
+    click.echo(f"{sum(view.state == 'done' for view in views)} of {len(views)} runs are done")
+    lost = [view for view in views if view.state != "done"]
+    for view in lost:
+        click.echo(f"{view.state}: {name_of(view)}: {view.message}", err=True)
+    if lost:
+        raise SystemExit(1)

@@ -1,0 +1,71 @@
+"""Runs in words, for pages and command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dcp_core.attacks import ATTACKS
+from dcp_core.defenses import Defense
+from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.store import RunView
+
+RESULT_COLUMNS = ("adversary_error", "fidelity", "victim_error", "defender_error", "l1", "l1_queries")
+
+
+def defense_words(defense: Defense) -> str:
+    """'DCP β=0.9 τ=0.99': the strength, and what differs from the defaults."""
+    values = {
+        declared.symbol: getattr(defense, key)
+        for key, declared in defense.parameters().items()
+        if key == defense.strength or getattr(defense, key) != getattr(type(defense), key)
+    }
+    short = defense.title.rpartition("(")[2].rstrip(")")  # 'Deception (DCP)'
+    return " ".join([short, *(f"{symbol}={value}" for symbol, value in values.items())])
+
+
+def attack_words(spec: RunSpec) -> str:
+    """'KnockoffNets top-1, 2,000 of textures'."""
+    treatment = spec.attack_parameters.get("treatment", "as-is")
+    words = ATTACKS[spec.attack].title + (f" {treatment}" if treatment != "as-is" else "")
+    return f"{words}, {spec.budget:,} {f'of {Path(spec.pool).name}' if spec.pool else 'queries'}"
+
+
+def name_of(view: RunView) -> str:
+    """A run in a line that ends with the beginning of its key."""
+    spec = view.spec
+    if spec is None:
+        return view.key
+    words = [defense_words(spec.make_defense()), attack_words(spec), spec.victim, f"seed {spec.seed}"]
+    return " · ".join([*words, view.key[:4]])
+
+
+def row_of(view: RunView) -> dict[str, Any]:
+    """A run as a row of a table."""
+    spec, found = view.spec, (view.result or {}).get("row", {})
+    return {
+        "state": view.state,
+        "defense": defense_words(spec.make_defense()) if spec else "",
+        "attack": attack_words(spec) if spec else view.message,
+        "victim": spec.victim if spec else "",
+        "clone": spec.clone if spec else "",
+        "seed": spec.seed if spec else None,
+        **{name: found.get(name) for name in RESULT_COLUMNS},
+        "begun": pd.Timestamp(view.created, unit="s", tz="UTC").round("s") if view.created else None,
+        "key": view.key,
+    }
+
+
+def table_of(views: list[RunView], states: list[str], text: str) -> pd.DataFrame:
+    """Runs as a table: those in one of the `states` (all without any) that contain the `text` somewhere."""
+    rows = [row_of(view) for view in views if not states or view.state in states]
+    return pd.DataFrame([row for row in rows if text.lower() in json.dumps(row, default=str).lower()])
+
+
+def time_words(seconds: float) -> str:
+    """A time for people: '40 s', '12 min', '3.5 h', '2.1 days'."""
+    for limit, unit, form in ((90, 1, "{:.0f} s"), (5400, 60, "{:.0f} min"), (172_800, 3600, "{:.1f} h")):
+        if seconds < limit:
+            return form.format(seconds / unit)
+    return f"{seconds / 86_400:.1f} days"

@@ -1,0 +1,171 @@
+"""What a victim says to the pictures of a pool, computed once for all runs that ask about them.
+
+The owner's notebook, in front of the model and behind the oracle: every answer is still counted, defended and given
+out by the oracle alone. Notes are files in `runs/.shared`, named after the very weights and pictures they belong to;
+a picture without a note is computed. Surrogate directions (the `guide` of GRAD^2, MAD and AM) are noted the same way.
+"""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dcp_core.attacks.transfer_set import picking_order
+from dcp_core.data.datasets import ImageSet, load
+from dcp_core.defenses.base import Defense
+from dcp_core.defenses.model_based import ModelBased
+from dcp_core.files import home, write_atomic
+from dcp_core.models import auxiliary, zoo
+from dcp_core.models.inference import predict, to_pixels
+from dcp_core.runs.spec import RunSpec
+
+FOLDER = ".shared"
+ROWS = 128  # pictures computed at once, as the oracle does on a CPU
+
+
+class Notes:
+    """Rows (n, K) of some pictures of a pool, found by the picture itself."""
+
+    def __init__(self, images: Tensor, indices: Tensor, rows: Tensor) -> None:
+        """Take the pool's pictures uint8 (N, 3, H, W), and rows for those at `indices` (n,)."""
+        self.rows = rows
+        self.place = {_digest(images[i]): n for n, i in enumerate(indices.tolist())}
+
+    def find(self, pixels: Tensor) -> list[int | None]:
+        """Where each picture's row is; None for a picture that is not noted. Pixels (N, 3, H, W) in [0, 1]."""
+        whole = pixels.detach().cpu().mul(255).round().byte()
+        exact = (to_pixels(whole) == pixels.cpu()).flatten(1).all(1)
+        return [self.place.get(_digest(p)) if ok else None for p, ok in zip(whole, exact.tolist(), strict=True)]
+
+    def __call__(self, pixels: Tensor, compute: Callable[[Tensor], Tensor | None]) -> Tensor:
+        """Noted rows, and for the other pictures what `compute(which)` gives (which: their indices in the batch)."""
+        found = self.find(pixels)
+        missing = torch.tensor([n for n, place in enumerate(found) if place is None], dtype=torch.int64)
+        rows = self.rows[torch.tensor([place or 0 for place in found])].to(pixels.device)
+        if len(missing):
+            computed = compute(missing.to(pixels.device))
+            assert computed is not None
+            rows[missing] = computed.to(rows)
+        return rows
+
+
+class RememberedVictim(nn.Module):
+    """A victim that looks its answers up."""
+
+    def __init__(self, model: nn.Module, notes: Notes) -> None:
+        super().__init__()
+        self.model, self.notes = model, notes
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (N, K)."""
+        return self.notes(pixels, lambda which: self.model(pixels[which]))
+
+
+def remembered_victim(victim: zoo.Victim, pool: ImageSet | None) -> nn.Module:
+    """The victim's model, looking up what is noted for this pool."""
+    notes = None if pool is None or not victim.card.sha256 else _read(_path(victim.card, pool), pool)
+    return victim.model if notes is None else RememberedVictim(victim.model, notes)
+
+
+def guide_notes(defense: Defense, victim: zoo.Victim, pool: ImageSet | None) -> Notes | None:
+    """What is noted of a defense's guides for this pool."""
+    if pool is None or not _noted(defense) or not victim.card.sha256:
+        return None
+    return _read(_path(victim.card, pool, defense), pool)
+
+
+def share(specs: Iterable[RunSpec]) -> None:
+    """Note what several of these runs will ask, with progress; what only one of them asks is left to it.
+
+    Raises:
+        ValueError: for a victim, pool or second network that is missing.
+    """
+    wanted: dict[tuple[str, str, Defense | None], list[RunSpec]] = {}
+    for spec in specs:
+        if spec.pool is None or spec.attack_parameters.get("strategy") != "random":
+            continue
+        wanted.setdefault((spec.victim, spec.pool, None), []).append(spec)
+        defense = spec.make_defense()
+        if isinstance(defense, ModelBased) and _noted(defense):
+            wanted.setdefault((spec.victim, spec.pool, _alike(defense)), []).append(spec)
+    for (name, source, defense), runs in wanted.items():
+        card = zoo.card(name) if not name.startswith(zoo.TORCHVISION) else None
+        if card is None or len(runs) < 2:
+            continue
+        pool = load(source, "train", size=card.size)
+        _note(card, pool, defense, _asked(runs, len(pool)))
+
+
+def _asked(runs: list[RunSpec], count: int) -> Tensor:
+    """Indices of the pictures that the runs will ask about."""
+    asked = set()
+    for spec in runs:
+        number = math.ceil(spec.budget / spec.attack_parameters["repeats"])
+        asked |= set(picking_order(count, spec.seed)[:number].tolist())
+    return torch.tensor(sorted(asked), dtype=torch.int64)
+
+
+def _note(card: zoo.Card, pool: ImageSet, defense: Defense | None, indices: Tensor) -> None:
+    path = _path(card, pool, defense)
+    known, rows = _stored(path)
+    missing = torch.tensor(sorted(set(indices.tolist()) - set(known.tolist())), dtype=torch.int64)
+    if not len(missing):
+        return
+    model = zoo.load(card.name).model
+    armed = auxiliary.arm(defense, card.name) if defense is not None else None
+    parts = [rows] if len(known) else []
+    for which in tqdm(
+        missing.split(ROWS), desc=f"answers of {card.name} to {pool.name}, for all runs", unit="x128"
+    ):
+        part = predict(model, pool.images[which])
+        if armed is not None:
+            guide = armed.guide(part.softmax(-1), to_pixels(pool.images[which]))
+            assert guide is not None
+            part = guide
+        parts.append(part)
+    content = save({"indices": torch.cat([known, missing]), "rows": torch.cat(parts)})
+    write_atomic(path, lambda file: file.write(content))
+
+
+def _noted(defense: Defense) -> bool:
+    return isinstance(defense, ModelBased) and defense.needs is not None and not defense.randomised
+
+
+def _alike(defense: ModelBased) -> Defense:
+    """The same for all settings that share their guides."""
+    guiding = {name: getattr(defense, name) for name, each in defense.parameters().items() if each.guides}
+    return dataclasses.replace(type(defense)(), **guiding)
+
+
+def _path(card: zoo.Card, pool: ImageSet, defense: Defense | None = None) -> Path:
+    about = hashlib.sha256(card.sha256.encode() + pool.images.numpy().tobytes())
+    if isinstance(defense, ModelBased):
+        second = auxiliary.card(card.name, defense.needs) if defense.needs else None
+        about.update(repr((_alike(defense), defense.needs, second.sha256 if second else "")).encode())
+    return home() / "runs" / FOLDER / f"{about.hexdigest()[:20]}.safetensors"
+
+
+def _stored(path: Path) -> tuple[Tensor, Tensor]:
+    """Indices and rows of a file; none for a file that is missing or broken."""
+    try:
+        stored = load_bytes(path.read_bytes())
+        return stored["indices"], stored["rows"]
+    except (OSError, SafetensorError, KeyError):
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, 0)
+
+
+def _read(path: Path, pool: ImageSet) -> Notes | None:
+    indices, rows = _stored(path)
+    return Notes(pool.images, indices, rows) if len(indices) else None
+
+
+def _digest(picture: Tensor) -> bytes:
+    return hashlib.blake2b(picture.contiguous().numpy().tobytes(), digest_size=16).digest()

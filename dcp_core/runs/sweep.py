@@ -1,0 +1,103 @@
+"""Many runs from a few lists: every victim with every attack, defense, strength and seed.
+
+A plan is a TOML file of lists; what a run does not name keeps its default:
+
+    victims = ["signs-resnet8"]
+    seeds = [0, 1, 2]
+    budgets = [2000, 10000]
+    clones = ["resnet8"]
+
+    [[attacks]]
+    name = "knockoff"
+    pools = ["signs_pool", "textures"]
+    treatment = ["as-is", "top-1"]
+
+    [[defenses]]
+    name = "none"
+
+    [[defenses]]
+    name = "dcp"
+    beta = [0.5, 0.9, 1.2]
+"""
+
+import dataclasses
+import itertools
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dcp_core.defenses import Defense, NoDefense
+from dcp_core.runs.spec import RunSpec
+
+LISTS: dict[str, list[Any]] = {"victims": [], "seeds": [0], "budgets": [10_000], "clones": ["resnet8"]}
+
+
+class PlanError(ValueError):
+    """A plan that cannot be; the message says what is wrong with it."""
+
+
+def with_strengths(defense: Defense, strengths: Iterable[float], *, undefended: bool) -> list[Defense]:
+    """A defense, the same at other strengths, and none at all if wanted."""
+    others = [dataclasses.replace(defense, **{defense.strength: float(x)}) for x in strengths if defense.strength]
+    return list(dict.fromkeys([defense, *others, *([NoDefense()] if undefended else [])]))
+
+
+def read_plan(path: Path) -> list[RunSpec]:
+    """The runs of a plan, each once, those of one victim and attack together.
+
+    Raises:
+        PlanError: for a file that is no plan.
+        ValueError: for runs that cannot be.
+    """
+    try:
+        plan = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path} is not a readable TOML file: {error}") from error
+    return expand(plan)
+
+
+def expand(plan: dict[str, Any]) -> list[RunSpec]:
+    """The runs of a plan as `read_plan` finds it in a file.
+
+    Raises:
+        PlanError: for an unknown or missing entry.
+        ValueError: for runs that cannot be.
+    """
+    unknown = sorted(plan.keys() - LISTS.keys() - {"attacks", "defenses"})
+    if unknown:
+        raise PlanError(f"a plan has no '{unknown[0]}'; it has {', '.join([*LISTS, 'attacks', 'defenses'])}")
+    lists = {name: _list(plan.get(name, default)) for name, default in LISTS.items()}
+    attacks = list(_choices(plan, "attacks", "knockoff"))
+    defenses = list(_choices(plan, "defenses", "none"))
+    if not lists["victims"]:
+        raise PlanError('a plan names its victims: victims = ["signs-resnet8"]')
+    specs = [
+        RunSpec(victim, *attack, *defense, budget, pool, clone, seed)
+        for victim in lists["victims"]
+        for (*attack, pool) in attacks
+        for budget in lists["budgets"]
+        for clone in lists["clones"]
+        for (*defense, _) in defenses
+        for seed in lists["seeds"]
+    ]
+    return list({spec.key: spec for spec in specs}.values())
+
+
+def _choices(plan: dict[str, Any], table: str, default: str) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+    """Name, parameters and pool of every combination that the entries of a table stand for."""
+    entries = plan.get(table, [{"name": default}])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise PlanError(f"{table} are written as tables: [[{table}]] name = ...")
+    for entry in entries:
+        if "name" not in entry:
+            raise PlanError(f"every entry of [[{table}]] has a name")
+        given = dict(entry)
+        name, pools = given.pop("name"), _list(given.pop("pools", [None]) if table == "attacks" else [None])
+        combinations = itertools.product(*(_list(value) for value in given.values()))
+        for values, pool in itertools.product(combinations, pools):
+            yield name, dict(zip(given, values, strict=True)), pool
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,445 @@
+"""Thefts in the background: launch them, watch, stop, resume and compare them."""
+
+import dataclasses
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+import torch
+
+from dcp_core import plots, ui
+from dcp_core.attacks import ATTACKS
+from dcp_core.data.datasets import DATASETS, available
+from dcp_core.models import zoo
+from dcp_core.models.architectures import ARCHITECTURES
+from dcp_core.runs import launch, store
+from dcp_core.runs.describe import defense_words, name_of, table_of, time_words
+from dcp_core.runs.estimate import Estimate, estimate
+from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.store import RunView
+from dcp_core.runs.sweep import with_strengths
+
+ui.frame("Attack lab", "How well can it be stolen?")
+
+LAB = "a_"
+KIN = {
+    "signs": ["signs_pool_small", "signs_pool"],
+    "cifar10": ["cifar100"],
+    "cifar100": ["cifar10"],
+}  # of one kind
+DEMO_THIEF: dict[str, Any] = {
+    "victim": "signs-resnet8",
+    "pool": "signs_pool_small",
+    "attack_parameters": {"epochs": 10, "batch": 32, "lr": 0.05},
+    "budget": 2000,
+}
+DEMO = [RunSpec(**DEMO_THIEF), RunSpec(**DEMO_THIEF, defense="dcp", defense_parameters={"beta": 1.5})]
+LINES = 12  # settings compared at once
+ICONS = {
+    "queued": ":material/hourglass_empty:",
+    "running": ":material/play_circle:",
+    "stopping": ":material/pending:",
+    "interrupted": ":material/pause_circle:",
+    "failed": ":material/error:",
+    "done": ":material/check_circle:",
+    "unreadable": ":material/broken_image:",
+}
+
+
+def told(action: Callable[[], object]) -> None:
+    """Do something for a button; what goes wrong is shown as a sentence."""
+    try:
+        action()
+    except (ValueError, OSError) as error:
+        st.session_state["a_trouble"] = str(error)
+    st.session_state["a_again"] = True  # what a fragment's button changed, the rest of the page shows too
+
+
+# --- launching ------------------------------------------------------------------------------------------------
+
+
+def start(specs: list[RunSpec]) -> None:
+    """Launch runs and show them."""
+
+    def go() -> None:
+        st.session_state["a_runs"] = [folder.name for folder in launch.launch(specs)]
+
+    told(go)
+
+
+@st.cache_resource
+def _timer() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1)  # one at a time: two would slow each other
+
+
+@st.cache_resource(max_entries=200)
+def timing(key: str, _spec: RunSpec) -> "Future[Estimate]":
+    """The time of a run, being measured beside the page."""
+
+    def measure() -> Estimate:
+        torch.set_num_threads(launch.threads())  # of this thread
+        return estimate(_spec)
+
+    return _timer().submit(measure)
+
+
+def how_long(specs: list[RunSpec]) -> str:
+    """How long runs take on this machine, as far as it is known."""
+    futures = [timing(spec.key, spec) for spec in specs]
+    if not all(future.done() for future in futures):
+        return "measuring this machine ..."
+    try:
+        seconds = [future.result().seconds for future in futures]
+    except (ValueError, OSError, RuntimeError) as error:
+        return f"time unknown: {error}"
+    at_once = min(launch.slots(), len(specs))
+    total = max(max(seconds), sum(seconds) / at_once)
+    waits = sum(view.active for view in store.views())
+    after = f", after the {waits} that run or wait" if waits else ""
+    return f"about **{time_words(total)}** on this machine ({at_once} at once, {launch.threads()} thread(s) each){after}"
+
+
+def demo() -> None:
+    """One click: a small theft of the embedded victim, undefended and behind DCP."""
+    if DEMO[0].victim not in zoo.names():
+        return
+    here = [store.view(store.folder_of(spec)) for spec in DEMO]
+    ready = all(view.state == "done" for view in here)
+    with st.container(border=True):
+        st.markdown("**One click:** steal the embedded road-sign victim twice, undefended and behind DCP.")
+        st.button(
+            "Show the pair" if ready else "Launch the pair",
+            key="a_demo",
+            type="primary",
+            icon=":material/visibility:" if ready else ":material/rocket_launch:",
+            on_click=start,
+            args=(DEMO,),
+        )
+        about = "both are in the store" if ready else how_long(DEMO)
+        st.caption(
+            f"{DEMO[0].budget:,} queries of the same kind of pictures, {defense_words(DEMO[1].make_defense())}; {about}. "
+            "As τ follows β above 1, every answer is perturbed: the owner pays a mean l1 near 1.7 and 2 points "
+            "of error. One seed, judged on 10,000 test pictures: an example, no proof."
+        )
+
+
+def form() -> None:
+    """What to launch."""
+    st.subheader("New runs", anchor=False)
+    card = ui.choose_victim(LAB, DEMO[0].victim)
+    attack_name = st.selectbox(
+        "Attack", list(ATTACKS), key="a_attack", format_func=lambda n: ATTACKS[n].title, **ui.IN_URL
+    )
+    pool = choose_pool(card) if ATTACKS[attack_name].needs_pool else None
+    budget = st.number_input("Query budget", 1, 100_000_000, DEMO[0].budget, 1000, key="a_budget", **ui.IN_URL)
+    clone = st.selectbox("Clone", list(ARCHITECTURES), key="a_clone", **ui.IN_URL)
+    with st.expander("What the thief does", icon=":material/psychology:"):
+        first = DEMO[0] if attack_name == DEMO[0].attack else None
+        attack = ui.attack_parameters(first.make_attack() if first else ATTACKS[attack_name](), LAB)
+    defense = ui.choose_defense(prefix=LAB)
+    strengths: list[float] = []
+    if defense.strength:
+        strengths = st.multiselect(
+            "More strengths, a run each", [x for x in defense.grid if x], key="a_strengths", **ui.IN_URL
+        )
+    undefended = st.toggle("And undefended, to compare", True, key="a_pair", **ui.IN_URL)
+    seed = st.number_input("Seed", 0, 10_000, 0, key="a_seed", **ui.IN_URL) if ui.experts() else 0
+    with ui.errors_explained():
+        thief = (int(budget), pool, clone, int(seed))
+        specs = [
+            RunSpec(card.name, attack_name, dataclasses.asdict(attack), each.name, each.values(), *thief)
+            for each in with_strengths(defense, strengths, undefended=undefended)
+        ]
+    launch_box(specs)
+
+
+def choose_pool(card: zoo.Card) -> str:
+    """The thief's knowledge, and a data set that goes with it."""
+    knowledge = st.segmented_control(
+        "The thief's knowledge",
+        ["knowledgeable", "limited"],
+        default="knowledgeable",
+        required=True,
+        key="a_knowledge",
+        help="knowledgeable: has pictures of the victim's kind; limited: only of another kind.",
+        **ui.IN_URL,
+    )
+    kin = KIN.get(card.dataset, [])
+    others = [n for n, info in DATASETS.items() if n not in (*kin, card.dataset) and info.size == card.size]
+    fitting = kin or others if knowledge == "knowledgeable" else others
+    fitting = [*filter(available, fitting), *(name for name in fitting if not available(name))]
+    return st.selectbox(
+        "Pictures it asks about",
+        fitting,
+        key=f"a_pool_{knowledge}",
+        format_func=lambda n: (
+            (DATASETS[n].title if n in DATASETS else n) + ("" if available(n) else " (not here)")
+        ),
+        accept_new_options=True,
+        help="Or type the path of an .npz file or a folder of pictures on this machine.",
+        **ui.IN_URL,
+    )
+
+
+@st.fragment(run_every=1.0)
+def launch_box(specs: list[RunSpec]) -> None:
+    """The time it takes, and the button."""
+    known = [store.view(store.folder_of(spec)) for spec in specs if store.folder_of(spec).exists()]
+    done = sum(view.state == "done" for view in known)
+    st.caption(how_long(specs) if done < len(specs) else "All of them are in the store: nothing is run again.")
+    if 0 < done < len(specs):
+        st.caption(f"{done} of {len(specs)} are in the store already and are not run again.")
+    label = "Show" if done == len(specs) else "Launch"
+    count = f"{len(specs)} runs" if len(specs) > 1 else "the run"
+    st.button(f"{label} {count}", key="a_launch", type="primary", on_click=start, args=(specs,))
+    again()
+
+
+def again() -> None:
+    """Draw the whole page anew after a button of a part of it."""
+    if st.session_state.pop("a_again", False):
+        st.rerun()
+
+
+# --- watching -------------------------------------------------------------------------------------------------
+
+
+def choose_runs(views: list[RunView]) -> list[str]:
+    """Which runs are shown; in the address, so that a comparison can be shared."""
+    named = {view.key: name_of(view) for view in views}
+    kept = [key for key in st.session_state.get("a_runs", []) if key in named]
+    if "a_runs" in st.session_state and kept != st.session_state["a_runs"]:
+        st.session_state["a_runs"] = kept  # a deleted one, or one of another machine
+    active = [view.key for view in views if view.active]
+    return st.multiselect(
+        "Runs shown",
+        list(named),
+        active[:4] or list(named)[:2],
+        key="a_runs",
+        format_func=lambda key: named.get(key, key),
+        **ui.IN_URL,
+    )
+
+
+def live(shown: list[str], across: str) -> None:
+    """Curves and cards of the chosen runs; drawn again every second while one of them works."""
+    launch.start_workers()  # should one have been killed, its queue goes on
+    views = [store.view(store.root() / key) for key in shown]
+    curves(views, across)
+    for view in views:
+        show_run(view)
+    if [view.active for view in views] != st.session_state.get("a_were_active"):
+        st.session_state["a_were_active"] = [view.active for view in views]
+        st.session_state["a_again"] = True
+    again()
+
+
+def curves(views: list[RunView], across: str) -> None:
+    """Clone error and fidelity of the chosen runs."""
+    parts, victims = [], {}
+    for view in views:
+        if view.spec is None:
+            continue
+        course = store.events(view.folder).dropna(subset=["error"])
+        name = f"{defense_words(view.spec.make_defense())} · {view.key[:4]}"
+        parts.append(course.assign(run=name, defense=view.spec.defense, work=100 * course["fraction"]))
+        card = card_of(view.spec.victim)
+        if card is not None and card.test_accuracy is not None:
+            victims[view.spec.victim] = 100 - card.test_accuracy
+    points = (
+        pd.concat(parts)
+        if parts
+        else pd.DataFrame(columns=["run", "defense", "work", "queries", "error", "fidelity"])
+    )
+    lines = pd.DataFrame({"victim": list(victims), "error": list(victims.values())})
+    ui.chart(
+        plots.run_curves(points, lines, across),
+        key="thefts",
+        alt=plots.describe_run_curves(points),
+        data=points.drop(columns="losses", errors="ignore"),
+    )
+
+
+def show_run(view: RunView) -> None:
+    """One run: where it is, what can be done with it."""
+    with st.container(border=True, key=f"run-{view.key}"):
+        st.markdown(f"{ICONS[view.state]} **{view.state}** · {name_of(view)}")
+        spec = view.spec
+        if spec is None:
+            st.caption(view.message)
+        elif view.state == "done" and view.result is not None:
+            row = view.result["row"]
+            st.markdown(
+                f"clone error **{row['adversary_error']:.2f} %** · fidelity {row['fidelity']:.2f} % · the owner pays: error "
+                f"{row['victim_error']:.2f} → {row['defender_error']:.2f} %, mean l1 {row['l1']:.3f} · "
+                f"{row['n_test']:,} test pictures"
+            )
+        else:
+            left = f"{spec.budget - view.queries:,} queries left"
+            eta = f" · {time_words(view.eta)} to go" if view.eta is not None else ""
+            quiet = (
+                f" · no sign of life for {time_words(view.silence)}"
+                if view.state == "running" and view.silence > 10
+                else ""
+            )
+            st.progress(min(1.0, max(0.0, view.fraction)), f"{view.phase or view.state} · {left}{eta}{quiet}")
+            if view.message:
+                st.caption(view.message)
+        buttons(view)
+        details(view)
+
+
+def buttons(view: RunView) -> None:
+    """Stop, resume, duplicate, delete."""
+    key = view.key
+    with st.container(horizontal=True, gap="small"):
+        if view.active:
+            stop = partial(launch.stop, view.folder)
+            st.button("Stop", key=f"stop-{key}", icon=":material/stop:", on_click=told, args=(stop,))
+        if view.resumable and view.spec is not None:
+            resume = partial(launch.launch, [view.spec])
+            st.button("Resume", key=f"resume-{key}", icon=":material/play_arrow:", on_click=told, args=(resume,))
+        if view.spec is not None:
+            st.button("Duplicate", key=f"copy-{key}", icon=":material/content_copy:", on_click=duplicate,
+                      args=(view.spec,), help="Fill the form with this run, to change something.")  # fmt: skip
+        if view.state not in ("running", "stopping"):
+            with st.popover("Delete", icon=":material/delete:"):
+                size = store.used_bytes(view.folder) / 1e6
+                st.markdown(f"Delete this run, its clone and its result ({size:.1f} MB)? It cannot be undone.")
+                remove = partial(store.delete, view.folder)
+                st.button("Yes, delete it", key=f"delete-{key}", type="primary", on_click=told, args=(remove,))
+
+
+def details(view: RunView) -> None:
+    """Pictures it asked about, the log, the command."""
+    with st.expander("Pictures, log, command", icon=":material/visibility:"):
+        found = store.sample(view.folder)
+        if found is not None and view.spec is not None:
+            strip, answers = found
+            st.image(
+                strip.resize((strip.width * 2, strip.height * 2), resample=0), caption="asked last", alt="pictures"
+            )
+            card = card_of(view.spec.victim)
+            classes = card.classes if card else ()
+            rows = [
+                ", ".join(f"{classes[c] if c < len(classes) else c} {p:.2f}" for c, p in answer)
+                for answer in answers
+            ]
+            if rows:
+                st.dataframe(
+                    pd.DataFrame({"the victim's (defended) answer": rows}), alt="top classes of each answer"
+                )
+        st.code(store.log_tail(view.folder) or "no log yet", language=None, wrap_lines=True)
+        if view.spec is not None:
+            st.code(view.spec.command, language="bash", wrap_lines=True)
+        st.caption(f"`{view.folder}` · {view.worker or 'no worker yet'}")
+
+
+def card_of(victim: str) -> zoo.Card | None:
+    """A victim's card, None for one that is not here."""
+    try:
+        return zoo.card(victim)
+    except ValueError:
+        return None
+
+
+def duplicate(spec: RunSpec) -> None:
+    """Fill the form with a run."""
+    state = ui.parameter_state(spec.make_attack(), LAB) | ui.defense_state(spec.make_defense(), LAB)
+    state |= {f"{LAB}{name}": getattr(spec, name) for name in ("victim", "attack", "clone", "budget", "seed")}
+    if spec.pool is not None:
+        card = card_of(spec.victim)
+        knows = "knowledgeable" if card and spec.pool in KIN.get(card.dataset, []) else "limited"
+        state |= {"a_knowledge": knows, f"a_pool_{knows}": spec.pool}
+    st.session_state.update(state)
+    st.session_state["a_again"] = True
+
+
+# --- comparing ------------------------------------------------------------------------------------------------
+
+
+def compare(views: list[RunView]) -> None:
+    """Defended beside undefended: the runs shown, what else was measured, and the paper's."""
+    rows, problems = ui.all_results()
+    for problem in problems:
+        st.warning(str(problem), icon=":material/report:")
+    commands = {view.spec.command for view in views if view.spec is not None}
+    cards = [card_of(view.spec.victim) for view in views if view.spec is not None]
+    data = {card.dataset for card in cards if card is not None} or {"signs"}
+    here = plots.compared(rows[rows["dataset"].isin(data)], commands, LINES)
+    st.subheader("Defended beside undefended", anchor=False)
+    if here.empty:
+        st.caption("Nothing has been measured on this data yet.")
+        return
+    ui.chart(plots.pairs(here), key="pairs", alt=plots.describe_pairs(here), data=here)
+    st.caption(
+        "The runs shown above come first, then other results on the same data. Filled: measured by this code; open: the "
+        "paper's; faint: a single seed. A setting is one line: all but the defense is equal on it."
+    )
+
+
+def table(views: list[RunView]) -> None:
+    """All runs, filtered."""
+    st.subheader("All runs", anchor=False)
+    first, second = st.columns([1, 2])
+    states = first.multiselect("State", list(ICONS), key="a_state", **ui.IN_URL)
+    text = second.text_input("Contains", key="a_text", placeholder="dcp, textures, dfme ...", **ui.IN_URL)
+    frame = table_of(views, states, text or "")
+    if frame.empty:
+        st.caption("No run passes the filter." if views else "No run yet.")
+    else:
+        picked = st.dataframe(
+            frame,
+            hide_index=True,
+            on_select="rerun",
+            selection_mode="multi-row",
+            key="a_table",
+            alt=f"{len(frame)} runs",
+        )
+        keys = [frame["key"].iloc[i] for i in picked["selection"]["rows"] if i < len(frame)]
+        with st.container(horizontal=True):
+            st.button(f"Show {len(keys)} selected", key="a_show", disabled=not keys, on_click=show, args=(keys,))
+            ui.csv(frame, "runs", "CSV of these runs")
+    used = store.used_bytes(store.root()) / 1e9
+    with ui.errors_explained():
+        st.caption(
+            f"Runs use {used:.2f} GB of at most {store.limit_gb():g} GB (`DCP_RUNS_GB`) in `{store.root()}`."
+        )
+
+
+def show(keys: list[str]) -> None:
+    """Show runs."""
+    st.session_state["a_runs"] = keys
+
+
+if trouble := st.session_state.pop("a_trouble", None):
+    st.error(trouble, icon=":material/error:")
+everything = store.views()
+main, side = st.columns([2.3, 1], gap="medium")
+with main:
+    keys = choose_runs(everything)
+    chosen = [view for view in everything if view.key in keys]
+    free = any(view.spec is not None and view.spec.pool is None for view in chosen)
+    if chosen:
+        axis = st.segmented_control(
+            "across",
+            list(plots.runs.ACROSS),
+            default="queries" if free else "work",
+            required=True,
+            key="a_across",
+            format_func=plots.runs.ACROSS.__getitem__,
+            label_visibility="collapsed",
+            help="KnockoffNets asks first and trains afterwards: across queries its curve is a vertical line.",
+            **ui.IN_URL,
+        )
+        busy = any(view.active for view in chosen)
+        with ui.errors_explained():
+            st.fragment(live, run_every=1.0 if busy else None)(keys, axis)
+    compare(chosen)
+    table(everything)
+with side:
+    demo()
+    form()
