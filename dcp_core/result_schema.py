@@ -39,6 +39,31 @@ def _percent(name: str, meaning: str) -> Column:
     return Column(name, "float", f"{meaning}, percent", high=100.0)
 
 
+COSTS = (
+    Column("engine", "str", "what ran the victim"),
+    Column("implementation", "str", "'literal': as published ones compute it", choices=("here", "literal")),
+    Column("batch", "Int64", "queries answered at once where a cost is measured", low=1),
+    Column("repeats", "Int64", "how often it was timed", low=1),
+    Column("latency_ms", "float", "inference latency of one query, milliseconds; median where measured"),
+    Column("latency_low_ms", "float", "lower end of the median's 95 % interval"),
+    Column("latency_high_ms", "float", "upper end of the median's 95 % interval"),
+    Column("latency_p95_ms", "float", "95th percentile"),
+    Column("latency_ratio", "float", "median ratio to no defense, within a round of turns"),
+    Column("latency_ratio_low", "float", "lower end of its 95 % interval"),
+    Column("latency_ratio_high", "float", "upper end of its 95 % interval"),
+    Column("energy_wh", "float", "energy for all queries of the row, watt-hours"),
+    Column("energy_mj", "float", "energy of one query above idle, millijoules", low=-float("inf")),
+    Column("energy_low_mj", "float", "smallest of its windows", low=-float("inf")),
+    Column("energy_high_mj", "float", "largest of its windows", low=-float("inf")),
+    Column("energy_method", "str", "counter that it was read from"),
+    Column("second_network", "str", "kind of network needed beside the victim"),
+    Column("second_parameters", "Int64", "its parameters"),
+    Column("training_seconds", "float", "that its training took; its card says where"),
+    Column("memory_mb", "float", "peak memory of one such batch, megabytes"),
+    Column("memory_method", "str", "how that was measured"),
+)
+"""What an answer costs its giver (Table III)."""
+
 COLUMNS: dict[str, Column] = {
     column.name: column
     for column in (
@@ -65,8 +90,7 @@ COLUMNS: dict[str, Column] = {
         Column("l1_queries", "float", "the same on the thief's queries", high=2.0),
         Column("max_defender_increase", "float", "rise of defender_error that a bound allows, points"),
         Column("max_l1", "float", "mean l1 distance that a bound allows", high=2.0),
-        Column("latency_ms", "float", "inference latency of one query, milliseconds"),
-        Column("energy_wh", "float", "energy for all queries of the row, watt-hours"),
+        *COSTS,
         Column("n_test", "Int64", "pictures in the test set", low=1),
         Column("hardware", "str", "machine that the numbers come from", required="measured"),
         Column("versions", "json", "of the software, a JSON object", required="measured"),
@@ -76,7 +100,7 @@ COLUMNS: dict[str, Column] = {
     )
 }
 AVERAGED = ["victim_error", "defender_error", "adversary_error", "fidelity", "l1", "l1_queries"]
-_OWN = {"seed", "where", "hardware", "versions", "date", "reason", "n_test", "latency_ms", "energy_wh", *AVERAGED}
+_OWN = {"seed", "where", "hardware", "versions", "date", "reason", "n_test", *AVERAGED, *(c.name for c in COSTS)}
 CONDITIONS = [name for name in COLUMNS if name not in _OWN]
 """What a point was made with: rows that agree on all of these differ only by seed, time and place."""
 

@@ -11,9 +11,11 @@ COMMANDS = {
     "data": "List, download and describe data sets.",
     "train": "Train a victim of your own.",
     "quantize": "Make an eight-bit victim (PTQ, QAT), or the ONNX file that answers faster.",
+    "export": "Write one ONNX file with the defense inside.",
     "auxiliary": "Train the second network that AM, MAD and GRAD² need for a victim.",
     "perturb": "Answer pictures with and without a defense, as JSON or CSV.",
     "attack": "Steal a victim: KnockoffNets, DFME, MAZE; resumable.",
+    "bench": "Measure what every defense costs: latency, energy, hidden costs.",
 }
 
 

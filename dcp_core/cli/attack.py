@@ -18,7 +18,7 @@ from dcp_core.models.architectures import ARCHITECTURES
 from dcp_core.results import write_results
 from dcp_core.runs import store
 from dcp_core.runs.journal import add_to_results, record
-from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.spec import RunSpec, Spec
 from dcp_core.runs.worker import result
 
 
@@ -82,13 +82,13 @@ def command(
         seed=seed,
     )
     folder = folder or store.folder_of(spec)
-    if result(folder) is None and not _follow(spec, folder, device):
+    if result(folder) is None and not follow(spec, folder, device):
         click.echo(f"stopped; the same command goes on from {folder}")
         raise SystemExit(130)
     _report(spec, folder, results)
 
 
-def _follow(spec: RunSpec, folder: Path, device: str | None) -> bool:
+def follow(spec: Spec, folder: Path, device: str | None) -> bool:
     """Show a run's progress; False if Ctrl-C stopped it.
 
     The signal only asks: the state is saved between two steps.

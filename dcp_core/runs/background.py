@@ -14,7 +14,7 @@ import torch
 from dcp_core.runs import launch
 from dcp_core.runs.journal import LOG, record
 from dcp_core.runs.locks import give, retake
-from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.spec import read_spec
 from dcp_core.runs.worker import SPEC
 
 
@@ -36,7 +36,7 @@ def work(slot: int) -> None:
 def sit(folder: Path) -> None:
     """One run, everything it prints going to its log; errors are in its status."""
     try:
-        spec = RunSpec.from_json((folder / SPEC).read_text("utf-8"))
+        spec = read_spec((folder / SPEC).read_text("utf-8"))
         log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, sys.stdout.fileno())
         os.dup2(log, sys.stderr.fileno())

@@ -24,7 +24,7 @@ from dcp_core.attacks import Event
 from dcp_core.files import home, write_atomic
 from dcp_core.results import write_results
 from dcp_core.runs.locks import holding
-from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.spec import BenchSpec, Spec
 from dcp_core.runs.status import Status, beat
 from dcp_core.runs.worker import claim, result, run
 
@@ -42,9 +42,9 @@ class RunBusy(ValueError):
 
 
 def record(
-    spec: RunSpec, folder: Path, *, device: str | None = None, save_every: float = SAVE_EVERY, publish: bool = True
+    spec: Spec, folder: Path, *, device: str | None = None, save_every: float = SAVE_EVERY, publish: bool = True
 ) -> Generator[Event, None, None]:
-    """Run `spec` in `folder` or go on with it, keeping its record; yields the attack's events.
+    """Run `spec` in `folder` or go on with it, keeping its record; yields its events.
 
     Ends early, resumable, when a file `stop` appears in the folder or the iterator is closed. Errors end up in the
     status as one sentence, in the log with their traceback, and are raised.
@@ -69,16 +69,16 @@ def record(
             add_to_results(spec, folder)
 
 
-def add_to_results(spec: RunSpec, folder: Path) -> Path:
-    """The file of results that holds this run's row, written if it is not there."""
-    path = home() / "results" / f"attack-{spec.key}.csv"
+def add_to_results(spec: Spec, folder: Path) -> Path:
+    """The file of results that holds this run's rows, written if it is not there."""
+    path = home() / "results" / f"{spec.kind}-{spec.key}.csv"
     found = result(folder)
     if found is not None and not path.exists():
-        write_results(path, pd.DataFrame([found["row"]]))
+        write_results(path, pd.DataFrame(found["rows"] if isinstance(spec, BenchSpec) else [found["row"]]))
     return path
 
 
-def _sitting(spec: RunSpec, folder: Path, device: str, save_every: float) -> Iterator[Event]:
+def _sitting(spec: Spec, folder: Path, device: str, save_every: float) -> Iterator[Event]:
     journal = _Journal(folder, Status.here(torch.get_num_threads(), device))
     journal.log(f"{'resumed' if journal.path.exists() else 'started'}: {spec.command.split(' -m ')[1]}")
     events: Iterator[Event] = iter(())

@@ -18,7 +18,7 @@ from dcp_core.files import write_atomic
 from dcp_core.runs import store
 from dcp_core.runs.journal import QUEUED, STOP
 from dcp_core.runs.locks import take
-from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.spec import Spec
 from dcp_core.runs.status import Status
 from dcp_core.runs.worker import claim, result
 
@@ -49,7 +49,7 @@ def threads() -> int:
     return max(1, cores() // slots())
 
 
-def launch(specs: Iterable[RunSpec]) -> list[Path]:
+def launch(specs: Iterable[Spec]) -> list[Path]:
     """Queue runs and see that somebody works on them; their folders. Runs done, running or queued are left as they are.
 
     Raises:

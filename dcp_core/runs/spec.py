@@ -1,11 +1,11 @@
-"""What a run is: everything that decides its result, in one small JSON file."""
+"""What a run is: everything that decides its result, in one small JSON file. An attack, or a measurement of costs."""
 
 import dataclasses
 import hashlib
 import json
 import shlex
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from dcp_core.attacks import Attack, make_attack
 from dcp_core.defenses import Defense, make_defense
@@ -39,6 +39,8 @@ class RunSpec:
     pool: str | None = None
     clone: str = "resnet8"
     seed: int = 0
+
+    kind: ClassVar[str] = "attack"
 
     def __post_init__(self) -> None:
         attack = make_attack(self.attack, **self.attack_parameters)
@@ -105,3 +107,60 @@ class RunSpec:
         return {
             f.name: getattr(made, f.name) for f in dataclasses.fields(made) if getattr(made, f.name) != f.default
         }
+
+
+@dataclass(frozen=True)
+class BenchSpec:
+    """One measurement of what every defense costs a victim (Table III).
+
+    Args:
+        seconds: limit of each of its four sessions; see `evaluation.costs.measure`.
+        seed: of the order of turns; another seed is another measurement.
+
+    Raises:
+        SpecError: for a limit that is not above 0.
+    """
+
+    victim: str
+    seconds: float = 60.0
+    seed: int = 0
+
+    kind: ClassVar[str] = "bench"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.seconds, int | float) or not 0 < self.seconds < float("inf"):
+            raise SpecError(f"a session lasts some seconds, not {self.seconds!r}")
+        object.__setattr__(self, "seconds", float(self.seconds))  # 60 and 60.0 are one measurement
+
+    def to_json(self) -> str:
+        """Readable JSON; `read_spec` gives the same spec."""
+        return json.dumps({"kind": self.kind} | dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @property
+    def key(self) -> str:
+        """Short hash: equal for equal measurements."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    @property
+    def command(self) -> str:
+        """The command line that makes this measurement."""
+        words = ["--victim", self.victim, "--seconds", f"{self.seconds:g}", "--seed", str(self.seed)]
+        return "python -m dcp_core bench " + shlex.join(words)
+
+
+Spec = RunSpec | BenchSpec
+
+
+def read_spec(text: str) -> Spec:
+    """Read a spec of either kind.
+
+    Raises:
+        ValueError: for text that is no spec.
+    """
+    given = json.loads(text)
+    if not isinstance(given, dict) or given.pop("kind", RunSpec.kind) != BenchSpec.kind:
+        return RunSpec.from_json(text)
+    try:
+        return BenchSpec(**given)
+    except TypeError as error:
+        raise SpecError(f"this is not the spec of a measurement: {error}") from error

@@ -4,6 +4,7 @@ Folders are read while others write, kill, damage or delete them: what cannot be
 the reason, and never stops the list.
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from PIL import Image
 from dcp_core.files import home
 from dcp_core.runs.journal import EVENTS, LOCK, LOG, QUEUED, SAMPLE, STOP
 from dcp_core.runs.locks import holding
-from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.spec import BenchSpec, RunSpec, Spec, read_spec
 from dcp_core.runs.status import Status, silence
 from dcp_core.runs.worker import SPEC, result
 
@@ -26,7 +27,6 @@ State = Literal["queued", "running", "stopping", "interrupted", "failed", "done"
 ACTIVE = ("queued", "running", "stopping")
 GIGABYTE = 1e9
 KEEP_FREE = 0.5  # gigabytes of the disk that runs leave free
-RESULT_COLUMNS = ("adversary_error", "fidelity", "victim_error", "defender_error", "l1", "l1_queries")
 
 
 class StoreError(ValueError):
@@ -35,7 +35,9 @@ class StoreError(ValueError):
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as its folder shows it. `eta` in seconds, None while nobody knows; `silence` since the last heartbeat."""
+    """A run as its folder shows it: an attack, with its `spec`, or a measurement of costs, with its `bench`.
+
+    `eta` in seconds, None while nobody knows; `silence` since the last heartbeat."""
 
     folder: Path
     state: State
@@ -49,6 +51,7 @@ class RunView:
     created: float = 0.0
     worker: str = ""
     result: dict[str, Any] | None = None
+    bench: BenchSpec | None = None
 
     @property
     def key(self) -> str:
@@ -63,7 +66,7 @@ class RunView:
     @property
     def resumable(self) -> bool:
         """Whether it can be launched (again)."""
-        return self.spec is not None and self.state in ("interrupted", "failed")
+        return (self.spec or self.bench) is not None and self.state in ("interrupted", "failed")
 
 
 def root() -> Path:
@@ -71,13 +74,22 @@ def root() -> Path:
     return home() / "runs"
 
 
-def folder_of(spec: RunSpec) -> Path:
+def folder_of(spec: Spec) -> Path:
     """Where a spec's run is or would be: equal specs, equal folders."""
     return root() / spec.key
 
 
 def views() -> list[RunView]:
-    """All runs, the newest first."""
+    """All attacks, and what cannot be read, the newest first."""
+    return [each for each in _views() if each.bench is None]
+
+
+def benches() -> list[RunView]:
+    """All measurements of costs, the newest first."""
+    return [each for each in _views() if each.bench is not None]
+
+
+def _views() -> list[RunView]:
     try:
         folders = [entry for entry in root().iterdir() if not entry.name.startswith(".") and entry.is_dir()]
     except OSError:
@@ -94,11 +106,17 @@ def view(folder: Path) -> RunView:
 
 
 def _view(folder: Path) -> RunView:
-    spec = RunSpec.from_json((folder / SPEC).read_text("utf-8"))
+    given = read_spec((folder / SPEC).read_text("utf-8"))
+    if isinstance(given, BenchSpec):
+        return dataclasses.replace(_stand(folder, None), bench=given)
+    return _stand(folder, given)
+
+
+def _stand(folder: Path, spec: RunSpec | None) -> RunView:
     created = (folder / SPEC).stat().st_mtime
     found = result(folder)
     if found is not None:
-        if not {"adversary_error", "fidelity"} <= found["row"].keys():
+        if spec is not None and not {"adversary_error", "fidelity"} <= found["row"].keys():
             raise ValueError("its result is incomplete")
         return RunView(folder, "done", spec, "", "done", 1.0, int(found["queries"]), created=created, result=found)
     status = Status.read(folder)
@@ -227,7 +245,7 @@ def check_room() -> None:
 
 
 def delete(folder: Path) -> None:
-    """Delete a run and its row of results.
+    """Delete a run and its rows of results.
 
     Raises:
         StoreError: while somebody works on it, or when the disk refuses.
@@ -242,6 +260,7 @@ def delete(folder: Path) -> None:
             shutil.rmtree(trash, ignore_errors=True)
             folder.rename(trash)  # in one step, so that nobody sees half a run
         shutil.rmtree(trash)
-        (home() / "results" / f"attack-{folder.name}.csv").unlink(missing_ok=True)
+        for kind in (RunSpec.kind, BenchSpec.kind):
+            (home() / "results" / f"{kind}-{folder.name}.csv").unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"run {folder.name} could not be deleted: {error.strerror}") from error

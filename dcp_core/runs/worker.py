@@ -1,6 +1,6 @@
 """One run, start to finish, in a folder: the same function for page, command line and cluster.
 
-The folder holds `spec.json`, the attack's state while it runs, and at the end `clone.safetensors` and
+The folder holds `spec.json`, the attack's state while it runs, and at the end `clone.safetensors` (of an attack) and
 `result.json` (written last: a run is done when it is there).
 """
 
@@ -27,7 +27,8 @@ from dcp_core.models.architectures import build
 from dcp_core.models.auxiliary import arm
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.provenance import hardware, today, versions
-from dcp_core.runs.spec import RunSpec, SpecError
+from dcp_core.runs import bench, shared_answers
+from dcp_core.runs.spec import BenchSpec, RunSpec, Spec, SpecError, read_spec
 
 SPEC, RESULT, CLONE = "spec.json", "result.json", "clone.safetensors"
 STATES = ("state.pt", "training.pt")
@@ -37,7 +38,7 @@ LOGS = 20
 BATCH = 500
 
 
-def run(spec: RunSpec, folder: Path, *, device: str | None = None, save_every: float = 60.0) -> Iterator[Event]:
+def run(spec: Spec, folder: Path, *, device: str | None = None, save_every: float = 60.0) -> Iterator[Event]:
     """Run `spec` in `folder`, or go on with it there. Closing the iterator leaves a run that can be resumed.
 
     Args:
@@ -51,19 +52,30 @@ def run(spec: RunSpec, folder: Path, *, device: str | None = None, save_every: f
     claim(spec, folder)
     if (folder / RESULT).exists():
         return iter(())
+    if isinstance(spec, BenchSpec):
+        return _measure(spec, folder, device)
     victim = zoo.load(spec.victim, device)
     test = load(victim.card.dataset, "test", size=victim.card.size)
     judge = Evaluator.of(victim.model, test)
     defense = arm(spec.make_defense(), spec.victim, device)
     shape = (3, victim.card.size, victim.card.size)
-    oracle = Oracle(victim.model, defense, spec.budget, shape=shape, device=device, seed=spec.seed)
+    pool = load(spec.pool, "train", size=victim.card.size) if spec.pool else None
+    oracle = Oracle(
+        shared_answers.remembered_victim(victim, pool),
+        defense,
+        spec.budget,
+        shape=shape,
+        device=device,
+        seed=spec.seed,
+        guides=shared_answers.guide_notes(defense, victim, pool),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         clone = build(spec.clone, oracle.classes)
     theft = Theft(
         oracle,
         clone,
-        pool=load(spec.pool, "train", size=victim.card.size) if spec.pool else None,
+        pool=pool,
         known_defense=defense,
         evaluate=judge.first(curve_pictures(spec.budget)),  # judging must not outlast a small theft
         folder=folder,
@@ -76,7 +88,7 @@ def run(spec: RunSpec, folder: Path, *, device: str | None = None, save_every: f
 
 
 def result(folder: Path) -> dict[str, Any] | None:
-    """What a finished run found, None while it is not done.
+    """What a finished run found, None while it is not done; of a measurement, see `bench.run`.
 
     `row` of the common schema; `class_errors`, `transfer_rate` in percent; `queries` spent; `seconds`.
     """
@@ -89,7 +101,7 @@ def curve_pictures(budget: int) -> int:
     return min(CURVE_PICTURES, max(FEW, budget // 4))
 
 
-def claim(spec: RunSpec, folder: Path) -> None:
+def claim(spec: Spec, folder: Path) -> None:
     """Make the folder this run's.
 
     Raises:
@@ -98,10 +110,18 @@ def claim(spec: RunSpec, folder: Path) -> None:
     path = folder / SPEC
     if not path.exists():
         write_atomic(path, lambda file: file.write(spec.to_json().encode()))
-    elif RunSpec.from_json(path.read_text()) != spec:
+    elif read_spec(path.read_text()) != spec:
         raise SpecError(f"{folder} holds another run: choose another folder, or delete it")
     for half in folder.glob(".*.pt.*"):  # a state that was being written when an earlier sitting was killed
         half.unlink()
+
+
+def _measure(spec: BenchSpec, folder: Path, device: str) -> Iterator[Event]:
+    began = time.monotonic()
+    found = yield from bench.run(spec, device)
+    found["seconds"] = round(time.monotonic() - began, 2)
+    write_atomic(folder / RESULT, lambda file: file.write(json.dumps(found, indent=2).encode()))
+    yield Event("done", 1.0, found["queries"])
 
 
 def _run(
