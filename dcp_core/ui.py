@@ -7,7 +7,7 @@ the link says it anew.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -159,18 +159,23 @@ def choose_victim(prefix: str = "", start: str = "") -> zoo.Card:
     return card
 
 
+def select(label: str, titles: Mapping[str, str], key: str, start: str | None = None) -> str:
+    """A selectbox of short names that shows their titles.
+
+    Streamlit's addresses carry the title, so links must too. It drops what it does not know: a short name, from an
+    address written by hand, is taken here, but is not in the address that is shared.
+    """
+    names = list(titles)
+    if st.query_params.get(key) in names:
+        st.session_state[key] = st.query_params[key]
+    first = 0 if start is None else names.index(start)
+    return st.selectbox(label, names, first, key=key, format_func=titles.__getitem__, **IN_URL)
+
+
 def choose_defense(names: Sequence[str] | None = None, prefix: str = "") -> Defense:
     """A picker of defenses and, below it, a control for each parameter that the chosen one declares."""
-    names = list(names or DEFENSES)
-    name = st.selectbox(
-        "Defense",
-        names,
-        names.index("dcp"),
-        key=f"{prefix}defense",
-        format_func=lambda n: DEFENSES[n].title,
-        **IN_URL,
-    )
-    return defense_parameters(name, prefix)
+    titles = {name: DEFENSES[name].title for name in names or DEFENSES}
+    return defense_parameters(select("Defense", titles, f"{prefix}defense", "dcp"), prefix)
 
 
 def defense_parameters(name: str, prefix: str = "") -> Defense:

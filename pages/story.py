@@ -12,6 +12,7 @@ from dcp_core.data.synthetic import signs, textures
 from dcp_core.defenses import Deception, NoDefense, ReverseSigmoid
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.models import zoo
+from dcp_core.plots.thief import THIEF_AXES
 
 ui.frame("Story", "If I publish my image classifier behind an API, how well can it be stolen?")
 
@@ -256,7 +257,7 @@ with st.container(horizontal=True):
     ui.link(
         "playground", "Edge device: the cheapest noise", "memory", **ui.defense_state(ReverseSigmoid(beta=0.08))
     )
-    strict = {"budget": 0.2, "axis": "l1", **ui.defense_state(Deception(beta=0.4), ui.TRADEOFFS)}
+    strict = {"budget": 0.2, "axis": THIEF_AXES["l1"], **ui.defense_state(Deception(beta=0.4), ui.TRADEOFFS)}
     ui.link("tradeoffs", "Strict l1 budget", "balance", **strict)
     ui.link(
         "playground", "Why τ matters", "rule", closer="Functions", **ui.defense_state(Deception(beta=0.9, tau=0.6))

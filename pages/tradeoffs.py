@@ -78,7 +78,8 @@ def owners_side(card: zoo.Card) -> None:
         curves = pd.concat([curve_of(card.name, *each) for each in shown.items()], ignore_index=True)
         _numbers(card, defense, curves)
         first, second = st.columns(2)
-        y = first.selectbox("What it costs", list(CURVES), key="cost", format_func=CURVES.__getitem__, **ui.IN_URL)
+        with first:
+            y = ui.select("What it costs", CURVES, "cost")
         over = second.segmented_control(
             "against",
             ["strength", "l1"],
@@ -148,9 +149,7 @@ def thiefs_side(card: zoo.Card) -> None:
     with first:
         dataset = _choose_data(known, card)
     with second:
-        axis = st.selectbox(
-            "Across", list(THIEF_AXES), key="axis", format_func=THIEF_AXES.__getitem__, **ui.IN_URL
-        )
+        axis = ui.select("Across", THIEF_AXES, "axis")
     with third:
         allowed = st.slider(
             "Owner's error may rise by", 0.0, 10.0, 1.0, 0.25, "%g points", key="increase", **ui.IN_URL

@@ -158,6 +158,7 @@ def test_selected_points_filter_table_and_csv_and_open_in_the_playground(
         page.mouse.move(box["x"] + x[1] * box["width"], box["y"] + y[1] * box["height"], steps=5)
         page.mouse.up()
 
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
     drag((0.01, 0.75), (0.01, 0.99))  # the paper's points lie at l1 0.9, ours at 0.2, 0.5 and 0.8
     expect(page.get_by_text("Selected points (2)")).to_be_visible()
     with page.expect_download() as download:
@@ -171,6 +172,15 @@ def test_selected_points_filter_table_and_csv_and_open_in_the_playground(
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()
     expect(page).to_have_url(re.compile(r"dcp_beta=0\.2"))
     expect(page.get_by_role("slider").first).to_have_value("0.2")
+    expect(page.get_by_text("l1 distance").first).to_be_visible()
+    page.close()
+
+
+def test_a_link_to_another_page_keeps_a_defense_that_is_not_the_first(server: str, browser: Browser) -> None:
+    page = open_page(browser, server)
+    page.get_by_role("link", name="Edge device").click()
+    expect(page).to_have_url(re.compile(r"defense=Reverse"))
+    expect(page.get_by_role("slider").first).to_have_value("0.08")
     page.close()
 
 

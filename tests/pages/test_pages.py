@@ -196,6 +196,13 @@ def test_every_step_of_the_story_opens_and_leads_on(home: Path, step: int) -> No
     assert app.subheader[0].value.startswith(f"{step + 1}. ")
 
 
+@pytest.mark.parametrize("name", ["rs", "Reverse Sigmoid (RS)"])
+def test_an_address_may_name_a_defense_by_its_short_name_or_its_title(home: Path, name: str) -> None:
+    app = open_page("playground", victim=SIGNS, defense=name, rs_beta="0.32")
+    assert app.selectbox(key="defense").value == "rs"
+    assert app.slider(key="rs_beta").value == 0.32
+
+
 def test_without_any_victim_the_pages_name_the_command(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
