@@ -11,8 +11,9 @@ import torch
 
 from dcp_core import answers as engine
 from dcp_core import plots, ui
+from dcp_core.data.archives import read_archive
 from dcp_core.data.datasets import available, test_picture
-from dcp_core.data.images import MAX_BYTES, ImageError, read_archive, read_image, to_image, to_tensor
+from dcp_core.data.images import MAX_BYTES, ImageError, read_image, to_image, to_tensor
 from dcp_core.defenses import DEFENSES, Deception, Defense, ReverseSigmoid
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.models.zoo import TORCHVISION, Card

@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from dcp_core.answers import Answers, answer, describe, with_posteriors
 from dcp_core.cli.options import chosen_defense, defense_options
-from dcp_core.data.images import ImageError, read_archive, read_image, to_tensor
+from dcp_core.data.archives import read_archive
+from dcp_core.data.images import ImageError, read_image, to_tensor
 from dcp_core.models import zoo
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 import warnings
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,30 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pictures import BLACK, BLUE, GREEN, MIB, RED, WHITE, bomb, chunk, close, picture, png, save
 from PIL import Image, ImageFile
 
-from dcp_core.data import images
-from dcp_core.data.images import ImageError, read_archive, read_image, to_image, to_tensor
-
-MIB = 2**20
-RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
-
-
-def save(image: Image.Image, kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def chunk(name: bytes, body: bytes = b"") -> bytes:
-    return struct.pack(">L", len(body)) + name + body + struct.pack(">L", zlib.crc32(name + body))
-
-
-def png(size: tuple[int, int], depth: int, colour: int, rows: bytes, *before: bytes) -> bytes:
-    """PNG whose `rows` start with their filter byte; `before` are chunks put before the pixels."""
-    head = chunk(b"IHDR", struct.pack(">LLBBBBB", *size, depth, colour, 0, 0, 0))
-    pixels = chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(before) + pixels + chunk(b"IEND")
+from dcp_core.data.images import ImageError, read_image, to_image, to_tensor
 
 
 def tiff(tags: dict[int, tuple[int, list[int]]], pixels: bytes, order: str = "<") -> bytes:
@@ -84,25 +63,6 @@ def first_row(image: Image.Image) -> list[tuple[int, int, int]]:
 def first_greys(image: Image.Image) -> list[int]:
     assert all(r == g == b for r, g, b in first_row(image))
     return [r for r, _, _ in first_row(image)]
-
-
-def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return file.getvalue()
-
-
-def picture(size: tuple[int, int] = (40, 30)) -> Image.Image:
-    """A smooth picture with detail, the same every time."""
-    y, x = np.mgrid[: size[1], : size[0]]
-    waves = [127 + 120 * np.sin(x / 5 + i) * np.cos(y / 7 - i) for i in range(3)]
-    return Image.fromarray(np.stack(waves, axis=-1).astype(np.uint8))
-
-
-def close(pixel: Any, expected: tuple[int, int, int], tolerance: int = 3) -> bool:
-    return all(abs(a - b) <= tolerance for a, b in zip(pixel, expected, strict=True))
 
 
 def refused(data: bytes, seconds: float = 1.5, **limits: int) -> str:
@@ -474,10 +434,6 @@ def test_sizes_of_nothing_are_refused() -> None:
     refused(b"BM" + struct.pack("<LLLLllHH", 54, 0, 54, 40, 0, 0, 1, 24) + bytes(24))
 
 
-def bomb(name: bytes, body: bytes, times: int = 1) -> bytes:
-    return png((1, 1), 8, 0, b"\0\0", *[chunk(name, body)] * times)
-
-
 def test_png_chunks_that_unpack_to_megabytes_are_refused() -> None:
     much = zlib.compress(bytes(50 * MIB), 9)
     refused(bomb(b"zTXt", b"key\0\0" + much))
@@ -684,127 +640,3 @@ def test_to_image_rounds_to_the_nearest_level() -> None:
 def test_to_image_says_what_it_expects(tensor: torch.Tensor, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         to_image(tensor)
-
-
-# Archives
-
-
-def test_an_archive_gives_its_pictures_in_name_order(tmp_path: Path) -> None:
-    colours = {"b/2.png": RED, "a.png": GREEN, "b/1.png": BLUE}
-    files = {name: save(Image.new("RGB", (2, 2), colour), "PNG") for name, colour in colours.items()}
-    skipped = {
-        "b/": b"",
-        "__MACOSX/b/._1.png": b"x",
-        "__MACOSX/1.png": b"x",
-        ".DS_Store": b"x",
-        "b/.thumb.png": b"x",
-    }
-    data = zipped(files | skipped | {"notes.txt": b"not a picture"})
-    path = tmp_path / "pictures.zip"
-    path.write_bytes(data)
-    for source in (data, io.BytesIO(data), path):
-        results = dict(read_archive(source))
-        assert list(results) == ["a.png", "b/1.png", "b/2.png", "notes.txt"]
-        refusal = results.pop("notes.txt")
-        assert isinstance(refusal, ImageError)
-        for name, result in results.items():
-            assert isinstance(result, Image.Image)
-            assert result.getpixel((0, 0)) == colours[name]
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def only(data: bytes, **limits: int) -> str:
-    """The message that takes the place of the one picture of an archive."""
-    [(_, result)] = read_archive(data, **limits)
-    assert isinstance(result, ImageError)
-    return str(result)
-
-
-def archive_refused(data: bytes, monkeypatch: pytest.MonkeyPatch, **limits: int) -> str:
-    monkeypatch.setattr(images, "read_image", lambda *_, **__: pytest.fail("decoded before the refusal"))
-    with pytest.raises(ImageError) as caught:
-        next(read_archive(data, **limits))
-    return str(caught.value)
-
-
-def test_pictures_are_read_one_at_a_time() -> None:
-    data = zipped({f"{i}.png": save(picture(), "PNG") for i in range(3)})
-    reading = read_archive(data)
-    assert next(reading)[0] == "0.png"
-    reading.close()  # type: ignore[attr-defined]
-
-
-def test_limits_of_a_picture_hold_in_an_archive() -> None:
-    data = zipped({"a.png": save(picture(), "PNG")})
-    assert "million pixels" in only(data, max_pixels=1199)
-    assert "larger than" in only(data, max_bytes=100)
-
-
-def test_large_members_are_read() -> None:
-    noise = Image.effect_noise((1200, 1200), 99).convert("RGB")
-    [(_, result)] = read_archive(zipped({"a.bmp": save(noise, "BMP")}, zipfile.ZIP_STORED))
-    assert isinstance(result, Image.Image)
-    assert result.tobytes() == noise.tobytes()
-
-
-def test_a_member_larger_than_the_limit_is_not_unpacked() -> None:
-    data = zipped({"bomb.png": bytes(60 * MIB), "good.png": save(picture(), "PNG")})
-    assert len(data) < MIB
-    start = time.process_time()
-    (_, bombed), (_, good) = read_archive(data)
-    assert time.process_time() - start < 1
-    assert "larger than 20 MiB" in str(bombed)
-    assert isinstance(good, Image.Image)
-
-
-def test_a_member_that_lies_about_its_size_is_refused() -> None:
-    for claimed in (40, 2**31):
-        data = zipped({"a.png": save(picture(), "PNG") + bytes(5 * MIB)})
-        real = struct.pack("<L", len(save(picture(), "PNG")) + 5 * MIB)
-        assert data.count(real) == 2  # local header and directory
-        data = data.replace(real, struct.pack("<L", claimed))
-        limits = {"max_total_bytes": 2**32}
-        message = only(data, max_bytes=MIB, **limits)
-        assert "damaged" in message or "larger than" in message
-
-
-def test_broken_encrypted_nested_and_rarely_packed_members_are_refused() -> None:
-    inner = zipped({"a.png": save(picture(), "PNG")})
-    assert "zip archive" in only(zipped({"inner.png": inner}))
-    stored = zipped({"a.png": save(picture(), "PNG")}, zipfile.ZIP_STORED)
-    assert "damaged" in only(stored.replace(b"IDAT", b"IDAX"))  # its checksum no longer fits
-    directory = stored.index(b"PK\1\2")
-    encrypted = bytearray(stored)
-    encrypted[6] |= 1
-    encrypted[directory + 8] |= 1
-    assert "password" in only(bytes(encrypted))
-    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        assert "rare method" in only(zipped({"a.png": bytes(MIB)}, method))
-
-
-def test_untrustworthy_archives_are_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    good = save(picture(), "PNG")
-    two = zipped({"a.png": good, "b.png": good})
-    assert "not a zip" in archive_refused(good, monkeypatch)
-    assert "not a zip" in archive_refused(b"", monkeypatch)
-    assert "not a zip" in archive_refused(two[:-30], monkeypatch)
-    assert "no pictures" in archive_refused(zipped({"folder/": b"", ".hidden": b"x"}), monkeypatch)
-    assert "2 files" in archive_refused(two, monkeypatch, max_files=1)
-    assert "unpacks to more" in archive_refused(two, monkeypatch, max_total_bytes=2 * len(good) - 1)
-    second = two.rindex(b"PK\1\2")
-    overlapping = two[: second + 42] + bytes(4) + two[second + 46 :]  # both members start at 0
-    assert "overlap" in archive_refused(overlapping, monkeypatch)
-
-
-def test_a_directory_of_a_hundred_thousand_files_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = b"PK\1\2" + struct.pack("<HHHHHHLLLHHHHHLL", *[20] * 2, *[0] * 7, 1, *[0] * 6) + b"a"
-    directory = entry * 100_000
-    end = b"PK\5\6" + struct.pack("<HHHHLLH", 0, 0, 1, 1, len(directory), 0, 0)
-    start = time.process_time()
-    assert "too many files" in archive_refused(directory + end, monkeypatch)
-    assert time.process_time() - start < 0.2
-
-
-def test_an_archive_that_cannot_be_opened_is_an_image_error(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="cannot be opened"):
-        next(read_archive(tmp_path / "missing.zip"))

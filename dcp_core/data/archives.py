@@ -1,0 +1,90 @@
+"""An uploaded zip archive: its pictures one by one, each as `dcp_core/data/images.py` reads it, or a clear error."""
+
+import zipfile
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+from PIL import Image
+
+from dcp_core.data.images import MAX_BYTES, MAX_PIXELS, ImageError, Source, mib, open_source, read_image
+
+
+def read_archive(
+    source: Source,
+    *,
+    max_files: int = 500,
+    max_total_bytes: int = 200 * 2**20,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[tuple[str, Image.Image | ImageError]]:
+    """(name, picture or the error that took its place) for each file of a zip, in name order.
+
+    One picture is decoded at a time and nothing is written to disk. Folders, dot files and __MACOSX are
+    skipped. An archive not to be trusted as a whole (no zip, too many files, too large when unpacked,
+    overlapping members) raises `ImageError` at the first step, before anything is decoded.
+    """
+    with open_source(source) as file:
+        try:
+            directory = _CappedReads(file, limit=max(2**17, 2**11 * max_files))
+            archive = zipfile.ZipFile(directory)
+            directory.limit = max(directory.limit, max_bytes + 1)
+            members = _pictures(archive.infolist(), max_files, max_total_bytes)
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError("This is not a zip archive, or it is damaged. Make it again.") from error
+        for member in members:
+            yield member.filename, _read_member(archive, member, max_bytes, max_pixels)
+
+
+def _pictures(members: list[zipfile.ZipInfo], max_files: int, max_total: int) -> list[zipfile.ZipInfo]:
+    spans = sorted((m.header_offset, m.header_offset + 30 + m.compress_size) for m in members)
+    if any(end > start for (_, end), (start, _) in pairwise(spans)):
+        raise ImageError("Files overlap in this archive, as in a zip bomb. Make the archive again.")
+    pictures = [
+        m
+        for m in members
+        if not m.is_dir()
+        and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(m.filename).parts)
+    ]
+    if not pictures:
+        raise ImageError("This archive holds no pictures. Put JPEG or PNG files in it.")
+    if len(pictures) > max_files:
+        raise ImageError(f"This archive holds {len(pictures)} files; split it into parts of {max_files}.")
+    if sum(m.file_size for m in pictures) > max_total:  # zipfile never unpacks more than file_size
+        raise ImageError(f"This archive unpacks to more than {mib(max_total)}. Split it into parts.")
+    return sorted(pictures, key=lambda m: m.filename)
+
+
+def _read_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: int, max_pixels: int
+) -> Image.Image | ImageError:
+    try:
+        if member.flag_bits & 1:
+            raise ImageError("This file is encrypted. Make the archive again without a password.")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others are unbounded
+            raise ImageError("This file is packed with a rare method. Make an ordinary (deflate) zip.")
+        with archive.open(member) as file:
+            return read_image(file, max_bytes=max_bytes, max_pixels=max_pixels)  # type: ignore[arg-type]
+    except ImageError as error:
+        return error
+    except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError, ...
+        refusal = ImageError("This file is damaged inside the archive. Make the archive again.")
+        refusal.__cause__ = error
+        return refusal
+
+
+class _CappedReads:
+    """Bounds the central directory, of which zipfile makes an object an entry before anyone can count."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self.file, self.limit = file, limit
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(self.limit + 1 if size < 0 else min(size, self.limit + 1))
+        if len(data) > self.limit:
+            raise ImageError("This archive lists too many files. Split it into parts.")
+        return data
