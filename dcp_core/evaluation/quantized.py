@@ -2,16 +2,16 @@
 
 import json
 import math
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from dcp_core.evaluation.latency import FEWEST, Effort, in_turns, latency
 from dcp_core.evaluation.metrics import error, fidelity, per_answer
 from dcp_core.files import PRECOMPUTED, write_atomic
 from dcp_core.models import zoo
@@ -128,28 +128,31 @@ def latencies(
     """Median milliseconds of each model for each of `BATCHES`; all take turns, so that a busy machine hits all."""
     found: dict[int, list[float]] = {}
     for place, batch in enumerate(BATCHES):
-        pixels = to_pixels(images[:batch]).contiguous()
-        times: list[list[float]] = [[] for _ in models]
-        for model in models:
-            _milliseconds(model, pixels)
-        end = time.monotonic() + seconds / len(BATCHES)
-        while len(times[0]) < 5 or time.monotonic() < end:
-            for model, spent in zip(models, times, strict=True):
-                spent.append(_milliseconds(model, pixels))
-        found[batch] = [statistics.median(spent) for spent in times]
-        progress((place + 1) / len(BATCHES))
+        pixels = to_pixels(images[:batch])
+        works = {str(index): _work(model, pixels) for index, model in enumerate(models)}
+        effort = Effort(FEWEST, precision=0, seconds=seconds / len(BATCHES), most=10_000)
+        turns = in_turns(works, "0", effort, np.random.default_rng(0))
+        while True:
+            try:
+                progress((place + next(turns).fraction) / len(BATCHES))
+            except StopIteration as end:
+                rounds = end.value
+                break
+        found[batch] = [latency(rounds, name, "0").milliseconds.median for name in works]
     return found
 
 
-def _milliseconds(model: nn.Module, pixels: Tensor) -> float:
+def _work(model: nn.Module, pixels: Tensor) -> Callable[[], Tensor]:
     # Channels-last is eager torch's fastest layout; ONNX Runtime takes the plain one.
-    if not isinstance(model, OnnxClassifier):
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with torch.inference_mode():
-        start = time.perf_counter()
-        model(pixels)
-        return 1000 * (time.perf_counter() - start)
+    layout = torch.contiguous_format if isinstance(model, OnnxClassifier) else torch.channels_last
+    given = pixels.contiguous(memory_format=layout)
+    model.to(memory_format=layout)  # type: ignore[call-overload]
+
+    def answer() -> Tensor:
+        with torch.inference_mode():
+            return model(given)
+
+    return answer
 
 
 def load_measured(path: Path = MEASURED) -> pd.DataFrame:

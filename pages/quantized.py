@@ -1,0 +1,265 @@
+"""Eight bits: what they change, what a defense does on them, and the file that goes to the device."""
+
+import dataclasses
+
+import pandas as pd
+import streamlit as st
+
+from dcp_core import ui
+from dcp_core.data import synthetic
+from dcp_core.data.sources import SIGNS_TEST
+from dcp_core.defenses import DEFENSES, Defense
+from dcp_core.evaluation import quantized as measure
+from dcp_core.evaluation.curves import tradeoff_curve
+from dcp_core.evaluation.metrics import wilson
+from dcp_core.models import zoo
+from dcp_core.plots import quantized as plots
+from dcp_core.plots.thief import THIEF_AXES, describe_thief_scatter, thief_scatter
+
+ui.frame("Quantized", "Does it hold on the edge, where the victim runs in eight bits?")
+
+PREFIX = "q_"
+COMPARED = ("dcp", "rs")
+EXPORTED = ["dcp", "rs", "label", "topk", "none"]
+MADE = "q_made"
+
+
+@st.cache_resource(max_entries=32, show_spinner="Measuring ...")
+def curves_of(names: tuple[str, ...]) -> pd.DataFrame:
+    """Trade-off curves of `COMPARED` on every version, from the stored answers."""
+    parts = []
+    for name in names:
+        precision = zoo.card(name).precision
+        for defense in COMPARED:
+            curve = tradeoff_curve(DEFENSES[defense](), *ui.test_answers(name))
+            parts.append(curve.assign(precision=precision, victim=name))
+    return pd.concat(parts, ignore_index=True)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Writing the file and checking it against the engine ...")
+def checked_file(name: str, description: str, baked: bool, _defense: Defense) -> tuple[bytes, object]:
+    """An exported file and the report of its check; `description` is all that the file depends on."""
+    from dcp_core.models.export import export  # the onnx package: on request only
+
+    return export(name, _defense, baked=baked)
+
+
+def measured_rows(base: str) -> pd.DataFrame:
+    """Side-by-side rows of a victim: measured just now, else the stored ones."""
+    now = st.session_state.get("q_rows")
+    if now is not None and now["victim"].iloc[0] == base:
+        return now
+    rows = measure.load_measured()
+    return rows[rows["victim"] == base]
+
+
+def measure_now(base: str) -> None:
+    """Latencies on this machine, the rest from the answers stored with each version."""
+    bar = st.progress(0.0, "Measuring on this machine, all versions in turns ...")
+    ways = measure.candidates(base)
+    stored = [ui.test_answers(way.name) for way in ways]
+    pictures = synthetic.signs(64, SIGNS_TEST)[0]
+    side = zoo.card(base).size
+    if side != pictures.shape[-1]:
+        pictures = pictures.repeat(1, 1, -(-side // 32), -(-side // 32))[..., :side, :side]
+    st.session_state["q_rows"] = measure.side_by_side(
+        ways,
+        pictures,
+        stored[0][1],
+        logits=[logits for logits, _ in stored],
+        seconds=8,
+        progress=lambda done: bar.progress(min(done, 1.0)),
+    )
+    bar.empty()
+
+
+def accuracies(family: dict[str, str]) -> pd.DataFrame:
+    """Test accuracy of every version and of the QAT's fp32 control, with 95 % intervals."""
+    rows = []
+    for precision, name in family.items():
+        card, mark = zoo.card(name), plots.WAYS[precision, measure.RUNTIME]
+        rows.append((zoo.PRECISIONS[precision], card.test_accuracy, card.test_pictures, mark.symbol, mark.color))
+        control = card.recipe.get("fp32_control")
+        if control:
+            accuracy = control["test_accuracy"]
+            rows.append(("fp32, trained on as long", accuracy, card.test_pictures, "square-open", "#8a8f98"))
+    table = pd.DataFrame(rows, columns=["label", "accuracy", "pictures", "symbol", "color"])
+    bounds = [wilson(row.accuracy, row.pictures) for row in table.itertuples()]
+    return table.assign(low=[float(b[0]) for b in bounds], high=[float(b[1]) for b in bounds])
+
+
+def first_look(family: dict[str, str]) -> None:
+    """Size and latency, accuracy, drift; where the numbers come from."""
+    base, rows = family["fp32"], measured_rows(family["fp32"])
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.markdown("**Size and latency**")
+        if rows.empty:
+            st.info("Not measured yet: the button below does it in a few seconds.", icon=":material/timer:")
+        else:
+            ui.chart(plots.edge_costs(rows), key="edge-costs", alt=plots.describe_edge_costs(rows), data=rows)
+    with right:
+        st.markdown("**Accuracy**")
+        table = accuracies(family)
+        ui.chart(
+            plots.edge_accuracy(table), key="edge-accuracy", alt=plots.describe_edge_accuracy(table), data=table
+        )
+    if not rows.empty:
+        about = rows.iloc[0]
+        st.caption(f"Latencies: medians in turns on {about.hardware}, {about.date}. Versions: {about.versions}")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Measure on this machine", icon=":material/timer:", key="q_measure"):
+            with ui.errors_explained():
+                measure_now(base)
+            st.rerun()
+        st.caption("One thread, as these pages answer; about ten seconds.")
+    drift(family, rows)
+
+
+def drift(family: dict[str, str], rows: pd.DataFrame) -> None:
+    """How far posteriors move, and the table of everything."""
+    moved = {precision: l1.numpy() for precision, l1 in measure.stored_drift(family["fp32"]).items()}
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.markdown("**Posterior drift**, of each test answer")
+        ui.chart(
+            plots.drift_histogram(moved),
+            key="edge-drift",
+            alt=plots.describe_drift(moved),
+            data=pd.DataFrame(moved),
+        )
+    with right:
+        st.markdown("**In numbers**")
+        if not rows.empty:
+            shown = rows[["precision", "engine", "accuracy", "agreement", "l1", "bytes", "ms_1", "ms_64"]]
+            st.dataframe(shown.round(3), hide_index=True, alt="Every version with its measured numbers")
+        control = zoo.card(family["qat"]).recipe.get("fp32_control") if "qat" in family else None
+        if control:
+            recipe = zoo.card(family["qat"]).recipe
+            st.caption(
+                f"QAT: {recipe['epochs']} epoch(s) on {recipe['pictures']:,} training pictures. The fp32 victim trained "
+                f"on for the same steps on the same batches has {control['test_accuracy']:.2f} %, agrees with the "
+                f"untouched one on {control['agreement']:.2f} % and moves answers by l1 {control['l1']:.3f}: what QAT "
+                "has beyond that is its own."
+            )
+        st.caption(
+            "Agreement: same top class as fp32. Weights have 7 of their 8 bits, so that CPUs without VNNI compute them "
+            "exactly; batch normalisation is folded into the convolutions."
+        )
+
+
+def defended(family: dict[str, str]) -> None:
+    """Fig. 7: defenses on each version, for the owner and against the thief."""
+    st.subheader("Defended, in eight bits", anchor=False)
+    left, right = st.columns(2, gap="medium")
+    curves = curves_of(tuple(family.values()))
+    with left:
+        st.markdown("**What it costs the owner** (measured now, on stored answers)")
+        ui.chart(
+            plots.defenses_on_each(curves),
+            key="edge-defenses",
+            alt=plots.describe_defenses_on_each(curves),
+            data=curves,
+        )
+    with right:
+        st.markdown("**What it does to the thief** (Fig. 7)")
+        everything = ui.thief_points()
+        points = everything[everything["victim"].isin(list(family.values()))]
+        axis = st.selectbox(
+            "Across", list(THIEF_AXES), key="q_axis", format_func=THIEF_AXES.__getitem__, **ui.IN_URL
+        )
+        if not points.empty:
+            ui.chart(
+                thief_scatter(points, axis),
+                key="edge-thief",
+                alt=describe_thief_scatter(points, axis),
+                data=points,
+            )
+        missing = [name for name in family.values() if not (points["victim"] == name).any()]
+        if missing:
+            st.caption(
+                "No thief has been measured yet on these; this measures one, and it appears here by itself:"
+            )
+            lines = [
+                f"python -m dcp_core attack --victim {name} --pool signs_pool --defense dcp --beta 0.9 --seed 0"
+                for name in missing
+            ]
+            st.code("\n".join(lines), language="bash", wrap_lines=True)
+
+
+@st.fragment
+def export_form(family: dict[str, str]) -> None:
+    """One ONNX file with the defense inside: made and checked on request, then offered."""
+    st.subheader("Export: one file, the defense inside", anchor=False)
+    side, main = st.columns([1, 2.2], gap="medium")
+    with side:
+        known = [name for name in family.values() if zoo.card(name).of or zoo.card(name).onnx_sha256]
+        name = st.selectbox("Version", known, key="q_export", format_func=lambda n: zoo.card(n).title, **ui.IN_URL)
+        defense = ui.choose_defense(EXPORTED, PREFIX)
+        baked = False
+        if defense.name in COMPARED:
+            baked = st.toggle(
+                "Bake the parameters in",
+                key="q_baked",
+                help="Else they are inputs of the file, with these values as defaults.",
+                **ui.IN_URL,
+            )
+        wanted = (name, defense, baked)
+        if st.button("Make and check the file", type="primary", key="q_make", icon=":material/build:"):
+            st.session_state[MADE] = wanted
+    with main:
+        from dcp_core.models.export import script
+
+        file = f"{name}-{defense.name}.onnx"
+        if st.session_state.get(MADE) == wanted:
+            with ui.errors_explained():
+                content, report = checked_file(name, repr(defense), baked, defense)
+            st.success(report.words(), icon=":material/verified:")
+            st.download_button(
+                f"{file} · {report.bytes / 1000:.0f} kB, of which the defense {report.added_bytes / 1000:.1f}",
+                content,
+                file_name=file,
+                mime="application/octet-stream",
+                key="q_download",
+                on_click="ignore",
+                icon=":material/download:",
+            )
+            st.download_button(
+                "The check as JSON",
+                pd.Series(dataclasses.asdict(report)).to_json(indent=2),
+                file_name=f"{name}-{defense.name}-check.json",
+                mime="application/json",
+                key="q_report",
+                on_click="ignore",
+                type="tertiary",
+                icon=":material/fact_check:",
+            )
+        else:
+            st.info(
+                "The file is offered once it has answered 500 pictures as the engine does.", icon=":material/rule:"
+            )
+        st.caption("Runs it with ONNX Runtime and NumPy alone, no torch:")
+        st.code(script(zoo.card(name), file, defense, baked=baked), language="python", wrap_lines=True)
+
+
+def say_what_is_missing(base: str) -> None:
+    """The commands that make what this page shows."""
+    st.info(f"**{base}** has no eight-bit version yet. These make them:", icon=":material/memory:")
+    methods = ("fp32", "ptq", "qat")
+    commands = [f"python -m dcp_core quantize --victim {base} --method {method}" for method in methods]
+    st.code("\n".join(commands), language="bash", wrap_lines=True)
+
+
+chosen = ui.choose_victim(PREFIX)
+if chosen.name.startswith(zoo.TORCHVISION):
+    st.info("Calibration needs the victim's training pictures, which torchvision's do not come with.")
+    st.stop()
+with ui.errors_explained():
+    family = measure.family(chosen.name)
+if len(family) == 1:
+    say_what_is_missing(family["fp32"])
+    st.stop()
+with ui.errors_explained():
+    first_look(family)
+defended(family)
+export_form(family)

@@ -1,0 +1,48 @@
+"""The Quantized page: the family of a victim, and the file that it offers."""
+
+from pathlib import Path
+
+import pytest
+from test_pages import open_page, texts
+
+from dcp_core.defenses import Deception
+from dcp_core.models import export, zoo
+
+SIGNS = "signs-resnet8"
+TITLE = "Signs (drawn by us), resnet8"
+
+
+def test_the_page_shows_a_familys_measured_numbers(home: Path) -> None:
+    app = open_page("quantized", q_victim=f"{TITLE}, int8 QAT")
+    assert not app.error
+    control = zoo.card(f"{SIGNS}-qat").recipe["fp32_control"]["test_accuracy"]
+    assert f"has {control:.2f} %" in texts(app)
+    (table,) = app.dataframe
+    assert table.value["precision"].tolist() == ["fp32", "fp32", "ptq", "qat"]
+    assert table.value["accuracy"].iloc[2] == pytest.approx(zoo.card(f"{SIGNS}-ptq").test_accuracy, abs=0.02)
+
+
+def test_a_victim_without_versions_names_the_commands(victim: zoo.Victim) -> None:
+    app = open_page("quantized", q_victim="Toy")
+    assert "no eight-bit version" in app.info[0].value
+    assert "python -m dcp_core quantize --victim toy --method ptq" in app.code[0].value
+
+
+def test_the_file_is_offered_only_after_its_check(home: Path) -> None:
+    app = open_page("quantized", q_victim=TITLE, q_dcp_beta="0.6")
+    assert not app.success
+    app.button(key="q_make").click().run()
+    assert not app.exception
+    assert "Checked against the engine on 500 pictures" in app.success[0].value
+    expected = export.script(zoo.card(SIGNS), f"{SIGNS}-dcp.onnx", Deception(beta=0.6))
+    assert expected.strip() in [code.value for code in app.code]
+    app.slider(key="q_dcp_beta").set_value(0.7).run()
+    assert not app.success  # another file: made and checked anew
+
+
+def test_the_commands_of_missing_thieves_name_each_version(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dcp_core.results.SHIPPED", home)
+    app = open_page("quantized", q_victim=TITLE)
+    commands = "\n".join(code.value for code in app.code)
+    for name in (SIGNS, f"{SIGNS}-ptq", f"{SIGNS}-qat"):
+        assert f"attack --victim {name} " in commands
