@@ -41,6 +41,7 @@ def _percent(name: str, meaning: str) -> Column:
 
 COSTS = (
     Column("engine", "str", "what ran the victim"),
+    Column("clock", "str", "that latency was taken from", choices=("wall", "processor")),
     Column("implementation", "str", "'literal': as published ones compute it", choices=("here", "literal")),
     Column("batch", "Int64", "queries answered at once where a cost is measured", low=1),
     Column("repeats", "Int64", "how often it was timed", low=1),

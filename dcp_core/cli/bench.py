@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from dcp_core.cli.attack import follow
+from dcp_core.evaluation.latency import CLOCKS
 from dcp_core.models import zoo
 from dcp_core.plots.style import mark_of
 from dcp_core.results import write_results
@@ -27,6 +28,13 @@ from dcp_core.runs.worker import result
     show_default=True,
     help="Limit of each of the four sessions: one query and 64 at once, ours and as published.",
 )
+@click.option(
+    "--clock",
+    type=click.Choice(list(CLOCKS)),
+    default="wall",
+    show_default=True,
+    help="processor: the time that this process computed, for a machine with other work; one CPU thread.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the order of turns; another measurement.")
 @click.option("--device", help="Default: a GPU if there is one.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores without it.")
@@ -39,6 +47,7 @@ from dcp_core.runs.worker import result
 def command(
     victim: str,
     seconds: float,
+    clock: str,
     seed: int,
     device: str | None,
     threads: int | None,
@@ -54,7 +63,7 @@ def command(
     """
     if threads:
         torch.set_num_threads(threads)
-    spec = BenchSpec(victim, seconds, seed)
+    spec = BenchSpec(victim, seconds, clock, seed)
     if not victim.startswith(zoo.TORCHVISION):
         zoo.card(victim)  # an unknown one leaves no run behind
     folder = folder or store.folder_of(spec)

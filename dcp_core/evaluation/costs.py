@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dcp_core.defenses import DEFENSES, Defense, literal, make_defense
 from dcp_core.evaluation import energy, hidden_costs
-from dcp_core.evaluation.latency import Effort, Progress, Round, Work, in_turns, latency
+from dcp_core.evaluation.latency import CLOCKS, Effort, Progress, Round, Work, in_turns, latency
 from dcp_core.models import auxiliary, zoo
 from dcp_core.provenance import hardware, today, versions
 
@@ -100,7 +100,13 @@ def candidates(victim: str, device: str | torch.device = "cpu") -> tuple[list[Ca
 
 
 def measure(
-    victim: str, *, device: str = "cpu", seed: int = 0, seconds: float = 60.0, pause: float = energy.WINDOW
+    victim: str,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    seconds: float = 60.0,
+    clock: str = "wall",
+    pause: float = energy.WINDOW,
 ) -> Generator[Step, None, Costs]:
     """Measure all defenses on a victim; yields where it is and returns the costs.
 
@@ -108,11 +114,15 @@ def measure(
         seed: of the order of turns.
         seconds: for each of the four sessions (batch 1 and 64, ours and literal), after which its round under way is
             the last one.
+        clock: one of `CLOCKS`; "processor", for machines with other work, counts the time that this process computed.
         pause: seconds of a window of the energy's measurement.
 
     Raises:
         VictimError: for a victim that cannot be loaded.
+        ValueError: for a processor clock and work that it does not measure: of a GPU, or of several threads at once.
     """
+    if clock == "processor" and (torch.device(device).type != "cpu" or torch.get_num_threads() > 1):
+        raise ValueError("processor time is a latency on a CPU with one thread only: say --device cpu --threads 1")
     ways, missing = candidates(victim, device)
     card = zoo.load(victim).card if victim.startswith(zoo.TORCHVISION) else zoo.card(victim)
     dice, busy, queries = np.random.default_rng(seed), _load(), 0
@@ -128,6 +138,7 @@ def measure(
             NONE,
             Effort(BATCHES[batch], seconds=seconds),
             dice,
+            CLOCKS[clock],
         )
         words = f"latency, {batch} at once" + (", as published" if kind == "literal" else "")
         rounds, calls = yield from _told(turns, words, 0.15 * number, 0.15, queries, batch)
@@ -148,7 +159,7 @@ def measure(
         found[ENERGY_BATCH].joules, _ = yield from _told(windows, "energy", 0.7, 0.3, queries, ENERGY_BATCH)
     except energy.NoMeter as error:
         reason = str(error)
-    about = _about(card, device, busy)
+    about = _about(card, device, clock, busy)
     rows = [about | _row(way, batch, each, method) for batch, each in found.items() for way in ways]
     return Costs(rows, missing, reason)
 
@@ -207,7 +218,7 @@ def _load() -> str:
     )
 
 
-def _about(card: zoo.Card, device: str, busy: str) -> dict[str, Any]:
+def _about(card: zoo.Card, device: str, clock: str, busy: str) -> dict[str, Any]:
     return {
         "source": "measured",
         "dataset": card.dataset,
@@ -217,8 +228,9 @@ def _about(card: zoo.Card, device: str, busy: str) -> dict[str, Any]:
         "hardware": hardware(device),
         "versions": json.dumps(versions()),
         "date": today(),
-        "unreliable": bool(busy),
-        "reason": busy or None,
+        "clock": clock,
+        "unreliable": bool(busy) and clock == "wall",
+        "reason": busy if clock == "wall" else None,
     }
 
 

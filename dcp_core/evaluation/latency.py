@@ -1,16 +1,17 @@
 """How long an answer takes beside an undefended one, on a machine that is never quite still.
 
 All works take turns, in an order drawn anew for each round, so that whatever else the machine does hits all alike;
-ratios are taken within a round. `torch.utils.benchmark` gives the clock, which waits for the GPU before it is read.
+ratios are taken within a round. `torch.utils.benchmark` gives the wall clock, which waits for the GPU before it is
+read. On a machine with other work of its own, a wall clock measures that work; processor time does not.
 """
 
 import math
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import quantile_test
 from torch.utils.benchmark import timer
 
 CONFIDENCE = 0.95
@@ -18,6 +19,8 @@ FEWEST = 6  # values from which an interval for their median exists
 FEWEST_P95 = 60  # from which the 95th percentile is more than the largest value
 WARM_UP, WARM_SECONDS = 3, 1.0  # untimed calls at most, and seconds after which no further one is made
 LOOK_EVERY = 10  # rounds
+
+CLOCKS: dict[str, Callable[[], float]] = {"wall": timer, "processor": time.process_time}
 
 Work = Callable[[], object]
 Round = dict[str, float]  # seconds of each work of one round
@@ -70,6 +73,7 @@ def in_turns(
     effort: Effort,
     dice: np.random.Generator,
     clock: Callable[[], float] = timer,
+    wall: Callable[[], float] = time.monotonic,
 ) -> Generator[Progress, None, list[Round]]:
     """Call the works in turns until each is known well enough; returns the rounds.
 
@@ -78,27 +82,28 @@ def in_turns(
 
     Args:
         clock: seconds; read right before and right after each call.
+        wall: seconds, for the limits.
     """
     calls = 0
     for work in works.values():
-        began = clock()
+        began = wall()
         for _ in range(WARM_UP):
             work()
             calls += 1
             yield Progress(0.0, calls)
-            if clock() - began > WARM_SECONDS:
+            if wall() - began > WARM_SECONDS:
                 break
     rounds: list[Round] = []
     waiting = [name for name in works if name != reference]
-    began = clock()
-    while not rounds or (waiting and clock() - began < effort.seconds):
+    began = wall()
+    while not rounds or (waiting and wall() - began < effort.seconds):
         rounds.append({})
         for name in dice.permutation([reference, *waiting]):
             start = clock()
             works[name]()
             rounds[-1][str(name)] = clock() - start
             calls += 1
-            yield Progress(_share(rounds, waiting, works, effort, clock() - began), calls)
+            yield Progress(_share(rounds, waiting, works, effort, wall() - began), calls)
         if len(rounds) == effort.least or len(rounds) % LOOK_EVERY == 0:
             waiting = [name for name in waiting if not _known(rounds, name, reference, effort)]
     return rounds
@@ -137,5 +142,7 @@ def interval(values: Sequence[float]) -> Interval:
     median = float(np.median(values))
     if len(values) < FEWEST:
         return Interval(median, math.nan, math.nan)
+    from scipy.stats import quantile_test  # slow to import, and few who need this module come here
+
     bounds = quantile_test(values, q=median, p=0.5).confidence_interval(CONFIDENCE)
     return Interval(median, float(bounds.low), float(bounds.high))

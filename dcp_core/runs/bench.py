@@ -19,7 +19,7 @@ def run(spec: BenchSpec, device: str) -> Generator[Event, None, dict[str, Any]]:
     Raises:
         VictimError: for a victim that cannot be loaded.
     """
-    steps, queries = measure(spec.victim, device=device, seed=spec.seed, seconds=spec.seconds), 0
+    steps, queries = measure(spec.victim, device=device, seed=spec.seed, seconds=spec.seconds, clock=spec.clock), 0
     while True:
         try:
             step = next(steps)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from dcp_core.attacks import Attack, make_attack
 from dcp_core.defenses import Defense, make_defense
+from dcp_core.evaluation.latency import CLOCKS
 from dcp_core.models.architectures import ARCHITECTURES
 
 
@@ -115,14 +116,16 @@ class BenchSpec:
 
     Args:
         seconds: limit of each of its four sessions; see `evaluation.costs.measure`.
+        clock: one of `evaluation.latency.CLOCKS`.
         seed: of the order of turns; another seed is another measurement.
 
     Raises:
-        SpecError: for a limit that is not above 0.
+        SpecError: for a limit that is not above 0, or an unknown clock.
     """
 
     victim: str
     seconds: float = 60.0
+    clock: str = "wall"
     seed: int = 0
 
     kind: ClassVar[str] = "bench"
@@ -130,6 +133,8 @@ class BenchSpec:
     def __post_init__(self) -> None:
         if not isinstance(self.seconds, int | float) or not 0 < self.seconds < float("inf"):
             raise SpecError(f"a session lasts some seconds, not {self.seconds!r}")
+        if self.clock not in CLOCKS:
+            raise SpecError(f"there is no clock '{self.clock}'; there are {', '.join(CLOCKS)}")
         object.__setattr__(self, "seconds", float(self.seconds))  # 60 and 60.0 are one measurement
 
     def to_json(self) -> str:
@@ -145,6 +150,7 @@ class BenchSpec:
     def command(self) -> str:
         """The command line that makes this measurement."""
         words = ["--victim", self.victim, "--seconds", f"{self.seconds:g}", "--seed", str(self.seed)]
+        words += ["--clock", self.clock] if self.clock != "wall" else []
         return "python -m dcp_core bench " + shlex.join(words)
 
 
