@@ -2,13 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import pandas as pd
 import streamlit as st
-import torch
 
 from dcp_core import plots, ui
 from dcp_core.attacks import ATTACKS
@@ -17,19 +15,14 @@ from dcp_core.models import zoo
 from dcp_core.models.architectures import ARCHITECTURES
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import defense_words, name_of, table_of, time_words
-from dcp_core.runs.estimate import Estimate, estimate
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.store import RunView
 from dcp_core.runs.sweep import with_strengths
+from dcp_core.runs.waiting import waiting_time
 
 ui.frame("Attack lab", "How well can it be stolen?")
 
 LAB = "a_"
-KIN = {
-    "signs": ["signs_pool_small", "signs_pool"],
-    "cifar10": ["cifar100"],
-    "cifar100": ["cifar10"],
-}  # of one kind
 DEMO_THIEF: dict[str, Any] = {
     "victim": "signs-resnet8",
     "pool": "signs_pool_small",
@@ -58,9 +51,6 @@ def told(action: Callable[[], object]) -> None:
     st.session_state["a_again"] = True  # what a fragment's button changed, the rest of the page shows too
 
 
-# --- launching ------------------------------------------------------------------------------------------------
-
-
 def start(specs: list[RunSpec]) -> None:
     """Launch runs and show them."""
 
@@ -68,38 +58,6 @@ def start(specs: list[RunSpec]) -> None:
         st.session_state["a_runs"] = [folder.name for folder in launch.launch(specs)]
 
     told(go)
-
-
-@st.cache_resource
-def _timer() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1)  # one at a time: two would slow each other
-
-
-@st.cache_resource(max_entries=200)
-def timing(key: str, _spec: RunSpec) -> "Future[Estimate]":
-    """The time of a run, being measured beside the page."""
-
-    def measure() -> Estimate:
-        torch.set_num_threads(launch.threads())  # of this thread
-        return estimate(_spec)
-
-    return _timer().submit(measure)
-
-
-def how_long(specs: list[RunSpec]) -> str:
-    """How long runs take on this machine, as far as it is known."""
-    futures = [timing(spec.key, spec) for spec in specs]
-    if not all(future.done() for future in futures):
-        return "measuring this machine ..."
-    try:
-        seconds = [future.result().seconds for future in futures]
-    except (ValueError, OSError, RuntimeError) as error:
-        return f"time unknown: {error}"
-    at_once = min(launch.slots(), len(specs))
-    total = max(max(seconds), sum(seconds) / at_once)
-    waits = sum(view.active for view in store.views())
-    after = f", after the {waits} that run or wait" if waits else ""
-    return f"about **{time_words(total)}** on this machine ({at_once} at once, {launch.threads()} thread(s) each){after}"
 
 
 def demo() -> None:
@@ -118,7 +76,7 @@ def demo() -> None:
             on_click=start,
             args=(DEMO,),
         )
-        about = "both are in the store" if ready else how_long(DEMO)
+        about = "both are in the store" if ready else waiting_time(DEMO)
         st.caption(
             f"{DEMO[0].budget:,} queries of the same kind of pictures, {defense_words(DEMO[1].make_defense())}; {about}. "
             "As τ follows β above 1, every answer is perturbed: the owner pays a mean l1 near 1.7 and 2 points "
@@ -167,10 +125,9 @@ def choose_pool(card: zoo.Card) -> str:
         help="knowledgeable: has pictures of the victim's kind; limited: only of another kind.",
         **ui.IN_URL,
     )
-    kin = KIN.get(card.dataset, [])
+    kin = DATASETS[card.dataset].kin if card.dataset in DATASETS else ()
     others = [n for n, info in DATASETS.items() if n not in (*kin, card.dataset) and info.size == card.size]
-    fitting = kin or others if knowledge == "knowledgeable" else others
-    fitting = [*filter(available, fitting), *(name for name in fitting if not available(name))]
+    fitting = sorted((kin or others) if knowledge == "knowledgeable" else others, key=lambda n: not available(n))
     return st.selectbox(
         "Pictures it asks about",
         fitting,
@@ -189,7 +146,7 @@ def launch_box(specs: list[RunSpec]) -> None:
     """The time it takes, and the button."""
     known = [store.view(store.folder_of(spec)) for spec in specs if store.folder_of(spec).exists()]
     done = sum(view.state == "done" for view in known)
-    st.caption(how_long(specs) if done < len(specs) else "All of them are in the store: nothing is run again.")
+    st.caption(waiting_time(specs) if done < len(specs) else "All of them are in the store: nothing is run again.")
     if 0 < done < len(specs):
         st.caption(f"{done} of {len(specs)} are in the store already and are not run again.")
     label = "Show" if done == len(specs) else "Launch"
@@ -202,9 +159,6 @@ def again() -> None:
     """Draw the whole page anew after a button of a part of it."""
     if st.session_state.pop("a_again", False):
         st.rerun()
-
-
-# --- watching -------------------------------------------------------------------------------------------------
 
 
 def choose_runs(views: list[RunView]) -> list[str]:
@@ -352,13 +306,11 @@ def duplicate(spec: RunSpec) -> None:
     state |= {f"{LAB}{name}": getattr(spec, name) for name in ("victim", "attack", "clone", "budget", "seed")}
     if spec.pool is not None:
         card = card_of(spec.victim)
-        knows = "knowledgeable" if card and spec.pool in KIN.get(card.dataset, []) else "limited"
+        kin = DATASETS[card.dataset].kin if card and card.dataset in DATASETS else ()
+        knows = "knowledgeable" if spec.pool in kin else "limited"
         state |= {"a_knowledge": knows, f"a_pool_{knows}": spec.pool}
     st.session_state.update(state)
     st.session_state["a_again"] = True
-
-
-# --- comparing ------------------------------------------------------------------------------------------------
 
 
 def compare(views: list[RunView]) -> None:
@@ -401,18 +353,19 @@ def table(views: list[RunView]) -> None:
         )
         keys = [frame["key"].iloc[i] for i in picked["selection"]["rows"] if i < len(frame)]
         with st.container(horizontal=True):
-            st.button(f"Show {len(keys)} selected", key="a_show", disabled=not keys, on_click=show, args=(keys,))
+            st.button(
+                f"Show {len(keys)} selected",
+                key="a_show",
+                disabled=not keys,
+                on_click=st.session_state.update,
+                args=({"a_runs": keys},),
+            )
             ui.csv(frame, "runs", "CSV of these runs")
     used = store.used_bytes(store.root()) / 1e9
     with ui.errors_explained():
         st.caption(
             f"Runs use {used:.2f} GB of at most {store.limit_gb():g} GB (`DCP_RUNS_GB`) in `{store.root()}`."
         )
-
-
-def show(keys: list[str]) -> None:
-    """Show runs."""
-    st.session_state["a_runs"] = keys
 
 
 if trouble := st.session_state.pop("a_trouble", None):

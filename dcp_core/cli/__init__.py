@@ -15,6 +15,7 @@ COMMANDS = {
     "auxiliary": "Train the second network that AM, MAD and GRAD² need for a victim.",
     "perturb": "Answer pictures with and without a defense, as JSON or CSV.",
     "attack": "Steal a victim: KnockoffNets, DFME, MAZE; resumable.",
+    "sweep": "Run a plan of many attacks here or on a Ray cluster.",
     "bench": "Measure what every defense costs: latency, energy, hidden costs.",
 }
 

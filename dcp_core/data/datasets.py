@@ -41,7 +41,8 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set before it is here. `flip`: a mirrored picture keeps its label."""
+    """What is known of a data set before it is here. `flip`: a mirrored picture keeps its label; `kin`: sets that a thief
+    asks about who knows what kind of pictures the victim was trained on."""
 
     title: str
     classes: int
@@ -50,10 +51,14 @@ class DatasetInfo:
     make: Callable[..., dict[str, np.ndarray]]
     drawn: bool = False
     note: str = ""
+    kin: tuple[str, ...] = ()
 
 
+KIN_OF_SIGNS = ("signs_pool_small", "signs_pool")
 DATASETS: dict[str, DatasetInfo] = {
-    "signs": DatasetInfo("Signs (drawn by us)", 16, 32, False, sources.signs, True, "embedded: no download"),
+    "signs": DatasetInfo(
+        "Signs (drawn by us)", 16, 32, False, sources.signs, True, "embedded: no download", KIN_OF_SIGNS
+    ),
     "signs_pool": DatasetInfo(
         "Signs, other pictures (drawn by us)", 0, 32, False, sources.signs_pool, True, "query pool only"
     ),
@@ -67,8 +72,8 @@ DATASETS: dict[str, DatasetInfo] = {
         "query pool only",
     ),
     "textures": DatasetInfo("Textures (drawn by us)", 0, 32, True, sources.textures, True, "query pool only"),
-    "cifar10": DatasetInfo("CIFAR-10", 10, 32, True, sources.cifar10),
-    "cifar100": DatasetInfo("CIFAR-100", 100, 32, True, sources.cifar100),
+    "cifar10": DatasetInfo("CIFAR-10", 10, 32, True, sources.cifar10, kin=("cifar100",)),
+    "cifar100": DatasetInfo("CIFAR-100", 100, 32, True, sources.cifar100, kin=("cifar10",)),
     "svhn": DatasetInfo("SVHN", 10, 32, False, sources.svhn, note="street-view house numbers"),
     "gtsrb": DatasetInfo("GTSRB", 43, 32, False, sources.gtsrb, note="German traffic signs"),
     "cub200": DatasetInfo("CUB-200-2011", 200, 224, True, sources.cub200, note="birds"),

@@ -11,7 +11,7 @@ ACROSS = {"work": "work done (%)", "queries": "queries the thief has made"}
 SCORES = {"error": "clone's test error (%)", "fidelity": "fidelity: agrees with the victim (%)"}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SETTING = ["victim", "attack", "queries_from", "thief", "clone", "budget", "epochs", "seed"]
-HALF = 0.46  # of the width, for each of two panels
+HALF = 0.43  # of the width, for each of two panels
 
 
 def run_curves(points: pd.DataFrame, victims: pd.DataFrame, across: str = "work") -> go.Figure:
@@ -164,7 +164,10 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
             )
         )
     count = rows["setting"].nunique()
-    axis = {"autorange": "reversed", "tickfont": {"size": 11}}
+    labels = {"mode": "text", "textposition": "top right", "textfont": {"size": 11}, "showlegend": False}
+    settings = list(rows["setting"].unique())
+    traces.append(_trace([0] * count, settings, text=settings, hoverinfo="skip", **labels))
+    axis = {"autorange": "reversed", "showticklabels": False}
     return go.Figure(
         traces,
         layout(
@@ -173,8 +176,8 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
     )
 
 
-def _trace(x: Any, y: Any, **more: Any) -> dict[str, Any]:
-    return {"type": "scatter", "mode": "markers", "x": x, "y": y, **more}
+def _trace(x: Any, y: Any, mode: str = "markers", **more: Any) -> dict[str, Any]:
+    return {"type": "scatter", "mode": mode, "x": x, "y": y, **more}
 
 
 def describe_pairs(rows: pd.DataFrame) -> str:

@@ -1,0 +1,184 @@
+"""A sweep on a Ray cluster. Its nodes have this package, its requirements, and the victims and data sets below their
+DCP_HOME; they need no disk in common with us.
+
+A run works in a folder of its node and sends back what changes there, about once a second: the driver writes it to the
+run's folder here, where the page reads it. When a node is lost, the run starts again elsewhere from the checkpoint
+that was sent last. The driver holds the folder's lock meanwhile: still one writer, and a run that somebody else works
+on is left alone.
+"""
+
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayError, TaskCancelledError
+
+from dcp_core.files import home, write_atomic
+from dcp_core.runs import store
+from dcp_core.runs.journal import LOCK, QUEUED, STOP, add_to_results, record
+from dcp_core.runs.locks import take
+from dcp_core.runs.shared_answers import FOLDER
+from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.status import STATUS, Status
+from dcp_core.runs.worker import SPEC, STATES, claim, result
+
+SEND_EVERY = 1.0  # seconds between two parcels of a run
+CHECKPOINT_EVERY = 10.0  # seconds of work that a lost node costs at most
+POLL = 0.5  # seconds the driver waits for news before it looks for requests to stop
+
+Parcel = dict[str, bytes]
+
+
+@dataclass
+class _Job:
+    """A run on the cluster: its folder here and the lock on it, the stream of its parcels, and how often it was lost."""
+
+    spec: RunSpec
+    folder: Path
+    lock: int
+    parcels: Any
+    lost: int = 0
+
+
+def sweep(specs: list[RunSpec], address: str, *, retries: int = 3, say: Callable[[str], object] = print) -> None:
+    """Run what is not done on the cluster at `address` ("auto", "HOST:PORT"), until nothing is left to run.
+
+    Args:
+        retries: how often a run may be lost with its node before it counts as failed.
+        say: told what happens.
+
+    Raises:
+        ValueError: when there is no cluster at the address.
+    """
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ValueError(f"no Ray cluster answers at {address}: {error}") from error
+    store.check_room()
+    gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0, num_returns="streaming")(work)
+    notes = ray.put(_read_all(store.root() / FOLDER))
+
+    def send(spec: RunSpec, folder: Path) -> Any:
+        files = {name: content for name, content in _read_all(folder).items() if name not in (SPEC, LOCK, STATUS)}
+        return task.remote(spec.to_json(), files, notes)
+
+    jobs: list[_Job] = []
+    for spec in specs:
+        folder = store.folder_of(spec)
+        claim(spec, folder)
+        held = take(folder / LOCK)
+        if held is None or result(folder) is not None:
+            say(f"{spec.key}: {'done' if held is not None else 'another process works on it'}")
+            if held is not None:
+                os.close(held)
+            continue
+        for name in (QUEUED, STOP):
+            (folder / name).unlink(missing_ok=True)
+        jobs.append(_Job(spec, folder, held, send(spec, folder)))
+    while jobs:
+        ready, _ = ray.wait([job.parcels for job in jobs], num_returns=1, timeout=POLL, fetch_local=True)
+        for job in [job for job in jobs if job.parcels in ready]:
+            try:
+                over = _receive(job)
+            except RayError as error:
+                job.lost += 1
+                say(f"{job.spec.key}: its node was lost ({type(error).__name__}), {job.lost} of {retries} retries")
+                over = job.lost > retries
+                if over:
+                    _last_word(job.folder, "failed", f"its node was lost {job.lost} times")
+                else:
+                    job.parcels = send(job.spec, job.folder)
+            if over:
+                jobs.remove(job)
+                _finish(job, say)
+        for job in [job for job in jobs if (job.folder / STOP).exists()]:
+            ray.cancel(job.parcels, force=True)
+            _last_word(job.folder, "interrupted", "stopped on request")
+            jobs.remove(job)
+            _finish(job, say)
+
+
+def work(text: str, files: Parcel, notes: Parcel) -> Iterator[Parcel]:
+    """On a node: run or resume a spec, given the files of its folder and the shared notes; yields what changed."""
+    torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
+    for name, content in notes.items():
+        path = home() / "runs" / FOLDER / name
+        if not path.exists():
+            _write(path, content)
+    with tempfile.TemporaryDirectory(prefix="dcp-run-") as place:
+        folder, sent, last = Path(place), dict[str, int](), time.monotonic()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        try:
+            for _ in record(RunSpec.from_json(text), folder, save_every=CHECKPOINT_EVERY, publish=False):
+                if time.monotonic() - last > SEND_EVERY:
+                    yield _changed(folder, sent)
+                    last = time.monotonic()
+        except Exception as error:  # it is in the status, and sent with it
+            print(error)
+        yield _changed(folder, sent)
+
+
+def _changed(folder: Path, sent: dict[str, int]) -> Parcel:
+    """Files that are new or changed since they were sent."""
+    stamps = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    names = [name for name, stamp in sorted(stamps.items()) if sent.get(name) != stamp and _travels(name)]
+    sent.update(stamps)
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def _travels(name: str) -> bool:
+    return not name.startswith(".") and name not in (LOCK, SPEC, STOP, QUEUED)
+
+
+def _read_all(folder: Path) -> Parcel:
+    """All files of a folder; none of a folder that is not there."""
+    if not folder.is_dir():
+        return {}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and _travels(path.name)}
+
+
+def _receive(job: _Job) -> bool:
+    """Write what a run sent; True when that was all.
+
+    Raises:
+        RayError: when the node is lost.
+    """
+    try:
+        parcel: Parcel = ray.get(next(job.parcels))
+    except StopIteration:
+        return True
+    except TaskCancelledError:
+        return True
+    for name, content in parcel.items():  # in order of names: the clone before the result, which says it is there
+        _write(job.folder / name, content)
+    return False
+
+
+def _finish(job: _Job, say: Callable[[str], object]) -> None:
+    if result(job.folder) is not None:
+        for name in STATES:
+            (job.folder / name).unlink(missing_ok=True)
+        add_to_results(job.spec, job.folder)
+    os.close(job.lock)
+    seen = store.view(job.folder)
+    say(f"{job.spec.key}: {seen.state}{f', {seen.message}' if seen.message else ''}")
+
+
+def _last_word(folder: Path, state: Any, message: str) -> None:
+    status = Status.read(folder) or Status()
+    dataclasses.replace(status, state=state, message=message).write(folder)
+    (folder / STOP).unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_atomic(path, lambda file: file.write(content))

@@ -1,0 +1,129 @@
+"""Workers killed at random moments, servers gone, full and read-only disks: nothing unreadable, nothing lost."""
+
+import errno
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from worlds import small_world
+
+from dcp_core import files
+from dcp_core.runs import journal, launch, store
+from dcp_core.runs.journal import record
+from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.status import Status
+from dcp_core.runs.worker import result, run
+
+KILLS = 2
+
+
+@pytest.fixture
+def pool(home: Path, tmp_path: Path) -> str:
+    return small_world(tmp_path)
+
+
+def wait_for(condition, seconds: float = 100) -> None:  # type: ignore[no-untyped-def]
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, [(view.state, view.message) for view in store.views()]
+        time.sleep(0.02)
+
+
+def test_killed_workers_leave_runs_that_end_like_those_never_touched(
+    pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also: a detached queue, stop within about a second, and resume."""
+    monkeypatch.setenv("DCP_RUNS_AT_ONCE", "1")
+    long = RunSpec("small", "dfme", {"batch": 16, "width": 4}, budget=1500)
+    short = RunSpec("small", "knockoff", {"epochs": 2}, budget=30, pool=pool)
+    folder = store.folder_of(long)
+    launch.launch([long, short])
+    assert {view.state for view in store.views()} <= {"queued", "running"}
+
+    wait_for(lambda: store.view(folder).queries > 0)
+    began = time.monotonic()
+    launch.stop(folder)
+    assert store.view(folder).state == "interrupted"
+    assert time.monotonic() - began < 10  # a second, on a machine that is not busy
+    wait_for(lambda: store.view(store.folder_of(short)).state == "done")  # the worker goes on with the queue
+
+    for _ in range(KILLS):
+        launch.launch([long])
+        wait_for(lambda: store.view(folder).state == "running")
+        time.sleep(2 * random.random())
+        status = Status.read(folder)
+        process = status.process() if status else None
+        if process is not None:
+            process.kill()
+        wait_for(lambda: not store.view(folder).active)
+        assert store.view(folder).state in ("interrupted", "done")
+        store.events(folder), store.sample(folder)
+    launch.launch([long])
+    wait_for(lambda: store.view(folder).state == "done")
+
+    whole = tmp_path / "whole"
+    list(run(long, whole, device="cpu"))
+    one, other = result(folder), result(whole)
+    assert one is not None
+    assert other is not None
+    assert one["row"]["adversary_error"] == other["row"]["adversary_error"]
+    assert one["queries"] == 1500
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("writes", [2, 4, 7])
+def test_a_disk_that_stops_taking_files_leaves_a_run_that_goes_on_when_there_is_room(
+    pool: str, monkeypatch: pytest.MonkeyPatch, number: int, writes: int
+) -> None:
+    spec = RunSpec("small", "knockoff", {"epochs": 1}, budget=30, pool=pool)
+    folder = store.folder_of(spec)
+    replace, left = os.replace, writes
+
+    def full(*paths: str) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(number, os.strerror(number))
+        replace(*paths)
+
+    monkeypatch.setattr(files.os, "replace", full)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        list(record(spec, folder, device="cpu", save_every=0))
+    monkeypatch.setattr(files.os, "replace", replace)
+    # no last word can be written either: as after a kill, once this process is gone
+    seen = store.view(folder)
+    assert seen.spec == spec
+    assert seen.state in ("failed", "interrupted", "running")
+    list(record(spec, folder, device="cpu"))
+    assert store.view(folder).state == "done"
+
+
+def test_an_error_is_one_sentence_in_the_status_and_a_traceback_in_the_log(pool: str) -> None:
+    spec = RunSpec("small", "knockoff", {"epochs": 1}, budget=30, pool="/nowhere.npz")
+    with pytest.raises(ValueError, match="no data set"):
+        list(record(spec, store.folder_of(spec), device="cpu"))
+    seen = store.view(store.folder_of(spec))
+    assert (seen.state, seen.resumable) == ("failed", True)
+    assert seen.message.startswith("no data set '/nowhere.npz'")
+    assert "Traceback" in store.log_tail(seen.folder, 100)
+
+
+def test_a_worker_that_does_not_listen_is_ended_by_a_signal(pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+    import sys
+
+    import psutil
+
+    spec = RunSpec("small", "knockoff", {"epochs": 1}, budget=30, pool=pool)
+    folder = store.folder_of(spec)
+    journal.claim(spec, folder)
+    deaf = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    Status(
+        pid=deaf.pid, process_began=psutil.Process(deaf.pid).create_time(), host=Status.here(1, "cpu").host
+    ).write(folder)
+    assert store.view(folder).state == "running"
+    launch.stop(folder)
+    assert deaf.wait(5) != 0
+    assert store.view(folder).state == "interrupted"

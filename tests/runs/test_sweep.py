@@ -1,0 +1,103 @@
+"""Plans, and answers computed once for many runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from worlds import small_world
+
+from dcp_core.attacks import Oracle
+from dcp_core.cli import main
+from dcp_core.data.datasets import load
+from dcp_core.defenses import NoDefense
+from dcp_core.models import zoo
+from dcp_core.models.inference import to_pixels
+from dcp_core.runs import launch, shared_answers, store
+from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.sweep import PlanError, expand, read_plan
+
+PLAN = """
+victims = ["small"]
+seeds = [0, 1]
+budgets = [30]
+[[attacks]]
+name = "knockoff"
+pools = ["POOL"]
+epochs = 1
+treatment = ["as-is", "top-1"]
+[[defenses]]
+name = "none"
+[[defenses]]
+name = "dcp"
+beta = [0.5, 0.9]
+"""
+
+
+def test_a_plan_is_every_combination_once_and_no_strength_multiplies_no_defense() -> None:
+    plan = {
+        "victims": ["a"],
+        "seeds": [0, 1],
+        "attacks": [{"name": "knockoff", "pools": ["textures"], "treatment": ["as-is", "top-1"]}],
+        "defenses": [{"name": "none"}, {"name": "dcp", "beta": [0.5, 0.9]}, {"name": "dcp"}],
+    }
+    specs = expand(plan)
+    assert len(specs) == 2 * 2 * 3  # beta 0.9 is dcp's default: the last entry adds nothing
+    assert sum(spec.defense == "none" for spec in specs) == 4
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ({}, "names its victims"),
+        ({"victims": ["a"], "seed": [1]}, "no 'seed'"),
+        ({"victims": ["a"], "attacks": ["dfme"]}, r"\[\[attacks\]\]"),
+        ({"victims": ["a"], "defenses": [{"beta": 1}]}, "has a name"),
+    ],
+)
+def test_what_is_wrong_with_a_plan_is_said(plan: dict, words: str) -> None:
+    with pytest.raises(PlanError, match=words):
+        expand(plan)
+
+
+def test_a_file_that_is_no_plan_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text("victims = [")
+    with pytest.raises(PlanError, match="not a readable TOML"):
+        read_plan(tmp_path / "plan.toml")
+
+
+def test_a_remembered_victim_answers_as_the_victim_and_the_oracle_still_counts(home: Path, tmp_path: Path) -> None:
+    source = small_world(tmp_path)
+    specs = [RunSpec("small", "knockoff", {"epochs": 1}, budget=60, pool=source, seed=seed) for seed in (0, 1)]
+    shared_answers.share(specs)
+    victim, pool = zoo.load("small"), load(source, "train")
+    model = shared_answers.remembered_victim(victim, pool)
+    assert isinstance(model, shared_answers.RememberedVictim)
+    asked = pool.images[:100]  # some are noted, some are not
+    known = [place is not None for place in model.notes.find(to_pixels(asked))]
+    assert 0 < sum(known) < 100
+    answers = Oracle(model, NoDefense(), 90).query(asked)
+    expected = Oracle(victim.model, NoDefense(), 90).query(asked)
+    assert len(answers) == 90  # the budget holds
+    assert torch.allclose(answers, expected, atol=1e-6)
+    near = to_pixels(asked[:1]) + 1e-4  # rounds to a noted picture, and is not one
+    assert model.notes.find(near) == [None]
+
+
+def test_a_sweep_runs_its_plan_in_the_background_and_skips_what_is_done(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    monkeypatch.setattr(launch, "slots", lambda: 1)
+    (tmp_path / "plan.toml").write_text(
+        PLAN.replace("POOL", small_world(tmp_path))
+        .replace('["as-is", "top-1"]', '"as-is"')
+        .replace("[0, 1]", "[0]")
+        .replace("[0.5, 0.9]", "0.5")
+    )
+    said = CliRunner().invoke(main, ["sweep", str(tmp_path / "plan.toml")])
+    assert said.exit_code == 0, said.output
+    assert "2 runs, 0 of them done" in said.output
+    assert {view.state for view in store.views()} == {"done"}
+    again = CliRunner().invoke(main, ["sweep", str(tmp_path / "plan.toml"), "--list"])
+    assert "2 runs, 2 of them done" in again.output
