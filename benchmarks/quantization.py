@@ -1,4 +1,4 @@
-"""fp32, PTQ and QAT side by side in one run: `python -m benchmarks.quantization [--save]`.
+"""fp32, PTQ and QAT side by side in one run: `python -m benchmarks.quantization [VICTIM ...] [--save]`.
 
 The shipped victims are measured on their whole test set. ResNet-18 has random weights (none is shipped): its sizes and
 latencies are real, its answers mean nothing. All latencies are taken in turns; `--save` keeps the victims' rows for the
@@ -68,18 +68,22 @@ def show(rows: pd.DataFrame, goals: bool) -> None:
 def main() -> None:
     """Measure and print everything."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("victims", nargs="*", help="fp32 victims; all that have versions, and ResNet-18, without")
     parser.add_argument("--save", action="store_true", help="keep the victims' rows in precomputed/quantized.csv")
     parser.add_argument("--seconds", type=float, default=40.0, help="of latencies for each victim")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    for victim in (name for name in zoo.names() if len(measure.family(name)) > 1 and not zoo.card(name).of):
+    known = [name for name in zoo.names() if len(measure.family(name)) > 1 and not zoo.card(name).of]
+    for victim in chosen.victims or known:
         card = zoo.card(victim)
         test = load(card.dataset, "test", size=card.size)
         rows = measure.side_by_side(measure.candidates(victim), test.images, test.labels, seconds=chosen.seconds)
         show(rows, goals="resnet20" in victim)
         if chosen.save:
             measure.save_measured(rows)
+    if chosen.victims:
+        return
     show(
         measure.side_by_side(resnet18(), synthetic.signs(64, SIGNS_TEST)[0], None, seconds=2 * chosen.seconds),
         True,
