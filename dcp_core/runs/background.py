@@ -20,17 +20,17 @@ from dcp_core.runs.worker import SPEC
 
 def work(slot: int) -> None:
     """Work the queue off while the slot (an open, locked file) is ours."""
-    tried: set[Path] = set()
-
-    def waiting() -> list[Path]:
-        return [folder for folder in launch.queue() if folder not in tried]
-
-    # A run queued between the last look and the giving back would wait for nobody: hence the second look.
-    while waiting() or _last_look(slot, waiting):
-        folder = waiting()[0]
-        tried.add(folder)  # a folder that cannot even be written to must not keep us for ever
-        sit(folder)
-    os.close(slot)
+    tried: set[tuple[Path, float]] = set()
+    while True:
+        waiting = [turn for turn in launch.turns() if turn not in tried]
+        if waiting:
+            tried.add(waiting[0])  # a folder that cannot even be written to must not keep us for ever
+            sit(waiting[0][0])
+            continue
+        # A run queued between the last look and the giving back would wait for nobody: hence a second look.
+        give(slot)
+        if all(turn in tried for turn in launch.turns()) or not retake(slot):
+            return
 
 
 def sit(folder: Path) -> None:
@@ -45,11 +45,6 @@ def sit(folder: Path) -> None:
             pass
     except Exception as error:  # whatever it was, the next run in the queue has not deserved it
         print(f"the run ended: {error}", file=sys.stderr, flush=True)
-
-
-def _last_look(slot: int, waiting) -> bool:  # type: ignore[no-untyped-def]
-    give(slot)
-    return bool(waiting()) and retake(slot)
 
 
 if __name__ == "__main__":

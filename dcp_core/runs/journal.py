@@ -81,7 +81,7 @@ def add_to_results(spec: Spec, folder: Path) -> Path:
 def _sitting(spec: Spec, folder: Path, device: str, save_every: float) -> Iterator[Event]:
     journal = _Journal(folder, Status.here(torch.get_num_threads(), device))
     journal.log(f"{'resumed' if journal.path.exists() else 'started'}: {spec.command.split(' -m ')[1]}")
-    events: Iterator[Event] = iter(())
+    events: Iterator[Event] | None = None
     try:
         events = run(spec, folder, device=device, save_every=save_every)
         for event in events:
@@ -89,12 +89,12 @@ def _sitting(spec: Spec, folder: Path, device: str, save_every: float) -> Iterat
             yield event
             if journal.asked_to_stop and event.fraction < 1:
                 journal.write(state="stopping")
-                events.close()  # type: ignore[attr-defined]
+                _close(events)
                 journal.end("interrupted", "stopped on request")
                 return
         journal.end("done", "")
     except GeneratorExit:
-        events.close()  # type: ignore[attr-defined]
+        _close(events)
         journal.end("interrupted", "stopped on request")
         raise
     except KeyboardInterrupt:
@@ -103,10 +103,18 @@ def _sitting(spec: Spec, folder: Path, device: str, save_every: float) -> Iterat
             raise
     except BaseException as error:
         journal.log(traceback.format_exc())
+        with suppress(OSError):  # what the disk does not take, a resumed run does again
+            _close(events)
         journal.end("failed", sentence(error))
         raise
     finally:
         journal.close()
+
+
+def _close(events: Iterator[Event] | None) -> None:
+    """Have the attack save what it has, if it has begun."""
+    if isinstance(events, Generator):
+        events.close()
 
 
 def sentence(error: BaseException) -> str:

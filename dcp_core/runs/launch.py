@@ -75,8 +75,8 @@ def launch(specs: Iterable[Spec]) -> list[Path]:
     return folders
 
 
-def queue() -> list[Path]:
-    """Folders of the runs that wait, the longest waiting first."""
+def turns() -> list[tuple[Path, float]]:
+    """Folders of the runs that wait and since when (nanoseconds since 1970), the longest waiting first."""
 
     def since(mark: Path) -> float:
         try:
@@ -84,13 +84,13 @@ def queue() -> list[Path]:
         except (OSError, ValueError, TypeError, KeyError):
             return float("inf")
 
-    marks = sorted((since(mark), mark) for mark in store.root().glob(f"*/{QUEUED}"))
-    return [mark.parent for _, mark in marks]
+    marks = [(mark.parent, since(mark)) for mark in store.root().glob(f"*/{QUEUED}")]
+    return sorted(marks, key=lambda turn: (turn[1], turn[0]))
 
 
 def start_workers() -> None:
     """Start a worker for each run that waits, as far as there are free slots."""
-    waiting = len(queue())
+    waiting = len(turns())
     for number in range(slots()):
         if not waiting:
             return

@@ -18,11 +18,11 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayError, TaskCancelledError
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
 from dcp_core.files import home, write_atomic
 from dcp_core.runs import store
-from dcp_core.runs.journal import LOCK, QUEUED, STOP, add_to_results, record
+from dcp_core.runs.journal import LOCK, QUEUED, STOP, add_to_results, record, sentence
 from dcp_core.runs.locks import take
 from dcp_core.runs.shared_answers import FOLDER
 from dcp_core.runs.spec import RunSpec
@@ -89,6 +89,9 @@ def sweep(specs: list[RunSpec], address: str, *, retries: int = 3, say: Callable
         for job in [job for job in jobs if job.parcels in ready]:
             try:
                 over = _receive(job)
+            except RayTaskError as error:  # not the node's fault: again would be no better
+                over = True
+                _last_word(job.folder, "failed", sentence(error.cause))
             except RayError as error:
                 job.lost += 1
                 say(f"{job.spec.key}: its node was lost ({type(error).__name__}), {job.lost} of {retries} retries")

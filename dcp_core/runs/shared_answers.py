@@ -93,9 +93,9 @@ def share(specs: Iterable[RunSpec]) -> None:
         if spec.pool is None or spec.attack_parameters.get("strategy") != "random":
             continue
         wanted.setdefault((spec.victim, spec.pool, None), []).append(spec)
-        defense = spec.make_defense()
-        if isinstance(defense, ModelBased) and _noted(defense):
-            wanted.setdefault((spec.victim, spec.pool, _alike(defense)), []).append(spec)
+        guarded = spec.make_defense()
+        if isinstance(guarded, ModelBased) and _noted(guarded):
+            wanted.setdefault((spec.victim, spec.pool, _alike(guarded)), []).append(spec)
     for (name, source, defense), runs in wanted.items():
         card = zoo.card(name) if not name.startswith(zoo.TORCHVISION) else None
         if card is None or len(runs) < 2:

@@ -101,7 +101,7 @@ def view(folder: Path) -> RunView:
     """How the run in a folder stands; never raises."""
     try:
         return _view(folder)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         return RunView(folder, "unreadable", message=f"not a run this version can read: {error}")
 
 

@@ -73,12 +73,12 @@ def expand(plan: dict[str, Any]) -> list[RunSpec]:
     if not lists["victims"]:
         raise PlanError('a plan names its victims: victims = ["signs-resnet8"]')
     specs = [
-        RunSpec(victim, *attack, *defense, budget, pool, clone, seed)
+        RunSpec(victim, attack, given, defense, parameters, budget, pool, clone, seed)
         for victim in lists["victims"]
-        for (*attack, pool) in attacks
+        for attack, given, pool in attacks
         for budget in lists["budgets"]
         for clone in lists["clones"]
-        for (*defense, _) in defenses
+        for defense, parameters, _ in defenses
         for seed in lists["seeds"]
     ]
     return list({spec.key: spec for spec in specs}.values())

@@ -1,29 +1,15 @@
 """A real Chromium walks through the dashboard, started as the README says."""
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from dcp_core.results import write_results
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
-expect.set_options(timeout=60_000)
-
+pytestmark = pytest.mark.browser
 
 POINT = {
     "source": "measured",
@@ -38,45 +24,6 @@ POINT = {
     "versions": "{}",
     "date": "2026-01-01",
 }
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A freshly started server's address: nobody has opened a page yet."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        "app.py",
-        "--server.headless=true",
-        f"--server.port={port}",
-    ]
-    environment = {**os.environ, "DCP_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(f"{address}/_stcore/health", timeout=2).read()
-            break
-        except OSError:
-            time.sleep(0.5)
-    yield address
-    process.kill()  # a polite stop would wait for pages that are still being drawn
-    process.wait()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 def open_page(browser: Browser, address: str, width: int = 1280) -> Page:

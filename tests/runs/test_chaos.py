@@ -24,19 +24,20 @@ def pool(home: Path, tmp_path: Path) -> str:
     return small_world(tmp_path)
 
 
-def wait_for(condition, seconds: float = 100) -> None:  # type: ignore[no-untyped-def]
+def wait_for(condition, seconds: float = 250) -> None:  # type: ignore[no-untyped-def]
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds, [(view.state, view.message) for view in store.views()]
         time.sleep(0.02)
 
 
+@pytest.mark.timeout(600)
 def test_killed_workers_leave_runs_that_end_like_those_never_touched(
     pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also: a detached queue, stop within about a second, and resume."""
     monkeypatch.setenv("DCP_RUNS_AT_ONCE", "1")
-    long = RunSpec("small", "dfme", {"batch": 16, "width": 4}, budget=1500)
+    long = RunSpec("small", "dfme", {"batch": 16, "width": 4}, budget=1000)
     short = RunSpec("small", "knockoff", {"epochs": 2}, budget=30, pool=pool)
     folder = store.folder_of(long)
     launch.launch([long, short])
@@ -69,7 +70,7 @@ def test_killed_workers_leave_runs_that_end_like_those_never_touched(
     assert one is not None
     assert other is not None
     assert one["row"]["adversary_error"] == other["row"]["adversary_error"]
-    assert one["queries"] == 1500
+    assert one["queries"] == 1000
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
@@ -125,5 +126,5 @@ def test_a_worker_that_does_not_listen_is_ended_by_a_signal(pool: str, monkeypat
     ).write(folder)
     assert store.view(folder).state == "running"
     launch.stop(folder)
-    assert deaf.wait(5) != 0
+    assert not psutil.pid_exists(deaf.pid)
     assert store.view(folder).state == "interrupted"
