@@ -33,6 +33,7 @@ PAGES = {  # file in pages/ -> title, icon
     "tradeoffs": ("Trade-offs", "balance"),
     "attack_lab": ("Attack lab", "science"),
     "quantized": ("Quantized", "memory"),
+    "cost": ("Cost", "timer"),
     "paper": ("Paper", "article"),
 }
 VIEWS = ("full", "class")

@@ -1,6 +1,7 @@
 """Eight bits: what they change, what a defense does on them, and the file that goes to the device."""
 
 import dataclasses
+import json
 
 import pandas as pd
 import streamlit as st
@@ -82,7 +83,7 @@ def accuracies(family: dict[str, str]) -> pd.DataFrame:
         control = card.recipe.get("fp32_control")
         if control:
             accuracy = control["test_accuracy"]
-            rows.append(("fp32, trained on as long", accuracy, card.test_pictures, "square-open", "#8a8f98"))
+            rows.append(("fp32, tuned<br>as long", accuracy, card.test_pictures, "square-open", "#8a8f98"))
     table = pd.DataFrame(rows, columns=["label", "accuracy", "pictures", "symbol", "color"])
     bounds = [wilson(row.accuracy, row.pictures) for row in table.itertuples()]
     return table.assign(low=[float(b[0]) for b in bounds], high=[float(b[1]) for b in bounds])
@@ -106,7 +107,8 @@ def first_look(family: dict[str, str]) -> None:
         )
     if not rows.empty:
         about = rows.iloc[0]
-        st.caption(f"Latencies: medians in turns on {about.hardware}, {about.date}. Versions: {about.versions}")
+        software = ", ".join(f"{name} {number}" for name, number in json.loads(about.versions).items())
+        st.caption(f"Measured by this code, all in turns, medians: {about.hardware}, {about.date}; {software}.")
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Measure on this machine", icon=":material/timer:", key="q_measure"):
             with ui.errors_explained():

@@ -97,22 +97,28 @@ def theft(card: zoo.Card) -> None:
         "Pictures and answers together are a free training set, the **transfer set**. On it he trains his own network, "
         "the **clone**."
     )
-    st.mermaid_chart(
-        "graph LR\n  T([Thief]) -- pictures: queries --> A[Victim behind an API]\n"
-        "  A -- posteriors --> D[Defense]\n  D -- disturbed posteriors --> S[(Transfer set)]\n"
-        "  T -- the same pictures --> S\n  S -- training --> C[Clone]",
-        alt="The thief sends pictures to the victim, gets posteriors through the defense, and trains a clone on them",
-    )
-    asked = st.slider("Pictures that the thief asks about", 4, 48, 12, 4, key="asked", **ui.IN_URL)
-    pool = gallery()[1][:asked]
-    answers = engine.defend(engine.predict(ui.load_victim(card.name).model, pool), NoDefense())
-    confidence, top = answers.clean.max(-1)
-    st.image(
-        [to_image(p.float() / 255).resize((72, 72), resample=0) for p in pool],
-        caption=[f"{card.classes[k]} {c:.0%}" for k, c in zip(top.tolist(), confidence.tolist(), strict=True)],
-        alt=["a picture of random shapes"] * asked,
-    )
-    st.caption("The thief's pictures are mere shapes, yet the victim answers each of them. 10,000 take minutes.")
+    left, right = st.columns([1, 1.6], gap="medium")
+    with left:
+        st.mermaid_chart(
+            "graph TB\n  T([Thief]) -- pictures: queries --> A[Victim behind an API]\n"
+            "  A -- posteriors --> D[Defense]\n  D -- disturbed posteriors --> S[(Transfer set)]\n"
+            "  T -- the same pictures --> S\n  S -- training --> C[Clone]",
+            alt="The thief sends pictures to the victim, gets posteriors through the defense, and trains a clone on them",
+        )
+    with right:
+        asked = st.slider("Pictures that the thief asks about", 4, 48, 12, 4, key="asked", **ui.IN_URL)
+        pool = gallery()[1][:asked]
+        answers = engine.defend(engine.predict(ui.load_victim(card.name).model, pool), NoDefense())
+        confidence, top = answers.clean.max(-1)
+        st.image(
+            [to_image(p.float() / 255).resize((104, 104), resample=0) for p in pool],
+            caption=[f"{card.classes[k]} {c:.0%}" for k, c in zip(top.tolist(), confidence.tolist(), strict=True)],
+            alt=["a picture of random shapes"] * asked,
+            width=104,
+        )
+        st.caption(
+            "The thief's pictures are mere shapes, yet the victim answers each of them. 10,000 take minutes."
+        )
 
 
 def disturb(card: zoo.Card, logits: torch.Tensor, labels: torch.Tensor) -> None:

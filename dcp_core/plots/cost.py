@@ -5,11 +5,11 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import MARKS, layout, mark_of
+from dcp_core.plots.style import CLEAN, MARKS, layout, mark_of
 
 AXES = {
-    "latency": "latency of a query, times that without a defense",
-    "energy": "energy of a query, times that without a defense",
+    "latency": "latency of a query, × no defense",
+    "energy": "energy of a query, × no defense",
     "latency_ms": "latency of a query (ms)",
 }
 INTERVALS = {"latency": ("latency_low", "latency_high"), "latency_ms": ("latency_low_ms", "latency_high_ms")}
@@ -43,16 +43,21 @@ def costs(cells: pd.DataFrame, quantity: str = "latency") -> go.Figure:
         }
         if quantity in INTERVALS and who != "paper":
             low, high = (group[name] for name in INTERVALS[quantity])
-            trace["error_x"] = {"array": high - group[quantity], "arrayminus": group[quantity] - low, "width": 4}
+            trace["error_x"] = {
+                "array": high - group[quantity],
+                "arrayminus": group[quantity] - low,
+                "width": 4,
+                "color": CLEAN,
+            }
         traces.append(trace)
     order = [MARKS[name].label for name in MARKS if (known["defense"] == name).any()]
     axes: dict[str, Any] = {
         "xaxis": {"type": "log", "dtick": 1},
-        "yaxis": {"categoryorder": "array", "categoryarray": order[::-1]},
+        "yaxis": {"categoryorder": "array", "categoryarray": order[::-1], "automargin": True},
     }
-    figure = go.Figure(traces, layout(x=f"{AXES[quantity]}, logarithmic", y="defense", **axes))
+    figure = go.Figure(traces, layout(x=f"{AXES[quantity]}, logarithmic", y="", **axes))
     if quantity in ("latency", "energy"):
-        figure.add_vline(1.0, line={"dash": "dot", "width": 1.5})
+        figure.add_vline(1.0, line={"dash": "dot", "width": 1.5, "color": CLEAN})
     return figure
 
 

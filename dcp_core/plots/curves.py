@@ -54,7 +54,8 @@ def strength_curves(
                 "hovertemplate": "strength %{customdata[0]:g}<br>%{y:.3f}<extra>" + mark.label + "</extra>",
             }
         )
-    title = STRENGTH if x == "strength" else CURVES[x]
+    own = f"strength of {traces[-1]['name']}" if len(curves["defense"].unique()) == 1 else STRENGTH
+    title = own if x == "strength" else CURVES[x]
     line = {} if current is None else vertical_line(current, f"now {current:g}")
     return go.Figure(traces, layout(x=title, y=CURVES[y], **line))
 

@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import Mark, layout, mark_of, vertical_line
+from dcp_core.plots.style import CLEAN, Mark, layout, mark_of, vertical_line
 
 WAYS: dict[tuple[str, str], Mark] = {
     ("fp32", "torch, eager"): Mark("fp32, eager torch", "#8a8f98", "x"),
     ("fp32", "ONNX Runtime"): Mark("fp32, ONNX Runtime", "#2f8fd8", "square"),
     ("ptq", "ONNX Runtime"): Mark("int8 PTQ", "#e1542b", "circle"),
-    ("qat", "ONNX Runtime"): Mark("int8 QAT", "#1b9e77", "diamond", "dash"),
+    ("qat", "ONNX Runtime"): Mark("int8 QAT", "#1b9e77", "diamond-open", "dash"),
 }
-COSTS = {"ms_64": "latency, batch 64", "ms_1": "latency, one picture", "bytes": "size on disk"}
-LABELS = {"automargin": True}  # words on an axis need room
+COSTS = {"ms_64": "latency,<br>64 pictures", "ms_1": "latency,<br>1 picture", "bytes": "size<br>on disk"}
+WORDS = {"l": 88, "r": 10, "t": 36, "b": 52}  # margins of a chart with words on its axis
 DASHES = {"fp32": "dot", "ptq": "solid", "qat": "dash"}
 UNITS = {"ms_64": "ms", "ms_1": "ms", "bytes": "kB"}
 
@@ -41,7 +41,12 @@ def edge_costs(rows: pd.DataFrame) -> go.Figure:
                 "y": list(COSTS.values()),
                 "mode": "markers",
                 "name": mark.label,
-                "marker": {"symbol": mark.symbol, "size": 13, "color": mark.color},
+                "marker": {
+                    "symbol": mark.symbol,
+                    "size": 14,
+                    "color": mark.color,
+                    "line": {"width": 2, "color": mark.color},
+                },
                 "customdata": [f"{a:.3g} {u}" for a, u in zip(amounts, UNITS.values(), strict=True)],
                 "hovertemplate": "%{y}: %{customdata}, %{x:.3f} of eager fp32<extra>" + mark.label + "</extra>",
             }
@@ -88,6 +93,7 @@ def edge_accuracy(rows: pd.DataFrame) -> go.Figure:
         "error_x": {
             "type": "data",
             "symmetric": False,
+            "color": CLEAN,
             "array": rows["high"] - rows["accuracy"],
             "arrayminus": rows["accuracy"] - rows["low"],
         },
@@ -132,7 +138,7 @@ def drift_histogram(l1: Mapping[str, np.ndarray], bins: int = 40) -> go.Figure:
         "ticktext": ["≤1e-5", "1e-4", "0.001", "0.01", "0.1", "1"],
     }
     axes = layout(
-        x="l1 distance of an answer to the fp32 victim's (log scale)",
+        x="l1 distance to the fp32 victim's answer (log)",
         y="answers (%) in a bin",
         height=340,
         xaxis={"type": "log", **ticks},

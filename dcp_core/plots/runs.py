@@ -164,7 +164,12 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
             )
         )
     count = rows["setting"].nunique()
-    labels: dict[str, Any] = {"mode": "text", "textposition": "top right", "textfont": {"size": 11}, "showlegend": False}
+    labels: dict[str, Any] = {
+        "mode": "text",
+        "textposition": "top right",
+        "textfont": {"size": 11},
+        "showlegend": False,
+    }
     settings = list(rows["setting"].unique())
     traces.append(_trace([0] * count, settings, text=settings, hoverinfo="skip", **labels))
     axis = {"autorange": "reversed", "showticklabels": False}

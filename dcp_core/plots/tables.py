@@ -90,11 +90,14 @@ def cost_dots(rows: pd.DataFrame, quantity: str = "latency_ms") -> go.Figure:
         for (dataset, source), group in known.groupby(["dataset", "source"], sort=False)
     ]
     order = [MARKS[name].label for name in MARKS if (known["defense"] == name).any()]
-    axes = {
-        "xaxis": {"type": "log", "dtick": 1},
-        "yaxis": {"categoryorder": "array", "categoryarray": order[::-1]},
-    }
-    return go.Figure(traces, layout(x=f"{COSTS[quantity]}, logarithmic", y="defense", **axes))
+    place = layout(
+        x=f"{COSTS[quantity]}, logarithmic",
+        y="defense",
+        xaxis={"type": "log", "dtick": 1},
+        yaxis={"categoryorder": "array", "categoryarray": order[::-1]},
+        margin={"l": 100, "r": 10, "t": 36, "b": 52},  # names of defenses instead of numbers
+    )
+    return go.Figure(traces, place)
 
 
 def describe_cost(rows: pd.DataFrame, quantity: str = "latency_ms") -> str:

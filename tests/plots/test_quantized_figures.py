@@ -22,7 +22,7 @@ def test_costs_are_drawn_as_ratios_to_eager_fp32() -> None:
     eager, runtime, ptq = figure.data
     assert list(eager.x) == [1, 1, 1]
     assert dict(zip(ptq.y, ptq.x, strict=True)) == pytest.approx(
-        {"latency, batch 64": 0.25, "latency, one picture": 0.2, "size on disk": 0.25}
+        {"latency,<br>64 pictures": 0.25, "latency,<br>1 picture": 0.2, "size<br>on disk": 0.25}
     )
     assert list(ptq.customdata) == ["25 ms", "1.2 ms", "100 kB"]
     assert len({trace.marker.symbol for trace in (eager, runtime, ptq)}) == 3

@@ -55,6 +55,10 @@ def test_strength_curves_mark_the_current_strength():
     assert figure.layout.annotations[0].text == "now 0.7"
 
 
+def test_a_defense_alone_gives_its_name_to_the_axis():
+    assert titles(strength_curves(curve("dcp", [0, 1]), "l1"))[0] == "strength of DCP"
+
+
 def test_strength_curves_can_share_the_l1_axis():
     figure = strength_curves(CURVE_TABLE, "changed", x="l1")
     assert list(named(figure)["RS"].x) == [1, 2]
