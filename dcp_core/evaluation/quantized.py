@@ -182,7 +182,8 @@ def save_measured(rows: pd.DataFrame, path: Path = MEASURED) -> None:
     """Store rows of `side_by_side` in the place of those of the same victims."""
     known = load_measured(path)
     kept = known[~known["victim"].isin(rows["victim"])]
-    text = (rows if kept.empty else pd.concat([kept, rows])).to_csv(index=False, lineterminator="\n")
+    every = rows if kept.empty else pd.concat([kept, rows])
+    text = every.astype({"bytes": int}).to_csv(index=False, lineterminator="\n")
     write_atomic(path, lambda file: file.write(text.encode()))
 
 

@@ -52,6 +52,7 @@ def test_stored_rows_come_back_and_replace_those_of_the_same_victim(rows: pd.Dat
     found = quantized.load_measured(path)
     assert found["victim"].value_counts().to_dict() == {"another": 4, SIGNS: 4}
     assert (found.loc[found["victim"] == SIGNS, "ms_1"] == 9).all()
+    assert f",{rows['bytes'].iloc[0]}," in path.read_text()  # bytes stay whole numbers
 
 
 @pytest.mark.parametrize(
