@@ -73,7 +73,7 @@ def write_manifest(folder: Path = SHIPPED) -> None:
 
 
 def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Thief's results averaged over runs that differ only by their seed.
+    """Thief's results averaged over runs that differ only by their seed; of a run made twice, the last counts.
 
     Returns:
         One row a set of `CONDITIONS`: means of `AVERAGED`, `adversary_error_std` (NaN for one run), `runs`, the
@@ -82,7 +82,8 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     named: dict[str, Any] = {name: (name, "mean") for name in AVERAGED}
     named |= {"adversary_error_std": ("adversary_error", "std"), "runs": ("id", "size"), "id": ("id", " ".join)}
     named |= {name: (name, "first") for name in ("where", "reason")}
-    return rows.groupby(CONDITIONS, dropna=False, sort=False).agg(**named).reset_index()
+    once = rows.drop_duplicates([*(name for name in CONDITIONS if name != "unreliable"), "seed"], keep="last")
+    return once.groupby(CONDITIONS, dropna=False, sort=False).agg(**named).reset_index()
 
 
 def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.DataFrame]:

@@ -16,6 +16,7 @@ COMMANDS = {
     "perturb": "Answer pictures with and without a defense, as JSON or CSV.",
     "attack": "Steal a victim: KnockoffNets, DFME, MAZE; resumable.",
     "sweep": "Run a plan of many attacks here or on a Ray cluster.",
+    "reproduce": "Repeat an experiment of the paper or of this repository, from its plan to its rows.",
     "bench": "Measure what every defense costs: latency, energy, hidden costs.",
 }
 

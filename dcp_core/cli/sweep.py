@@ -54,13 +54,13 @@ def command(plan: Path, address: str | None, retries: int, only_list: bool) -> N
         sweep(todo, address, retries=retries)
     elif todo:
         launch.launch(todo)
-        if not _watch(todo):
+        if not watch(todo):
             click.echo("the runs go on in the background; the page Attack lab stops them")
             return
     _report(specs)
 
 
-def _watch(specs: list[RunSpec]) -> bool:
+def watch(specs: list[RunSpec]) -> bool:
     """Show progress until no run is active; False after Ctrl-C."""
     folders = [store.folder_of(spec) for spec in specs]
     layout = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}"

@@ -1,0 +1,150 @@
+"""`reproduce`: an experiment from its plan to its rows, with everything it needs on the way."""
+
+import os
+import signal
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dcp_core.cli.sweep import watch
+from dcp_core.data.datasets import download
+from dcp_core.results import MANIFEST, load_results, write_manifest, write_results
+from dcp_core.runs import launch, store
+from dcp_core.runs.experiment import SCALES, Experiment, datasets, gathered, names, read_experiment
+from dcp_core.runs.shared_answers import share
+from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.worker import result
+
+
+@click.command()
+@click.argument("plan", required=False)
+@click.option("--scale", type=click.Choice(SCALES), default="cpu", show_default=True, help="Of the two in a plan.")
+@click.option(
+    "--hours", type=click.FloatRange(0, min_open=True), help="Stop after this long; what is begun is kept."
+)
+@click.option("--anew", is_flag=True, help="Run what is shipped in precomputed/ again, to compare.")
+@click.option("--at-once", type=click.IntRange(1), help="Thieves trained at once: 2 on a CPU; try 8 on a GPU.")
+@click.option("--into", type=click.Path(path_type=Path, dir_okay=False), help="Also gather the rows in this file.")
+@click.option("--list", "only_list", is_flag=True, help="Say what is left to do, and stop.")
+def command(
+    plan: str | None,
+    scale: str,
+    hours: float | None,
+    anew: bool,
+    at_once: int | None,
+    into: Path | None,
+    only_list: bool,
+) -> None:
+    """Repeat the experiment PLAN, one of precomputed/plans or a file of your own; without PLAN, list them.
+
+    What is missing is made first: data sets are downloaded, victims and second networks trained. Runs work in the
+    background, appear on the page Attack lab and end as rows of results. Ctrl-C or the time limit stops them; the
+    same command goes on from where they were.
+
+    \b
+      python -m dcp_core reproduce signs
+      python -m dcp_core reproduce table2-cifar10 --scale full --hours 8 --at-once 8
+    """
+    if plan is None:
+        _list_plans()
+        return
+    experiment = read_experiment(plan)
+    if scale not in experiment.scales:
+        raise click.UsageError(f"{experiment.name} has no scale '{scale}', but {', '.join(experiment.scales)}")
+    specs = experiment.scales[scale]
+    todo = _left(specs, anew=anew)
+    click.echo(f"{experiment.title}\n{_state(specs, todo)}")
+    if only_list:
+        for spec in todo:
+            click.echo(spec.command)
+        return
+    if at_once:
+        os.environ["DCP_RUNS_AT_ONCE"] = str(at_once)  # the workers see it too
+    try:
+        _limit(hours)
+        _prepare(experiment, todo)
+        share(todo)
+        if todo:
+            launch.launch(todo)
+        in_time = watch(todo)
+    except KeyboardInterrupt:
+        in_time = False
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if not in_time:
+        _stop(todo)
+    _report(specs, anew=anew)
+    if into is not None:
+        _gather(specs, into)
+
+
+def _limit(hours: float | None) -> None:
+    """Have the time limit end this like Ctrl-C."""
+
+    def over(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, over)
+    if hours:
+        signal.setitimer(signal.ITIMER_REAL, hours * 3600)
+
+
+def _prepare(experiment: Experiment, todo: list[RunSpec]) -> None:
+    """Bring data sets, victims and second networks."""
+    steps = experiment.missing(todo)
+    for name in datasets(todo, steps):
+        download(name)
+    for step in steps:
+        click.echo(f"{step.command} {step.victim}: {', '.join(f'{k} {v}' for k, v in step.options.items())}")
+        maker = import_module(f"dcp_core.cli.{step.command}").command
+        click.get_current_context().invoke(maker, **step.options)
+
+
+def _left(specs: list[RunSpec], *, anew: bool) -> list[RunSpec]:
+    """The runs that this machine has not done, and without `anew` nobody else has."""
+    rows, _ = load_results()
+    known = set() if anew else set(rows["where"])
+    return [spec for spec in specs if result(store.folder_of(spec)) is None and spec.command not in known]
+
+
+def _state(specs: list[RunSpec], todo: list[RunSpec]) -> str:
+    return f"{len(specs)} runs, {len(specs) - len(todo)} of them done, {len(todo)} left"
+
+
+def _stop(specs: list[RunSpec]) -> None:
+    """Stop what works or waits; the queue first, so that nothing new begins."""
+    views = [store.view(folder) for spec in specs if (folder := store.folder_of(spec)).exists()]
+    for view in sorted(views, key=lambda view: view.state != "queued"):
+        if view.active:
+            launch.stop(view.folder)
+
+
+def _report(specs: list[RunSpec], *, anew: bool) -> None:
+    left = _left(specs, anew=anew)
+    click.echo(_state(specs, left))
+    for spec in left:
+        view = store.view(store.folder_of(spec)) if store.folder_of(spec).exists() else None
+        if view is not None and view.state == "failed":
+            click.echo(f"failed: {spec.command}: {view.message}", err=True)
+    if left:
+        click.echo("the same command goes on with them")
+
+
+def _gather(specs: list[RunSpec], into: Path) -> None:
+    rows = gathered(specs, load_results()[0])
+    if rows.empty:
+        click.echo("no row to gather yet")
+        return
+    write_results(into, rows)
+    if (into.parent / MANIFEST).exists():
+        write_manifest(into.parent)
+    click.echo(f"{len(rows)} rows are in {into}")
+
+
+def _list_plans() -> None:
+    for name in names():
+        experiment = read_experiment(name)
+        click.echo(f"{name}: {experiment.title}")
+        for scale, specs in experiment.scales.items():
+            click.echo(f"  {scale}: {_state(specs, _left(specs, anew=False))}")
