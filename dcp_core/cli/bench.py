@@ -1,6 +1,5 @@
 """`bench`: what every defense costs a victim's owner."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from dcp_core.plots.style import mark_of
 from dcp_core.results import write_results
 from dcp_core.runs import store
 from dcp_core.runs.journal import add_to_results
-from dcp_core.runs.spec import BenchSpec
+from dcp_core.runs.spec import BenchSpec, SpecError
 from dcp_core.runs.worker import result
 
 
@@ -33,11 +32,13 @@ from dcp_core.runs.worker import result
     type=click.Choice(list(CLOCKS)),
     default="wall",
     show_default=True,
-    help="processor: the time that this process computed, for a machine with other work; one CPU thread.",
+    help="processor: the time that this process computed, on one CPU thread, for a machine with other work.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the order of turns; another measurement.")
 @click.option("--device", help="Default: a GPU if there is one.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores without it.")
+@click.option(
+    "--threads", type=click.IntRange(1), help="CPU threads; all cores without it, one for processor time."
+)
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="Run folder; default below DCP_HOME/runs.")
 @click.option(
     "--results",
@@ -61,6 +62,10 @@ def command(
     \b
       python -m dcp_core bench --victim signs-resnet8
     """
+    if clock == "processor" and ((device or "cpu") != "cpu" or (threads or 1) > 1):
+        raise SpecError(
+            "processor time is a latency on a CPU with one thread only: leave out --device and --threads"
+        )
     if threads:
         torch.set_num_threads(threads)
     spec = BenchSpec(victim, seconds, clock, seed)
@@ -82,15 +87,15 @@ def command(
         click.echo(f"{mark_of(name).label}: not measured: {reason}")
     if found["no_energy"]:
         click.echo(f"no energy: {found['no_energy']}")
-    if found["rows"][0]["unreliable"]:
-        click.echo(f"note: {found['rows'][0]['reason']}")
+    if note := found["rows"][0]["reason"]:
+        click.echo(f"note: {note}")
     click.echo(f"rows are in {results}")
 
 
 def _line(row: dict[str, Any]) -> str:
     name = mark_of(row["defense"]).label + (" as published" if row["implementation"] == "literal" else "")
     low, high = row["latency_ratio_low"], row["latency_ratio_high"]
-    span = f" ({low:.3g} to {high:.3g})" if not math.isnan(low) else ""
+    span = f" ({low:.4g} to {high:.4g})" if low is not None else ""
     energy = f", {row['energy_mj']:.4g} mJ" if "energy_mj" in row else ""
     ratio = f"x{row['latency_ratio']:.4g}{span}"
     return f"{name:22} {row['batch']:>2} at once  {row['latency_ms']:9.4f} ms a query  {ratio}{energy}"

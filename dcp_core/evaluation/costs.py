@@ -8,40 +8,25 @@ runtimes; quantized victims, which are ONNX files, run in ONNX Runtime.
 import json
 import math
 import os
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dcp_core.defenses import DEFENSES, Defense, literal, make_defense
 from dcp_core.evaluation import energy, hidden_costs
-from dcp_core.evaluation.latency import CLOCKS, Effort, Progress, Round, Work, in_turns, latency
-from dcp_core.models import auxiliary, zoo
+from dcp_core.evaluation.candidates import Candidate, candidates
+from dcp_core.evaluation.latency import CLOCKS, Effort, Latency, Progress, Round, Work, in_turns, latency
+from dcp_core.models import zoo
 from dcp_core.provenance import hardware, today, versions
 
 BATCHES = {1: 60, 64: 8}  # queries at once, and calls at least
 ENERGY_BATCH = 64
-LITERAL = ("mad", "grad2")  # of which there are also versions as published
 NONE = "none"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A way to answer: `answer` maps pixels (N, 3, H, W) to posteriors (N, K)."""
-
-    defense: Defense
-    implementation: str  # "here", or "literal": as published implementations do it
-    answer: Callable[[Tensor], Tensor]
-    second: hidden_costs.SecondNetwork | None = None
-
-    @property
-    def name(self) -> str:
-        """Of the defense, and whether it is the literal version."""
-        return self.defense.name + (", literal" if self.implementation == "literal" else "")
+Key = tuple[int, str]  # batch size and the name of a way
 
 
 @dataclass(frozen=True)
@@ -60,43 +45,6 @@ class Step:
     phase: str
     fraction: float
     queries: int
-
-
-@dataclass
-class _Found:
-    """What is measured of one batch size, by the candidates' names."""
-
-    rounds: dict[str, list[Round]] = field(default_factory=dict)
-    memory: dict[str, tuple[int, str]] = field(default_factory=dict)
-    joules: dict[str, list[float]] = field(default_factory=dict)
-
-
-def candidates(victim: str, device: str | torch.device = "cpu") -> tuple[list[Candidate], dict[str, str]]:
-    """All ways to answer that this victim has networks for, no defense first; and why others are left out.
-
-    Raises:
-        VictimError: for a victim that cannot be loaded.
-    """
-    model = _network(victim, device)
-
-    def clean(pixels: Tensor) -> Tensor:
-        with torch.no_grad():
-            return model(pixels)
-
-    def here(defense: Defense) -> Callable[[Tensor], Tensor]:
-        return lambda pixels: defense(logits=clean(pixels), inputs=pixels)
-
-    found, missing = [], {}
-    for name in DEFENSES:
-        defense = make_defense(name)
-        try:
-            second = hidden_costs.second_network(defense, victim)
-            found.append(Candidate(defense, "here", here(auxiliary.arm(defense, victim, device)), second))
-            if name in LITERAL:
-                found.append(Candidate(defense, "literal", _literal(name, victim, clean, device), second))
-        except zoo.VictimError as error:
-            missing[name] = str(error)
-    return found, missing
 
 
 def measure(
@@ -121,66 +69,75 @@ def measure(
         VictimError: for a victim that cannot be loaded.
         ValueError: for a processor clock and work that it does not measure: of a GPU, or of several threads at once.
     """
-    if clock == "processor" and (torch.device(device).type != "cpu" or torch.get_num_threads() > 1):
+    on_cpu = torch.device(device).type == "cpu"
+    threads = torch.get_num_threads() if on_cpu else 1  # of ours that count in the machine's load
+    if clock == "processor" and (not on_cpu or threads > 1):
         raise ValueError("processor time is a latency on a CPU with one thread only: say --device cpu --threads 1")
+    before = _others(0)
     ways, missing = candidates(victim, device)
     card = zoo.load(victim).card if victim.startswith(zoo.TORCHVISION) else zoo.card(victim)
-    dice, busy, queries = np.random.default_rng(seed), _load(), 0
-    found = {batch: _Found() for batch in BATCHES}
+    dice = np.random.default_rng(seed)
     works = {batch: _works(ways, _pictures(batch, card.size, device)) for batch in BATCHES}
-    sessions = [(batch, kind) for kind in ("here", "literal") for batch in BATCHES]
+    gauge, no_energy = _gauge(device)
+    timing, memory = (0.6, 0.05) if gauge else (0.9, 0.1)  # shares of the whole; energy takes the rest
+
+    rounds, queries = yield from _latencies(ways, works, dice, seconds, clock, timing)
+    peaks: dict[Key, tuple[int, str]] = {}
+    if card.precision == "fp32":  # ONNX Runtime keeps its own books
+        keys = [(batch, name) for batch in works for name in works[batch]]
+        for place, key in enumerate(keys):
+            yield Step(f"memory, {key[0]} at once", timing + memory * place / len(keys), queries)
+            peaks[key] = hidden_costs.peak_memory(works[key[0]][key[1]], device)
+    busy = _busy(max(before, _others(threads)), threads)
+    joules: dict[str, list[float]] = {}
+    if gauge and busy and on_cpu:
+        gauge, no_energy = None, f"the counter sees the whole processor, and {busy}"
+    if gauge:
+        settle = (lambda: None) if on_cpu else torch.cuda.synchronize
+        windows = energy.per_query(gauge, works[ENERGY_BATCH], ENERGY_BATCH, dice, seconds=pause, settle=settle)
+        joules, _ = yield from _told(windows, "energy", timing + memory, 0.35, queries, ENERGY_BATCH)
+
+    about, rows = _about(card, device, clock, busy), []
+    for batch in BATCHES:
+        for way in ways:
+            row = about | _described(way, batch) | _timed(latency(rounds[batch, way.name], way.name, NONE), batch)
+            if (batch, way.name) in peaks:
+                peak, method = peaks[batch, way.name]
+                row |= {"memory_mb": round(peak / 1e6, 4), "memory_method": method}
+            if gauge and batch == ENERGY_BATCH:
+                row |= _energy(joules[way.name]) | {"energy_method": gauge.method}
+            rows.append(row)
+    return Costs(rows, missing, no_energy)
+
+
+def _latencies(
+    ways: Sequence[Candidate],
+    works: dict[int, dict[str, Work]],
+    dice: np.random.Generator,
+    seconds: float,
+    clock: str,
+    share: float,
+) -> Generator[Step, None, tuple[dict[Key, list[Round]], int]]:
+    """Rounds in which each way was timed, and queries answered for that.
+
+    Ours and the literal versions are timed apart, each with no defense: a round with the slow ones takes so long that
+    there would be too few.
+    """
+    rounds: dict[Key, list[Round]] = {}
+    queries = 0
+    sessions = [(batch, kind) for kind in ("here", "literal") for batch in works]
     for number, (batch, kind) in enumerate(sessions):
         names = [way.name for way in ways if way.implementation == kind and way.name != NONE]
         if not names:
             continue
-        turns = in_turns(
-            {name: works[batch][name] for name in [NONE, *names]},
-            NONE,
-            Effort(BATCHES[batch], seconds=seconds),
-            dice,
-            CLOCKS[clock],
-        )
+        timed = {name: works[batch][name] for name in [NONE, *names]}
+        turns = in_turns(timed, NONE, Effort(BATCHES[batch], seconds=seconds), dice, CLOCKS[clock])
         words = f"latency, {batch} at once" + (", as published" if kind == "literal" else "")
-        rounds, calls = yield from _told(turns, words, 0.15 * number, 0.15, queries, batch)
+        part = share / len(sessions)
+        found, calls = yield from _told(turns, words, part * number, part, queries, batch)
         queries += calls * batch
-        found[batch].rounds |= dict.fromkeys(names if kind == "literal" else [NONE, *names], rounds)
-    for batch, each in found.items():
-        for place, way in enumerate(ways):
-            share = 0.6 + 0.05 * (list(BATCHES).index(batch) + place / len(ways))
-            yield Step(f"memory, {batch} at once", share, queries)
-            if card.precision == "fp32":  # ONNX Runtime keeps its own books
-                each.memory[way.name] = hidden_costs.peak_memory(works[batch][way.name], device)
-    reason = method = ""
-    try:
-        gauge = energy.meter(device)
-        method = gauge.method
-        settle = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
-        windows = energy.per_query(gauge, works[ENERGY_BATCH], ENERGY_BATCH, dice, seconds=pause, settle=settle)
-        found[ENERGY_BATCH].joules, _ = yield from _told(windows, "energy", 0.7, 0.3, queries, ENERGY_BATCH)
-    except energy.NoMeter as error:
-        reason = str(error)
-    about = _about(card, device, clock, busy)
-    rows = [about | _row(way, batch, each, method) for batch, each in found.items() for way in ways]
-    return Costs(rows, missing, reason)
-
-
-def _network(victim: str, device: str | torch.device) -> torch.nn.Module:
-    if victim.startswith(zoo.TORCHVISION) or zoo.card(victim).precision == "fp32":
-        network = zoo.network(victim).to(device)
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return zoo.load(victim, str(device)).model
-
-
-def _literal(
-    name: str, victim: str, clean: Callable[[Tensor], Tensor], device: str | torch.device
-) -> Callable[[Tensor], Tensor]:
-    """MAD or GRAD^2 by autograd, picture by picture or class by class, as published implementations do it."""
-    strength = make_defense(name).values()["epsilon"]
-    network = auxiliary.load(victim, "untrained" if name == "mad" else "surrogate", device)
-    if name == "mad":
-        return lambda pixels: literal.mad(network, clean(pixels).softmax(-1), pixels, strength)
-    target = literal.all_ones(network)
-    return lambda pixels: literal.grad2(network, clean(pixels).softmax(-1), pixels, strength, target)
+        rounds = {(batch, name): found for name in timed} | rounds  # no defense: as ours were timed beside it
+    return rounds, queries
 
 
 def _pictures(count: int, size: int, device: str | torch.device) -> Tensor:
@@ -207,18 +164,34 @@ def _told(
         yield Step(phase, begin + share * reached, queries + calls * batch)
 
 
-def _load() -> str:
+def _gauge(device: str) -> tuple[energy.Meter | None, str]:
+    """The counter of energy, or why there is none."""
+    try:
+        return energy.meter(device), ""
+    except energy.NoMeter as error:
+        return None, str(error)
+
+
+def _others(threads: int) -> float:
+    """The machine's load in the last minute, without so many threads of ours."""
+    return max(0.0, os.getloadavg()[0] - threads)
+
+
+def _busy(others: float, threads: int) -> str:
     """What else the machine does, where it is too much for times to be trusted."""
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load + torch.get_num_threads() <= cores + 0.5:
+    cores = os.cpu_count() or 1
+    if others + threads <= cores + 0.5:
         return ""
-    return (
-        f"other work ran on the machine (load {load:.1f} on {cores} cores before the first call): trust the ratios, "
-        "which were taken in turns, more than the times"
-    )
+    return f"other work ran on the machine (a load of {others:.1f} besides ours, {cores} cores)"
 
 
 def _about(card: zoo.Card, device: str, clock: str, busy: str) -> dict[str, Any]:
+    """What all rows have in common."""
+    advice = (
+        "trust the ratios, which were taken in turns, more than the times"
+        if clock == "wall"
+        else "processor time leaves it out, but not what it does to caches"
+    )
     return {
         "source": "measured",
         "dataset": card.dataset,
@@ -230,36 +203,41 @@ def _about(card: zoo.Card, device: str, clock: str, busy: str) -> dict[str, Any]
         "date": today(),
         "clock": clock,
         "unreliable": bool(busy) and clock == "wall",
-        "reason": busy if clock == "wall" else None,
+        "reason": f"{busy}: {advice}" if busy else None,
     }
 
 
-def _row(way: Candidate, batch: int, found: _Found, method: str) -> dict[str, Any]:
-    known = latency(found.rounds[way.name], way.name, NONE)
-    per_query = [round(value / batch, 6) for value in known.milliseconds]
-    ratio = [round(value, 5) for value in known.ratio]
-    row = {
-        "defense": way.defense.name,
-        "parameters": json.dumps(way.defense.values()),
-        "strength": getattr(way.defense, way.defense.strength) if way.defense.strength else None,
+def _described(way: Candidate, batch: int) -> dict[str, Any]:
+    defense, second = way.defense, way.second
+    return {
+        "defense": defense.name,
+        "parameters": json.dumps(defense.values()),
+        "strength": getattr(defense, defense.strength) if defense.strength else None,
         "implementation": way.implementation,
         "batch": batch,
-        "repeats": known.repeats,
-        **dict(zip(("latency_ms", "latency_low_ms", "latency_high_ms"), per_query, strict=True)),
-        "latency_p95_ms": round(known.p95, 6) if batch == 1 else math.nan,
-        **dict(zip(("latency_ratio", "latency_ratio_low", "latency_ratio_high"), ratio, strict=True)),
-        "second_network": way.second.kind if way.second else None,
-        "second_parameters": way.second.parameters if way.second else 0,
-        "training_seconds": way.second.seconds if way.second else 0.0,
+        "second_network": second.kind if second else None,
+        "second_parameters": second.parameters if second else 0,
+        "training_seconds": second.seconds if second else 0.0,
     }
-    if way.name in found.memory:
-        row["memory_mb"], row["memory_method"] = (
-            round(found.memory[way.name][0] / 1e6, 4),
-            found.memory[way.name][1],
-        )
-    if joules := found.joules.get(way.name):
-        spread = (float(np.median(joules)), min(joules), max(joules))
-        names = ("energy_mj", "energy_low_mj", "energy_high_mj")
-        row |= {name: round(1000 * value, 6) for name, value in zip(names, spread, strict=True)}
-        row["energy_method"] = method
-    return row
+
+
+def _timed(known: Latency, batch: int) -> dict[str, Any]:
+    per_query = [value / batch for value in known.milliseconds]
+    return {
+        "repeats": known.repeats,
+        **_rounded(("latency_ms", "latency_low_ms", "latency_high_ms"), per_query),
+        **_rounded(("latency_p95_ms",), [known.p95 if batch == 1 else math.nan]),
+        **_rounded(("latency_ratio", "latency_ratio_low", "latency_ratio_high"), known.ratio),
+    }
+
+
+def _energy(joules: Sequence[float]) -> dict[str, Any]:
+    spread = [1000 * float(value) for value in (np.median(joules), min(joules), max(joules))]
+    return _rounded(("energy_mj", "energy_low_mj", "energy_high_mj"), spread)
+
+
+def _rounded(names: Sequence[str], values: Sequence[float]) -> dict[str, float | None]:
+    """Six decimals are microjoules and nanoseconds. What is not known is None, which JSON has a word for."""
+    return {
+        name: None if math.isnan(value) else round(value, 6) for name, value in zip(names, values, strict=True)
+    }

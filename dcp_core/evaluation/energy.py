@@ -87,7 +87,7 @@ def per_query(
             settle()
             drawn[name] = (gauge.spent(before, gauge.read()), clock() - start, mine)
             calls, done = calls + mine, done + 1
-        joules, lasted, _none = drawn.pop(IDLE)
+        joules, lasted, _ = drawn.pop(IDLE)
         for name, (spent, took, mine) in drawn.items():
             found[name].append((spent - joules / lasted * took) / (mine * queries))
     return found
@@ -112,7 +112,7 @@ def _nvml(device: torch.device) -> Meter:
 
 
 def _rapl(powercap: Path) -> Meter:
-    """Sum of the packages' counters. Zones below a package ("intel-rapl:0:1") are part of it."""
+    """Sum of the packages' counters. Zones below a package ("intel-rapl:0:1") are a part of it, or its memory."""
     zones = [zone for zone in sorted(powercap.glob("*-rapl:*")) if zone.name.count(":") == 1]
     try:
         packages = [zone for zone in zones if (zone / "name").read_text().startswith("package")]

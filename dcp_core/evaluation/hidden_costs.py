@@ -2,15 +2,17 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from dcp_core.defenses import Defense
+from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.evaluation.latency import Work
-from dcp_core.models import auxiliary
+from dcp_core.models import auxiliary, zoo
 
 ON_CPU = "largest sum of tensors held at once (torch.profiler), without networks and pictures"
 ON_GPU = "torch.cuda.max_memory_allocated above what was allocated before the call"
@@ -31,17 +33,39 @@ def second_network(defense: Defense, victim: str) -> SecondNetwork | None:
     """What a defense needs beside that victim; None if nothing.
 
     Raises:
-        VictimError: when the network is missing (the message has the command that makes it) or broken.
+        VictimError: when the network is missing (the message has the command that makes it) or its card is broken.
     """
     if not isinstance(defense, ModelBased) or defense.needs is None:
         return None
-    network = auxiliary.load(victim, defense.needs)
-    about = auxiliary.card(victim, defense.needs)
-    if about is None:  # as initialised
-        return SecondNetwork(defense.needs, parameters(network))
+    about = None if victim.startswith(zoo.TORCHVISION) else auxiliary.card(victim, defense.needs)
+    if about is None:  # as initialised, or missing, which loading says
+        return SecondNetwork(defense.needs, parameters(auxiliary.load(victim, defense.needs)))
     return SecondNetwork(
         about.kind, about.parameters, about.seconds, about.hardware, f"{about.pictures:,} of {about.data}"
     )
+
+
+def overview(victim: str, measured: pd.DataFrame) -> pd.DataFrame:
+    """What each defense needs for a victim, a row each: `defense`, the second network's kind and `parameters`, seconds
+    of its training, on what `data` and `hardware`; why it is `missing`; peak `memory` in megabytes, by batch size.
+
+    Args:
+        measured: rows of one measurement, maybe none.
+    """
+    rows = []
+    for name in DEFENSES:
+        row: dict[str, Any] = {"defense": name, "kind": "none", "parameters": None, "seconds": None}
+        try:
+            second = second_network(make_defense(name), victim)
+            row |= {} if second is None else vars(second)
+        except zoo.VictimError as error:
+            row |= {"kind": "missing", "missing": str(error)}
+        for each in measured[measured["defense"] == name].dropna(subset=["memory_mb"]).itertuples():
+            row[f"MB, {each.batch} at once" + (", as published" if each.implementation == "literal" else "")] = (
+                each.memory_mb
+            )
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def parameters(network: nn.Module) -> int:

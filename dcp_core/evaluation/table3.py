@@ -3,6 +3,8 @@
 Pure pandas: no torch.
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 OURS, LITERAL, PAPER = "measured", "measured, as published", "paper"
@@ -10,16 +12,24 @@ WHO = (OURS, LITERAL, PAPER)
 QUANTITIES = ("latency", "energy")
 
 
-def measurements(rows: pd.DataFrame, victim: str) -> dict[str, pd.DataFrame]:
-    """A victim's measured costs by the file they are in ("precomputed/latency_signs-resnet8.csv").
+def measurements(
+    rows: pd.DataFrame, victim: str, begun: Mapping[str, float] | None = None
+) -> dict[str, pd.DataFrame]:
+    """A victim's measured costs by the file they are in ("precomputed/bench_signs-resnet8.csv").
 
     The user's own go first, the newest of them first of all.
+
+    Args:
+        begun: when the run of a file began, by the file's name without its folder; a row's date is but a day.
     """
+    begun = begun or {}
     costs = rows[(rows["source"] == "measured") & (rows["victim"] == victim) & rows["batch"].notna()]
-    files = costs["id"].str.rpartition(":")[0]
+    files = costs["id"].str.rsplit(":", n=1).str[0]
     found = dict(tuple(costs.groupby(files, sort=False)))
     own = [name for name in found if not name.startswith("precomputed/")]
-    newest = sorted(own, key=lambda name: found[name]["date"].max(), reverse=True)
+    newest = sorted(
+        own, key=lambda name: (found[name]["date"].max(), begun.get(name.rpartition("/")[2], 0.0)), reverse=True
+    )
     return {name: found[name] for name in [*newest, *(name for name in found if name not in own)]}
 
 

@@ -72,3 +72,40 @@ def describe_costs(cells: pd.DataFrame, quantity: str = "latency") -> str:
             )
             parts.append(f"{who}: {words}")
     return f"{AXES[quantity][0].upper()}{AXES[quantity][1:]}: {'; '.join(parts) or 'nothing known yet'}."
+
+
+def latency_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """The latencies of `table3` in a reader's words; columns of which nothing is known are left out."""
+    table = pd.DataFrame(
+        {
+            "defense": [mark_of(name).label for name in cells["defense"]],
+            "source": cells["who"],
+            "× no defense": cells["latency"],
+            "95 % interval": spans(cells["latency_low"], cells["latency_high"]),
+            "ms a query": cells["latency_ms"],
+            "interval of ms": spans(cells["latency_low_ms"], cells["latency_high_ms"]),
+            "p95 ms": cells["latency_p95_ms"],
+            "repeats": cells["repeats"],
+        }
+    )
+    return table.dropna(axis=1, how="all")
+
+
+def energy_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """The measured energies of `table3`, where there are any."""
+    known = cells.dropna(subset=["energy_mj"])
+    return pd.DataFrame(
+        {
+            "defense": [mark_of(name).label for name in known["defense"]],
+            "source": known["who"],
+            "× no defense": known["energy"],
+            "mJ a query": known["energy_mj"],
+            "lowest to highest window": spans(known["energy_low_mj"], known["energy_high_mj"]),
+        }
+    )
+
+
+def spans(low: pd.Series, high: pd.Series) -> pd.Series:
+    """'1.02 to 1.05', missing where nothing is known."""
+    words = [f"{a:.4g} to {b:.4g}" if pd.notna(a) else None for a, b in zip(low, high, strict=True)]
+    return pd.Series(words, low.index, dtype="object")

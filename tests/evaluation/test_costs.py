@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dcp_core.defenses import DEFENSES
-from dcp_core.evaluation import costs, energy, hidden_costs
+from dcp_core.evaluation import candidates, costs, energy, hidden_costs
 from dcp_core.evaluation.energy import Meter
 from dcp_core.models import auxiliary, zoo
 from dcp_core.models.architectures import build
@@ -56,7 +56,7 @@ def test_costs_are_rows_of_the_common_schema_for_every_defense_and_both_literal_
 
 
 def test_a_missing_second_network_is_named_with_its_command_and_has_no_row(victim: zoo.Victim):
-    found, missing = costs.candidates("toy")
+    found, missing = candidates.candidates("toy")
     assert set(missing) == {"am", "grad2"}
     assert "python -m dcp_core auxiliary --victim toy --kind surrogate" in missing["grad2"]
     assert [way.name for way in found if way.defense.name == "mad"] == ["mad", "mad, literal"]
@@ -65,18 +65,33 @@ def test_a_missing_second_network_is_named_with_its_command_and_has_no_row(victi
 
 def test_both_implementations_give_the_same_answers(victim: zoo.Victim):
     give_surrogate()
-    found = {way.name: way for way in costs.candidates("toy")[0]}
+    # The victim of the tests is MAD's untrained surrogate itself, so that there is no gradient to turn: another one.
+    torch.manual_seed(2)
+    zoo.save(build("resnet8", 4), victim.card, torch.randn(50, 4), torch.arange(50) % 4)
+    found = {way.name: way for way in candidates.candidates("toy")[0]}
     pixels = torch.rand(3, 3, 32, 32)
     for name in ("mad", "grad2"):
         ours, literal = found[name].answer(pixels), found[f"{name}, literal"].answer(pixels)
         assert torch.allclose(ours, literal, atol=1e-4)
 
 
-def test_energy_of_a_query_is_shown_where_a_counter_is_read(victim: zoo.Victim, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A counter of energy that has grown by a joule at each look."""
     count = iter(range(0, 10**9, 1000))
     gauge = Meter("a counter of ours", lambda: (next(count),), 1e-3, (2**64,))
     monkeypatch.setattr(energy, "meter", lambda device: gauge)
     monkeypatch.setattr(energy, "BREATH", 0.001)
+
+
+def load(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    monkeypatch.setattr(costs.os, "getloadavg", lambda: (value, 0.0, 0.0))
+
+
+def test_energy_of_a_query_is_shown_where_a_counter_is_read(
+    victim: zoo.Victim, counter: None, monkeypatch: pytest.MonkeyPatch
+):
+    load(monkeypatch, 0.0)
     found, _ = measured(monkeypatch, pause=0.002)
     rows = pd.DataFrame(found.rows)
     known = rows[rows["batch"] == 2]
@@ -85,19 +100,38 @@ def test_energy_of_a_query_is_shown_where_a_counter_is_read(victim: zoo.Victim, 
     assert known["energy_method"].eq("a counter of ours").all()
     assert rows.loc[rows["batch"] == 1, "energy_mj"].isna().all()
     assert found.no_energy == ""
+    assert rows["reason"].isna().all()
 
 
+def test_a_busy_processor_gives_no_energy_because_its_counter_sees_the_others_too(
+    victim: zoo.Victim, counter: None, monkeypatch: pytest.MonkeyPatch
+):
+    load(monkeypatch, 99.0)
+    found, _ = measured(monkeypatch, pause=0.002)
+    assert "energy_mj" not in pd.DataFrame(found.rows)
+    assert "sees the whole processor, and other work ran" in found.no_energy
+
+
+@pytest.mark.parametrize("clock", ["wall", "processor"])
 def test_a_busy_machine_makes_wall_times_unreliable_but_not_processor_times(
+    victim: zoo.Victim, clock: str, monkeypatch: pytest.MonkeyPatch
+):
+    load(monkeypatch, 99.0)
+    rows = pd.DataFrame(measured(monkeypatch, clock=clock)[0].rows)
+    assert rows["unreliable"].eq(clock == "wall").all()
+    assert rows["clock"].eq(clock).all()
+    assert rows["reason"].str.contains("a load of 99.0 besides ours").all()
+    assert json.loads(rows["versions"].iloc[0])["torch"] == torch.__version__
+
+
+def test_work_that_began_meanwhile_is_noticed_and_ours_is_not_taken_for_it(
     victim: zoo.Victim, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(costs.os, "getloadavg", lambda: (99.0, 99.0, 99.0))
-    assert costs.measure  # the two rows differ by the clock alone
-    card = zoo.card("toy")
-    wall, processor = (costs._about(card, "cpu", clock, costs._load()) for clock in ("wall", "processor"))
-    assert wall["unreliable"]
-    assert "load 99.0" in wall["reason"]
-    assert not processor["unreliable"]
-    assert json.loads(wall["versions"])["torch"] == torch.__version__
+    cores = float(costs.os.cpu_count() or 1)
+    for then, busy in ((cores + 0.4, False), (cores + 1.6, True)):  # with our own thread in it
+        loads = iter([0.0, then])
+        monkeypatch.setattr(costs.os, "getloadavg", lambda loads=loads: (next(loads), 0.0, 0.0))
+        assert pd.DataFrame(measured(monkeypatch)[0].rows)["unreliable"].all() == busy
 
 
 def test_processor_time_is_refused_where_it_is_no_latency(victim: zoo.Victim):
