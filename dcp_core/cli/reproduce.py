@@ -12,7 +12,15 @@ from dcp_core.cli.sweep import watch
 from dcp_core.data.datasets import download
 from dcp_core.results import MANIFEST, load_results, write_manifest, write_results
 from dcp_core.runs import launch, store
-from dcp_core.runs.experiment import SCALES, Experiment, datasets, gathered, names, read_experiment
+from dcp_core.runs.experiment import (
+    SCALES,
+    Experiment,
+    datasets,
+    gathered,
+    keep_course,
+    names,
+    read_experiment,
+)
 from dcp_core.runs.shared_answers import share
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.worker import result
@@ -27,6 +35,11 @@ from dcp_core.runs.worker import result
 @click.option("--anew", is_flag=True, help="Run what is shipped in precomputed/ again, to compare.")
 @click.option("--at-once", type=click.IntRange(1), help="Thieves trained at once: 2 on a CPU; try 8 on a GPU.")
 @click.option("--into", type=click.Path(path_type=Path, dir_okay=False), help="Also gather the rows in this file.")
+@click.option(
+    "--courses",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also keep the runs' curves in this folder.",
+)
 @click.option("--list", "only_list", is_flag=True, help="Say what is left to do, and stop.")
 def command(
     plan: str | None,
@@ -35,6 +48,7 @@ def command(
     anew: bool,
     at_once: int | None,
     into: Path | None,
+    courses: Path | None,
     only_list: bool,
 ) -> None:
     """Repeat the experiment PLAN, one of precomputed/plans or a file of your own; without PLAN, list them.
@@ -77,6 +91,10 @@ def command(
     _report(specs, anew=anew)
     if into is not None:
         _gather(specs, into)
+    if courses is not None:
+        for spec in specs:
+            if result(store.folder_of(spec)) is not None:
+                keep_course(spec, courses)
 
 
 def _limit(hours: float | None) -> None:

@@ -22,6 +22,7 @@ victims = ["cifar10-resnet20"]
 victims = ["cifar10-resnet18"]
 """
 
+import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +32,14 @@ import pandas as pd
 
 from dcp_core.data.datasets import DATASETS
 from dcp_core.defenses.model_based import ModelBased
-from dcp_core.files import PRECOMPUTED
+from dcp_core.files import PRECOMPUTED, write_atomic
 from dcp_core.models import auxiliary, zoo
 from dcp_core.result_schema import CONDITIONS
 from dcp_core.runs import store
+from dcp_core.runs.journal import EVENTS, SAMPLE
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.sweep import PlanError, expand
-from dcp_core.runs.worker import result
+from dcp_core.runs.worker import RESULT, SPEC, result
 
 PLANS = PRECOMPUTED / "plans"
 SCALES = ("cpu", "full")
@@ -152,6 +154,18 @@ def gathered(specs: list[RunSpec], known: pd.DataFrame) -> pd.DataFrame:
     seeds = found.groupby(alike, dropna=False)["seed"].transform("nunique")
     reason = [f"{n} seed{'s' * (n > 1)}, fewer than {SEEDS}" if n < SEEDS else None for n in seeds]
     return found.assign(unreliable=seeds < SEEDS, reason=reason)
+
+
+def keep_course(spec: RunSpec, into: Path) -> None:
+    """Copy what a finished run shows, a few kilobytes, to a folder of runs: spec, result, sample, points of its curve."""
+    folder, target = store.folder_of(spec), into / spec.key
+    course = store.events(folder).dropna(subset=["error"])
+    lines = "".join(json.dumps(event) + "\n" for event in course.to_dict("records"))
+    write_atomic(target / EVENTS, lambda file: file.write(lines.encode()))
+    for name in (SAMPLE, RESULT, SPEC):
+        if (folder / name).exists():
+            content = (folder / name).read_bytes()
+            write_atomic(target / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
 
 
 def _runs(blocks: Any) -> list[RunSpec]:

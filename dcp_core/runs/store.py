@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pandas as pd
 from PIL import Image
 
-from dcp_core.files import home
+from dcp_core.files import PRECOMPUTED, home
 from dcp_core.runs.journal import EVENTS, LOCK, LOG, QUEUED, SAMPLE, STOP
 from dcp_core.runs.locks import holding
 from dcp_core.runs.spec import BenchSpec, RunSpec, Spec, read_spec
@@ -26,6 +26,7 @@ from dcp_core.runs.worker import SPEC, result
 State = Literal["queued", "running", "stopping", "interrupted", "failed", "done", "unreadable"]
 ACTIVE = ("queued", "running", "stopping")
 GIGABYTE = 1e9
+SHIPPED = PRECOMPUTED / "runs"
 KEEP_FREE = 0.5  # gigabytes of the disk that runs leave free
 
 
@@ -64,6 +65,11 @@ class RunView:
         return self.state in ACTIVE
 
     @property
+    def shipped(self) -> bool:
+        """Whether it came with the repository: it is looked at, not changed."""
+        return self.folder.parent == SHIPPED
+
+    @property
     def resumable(self) -> bool:
         """Whether it can be launched (again)."""
         return (self.spec or self.bench) is not None and self.state in ("interrupted", "failed")
@@ -79,19 +85,30 @@ def folder_of(spec: Spec) -> Path:
     return root() / spec.key
 
 
+def find(key: str) -> Path:
+    """The folder of a run by its key: this machine's own, else a shipped one's."""
+    own, shipped = root() / key, SHIPPED / key
+    return shipped if shipped.exists() and not own.exists() else own
+
+
 def views() -> list[RunView]:
-    """All attacks, and what cannot be read, the newest first."""
-    return [each for each in _views() if each.bench is None]
+    """All attacks of this machine, and what cannot be read, the newest first."""
+    return [each for each in _views(root()) if each.bench is None]
+
+
+def shipped() -> list[RunView]:
+    """The attacks whose course came with the repository, without those that this machine has made itself."""
+    return [each for each in _views(SHIPPED) if not (root() / each.key).exists()]
 
 
 def benches() -> list[RunView]:
     """All measurements of costs, the newest first."""
-    return [each for each in _views() if each.bench is not None]
+    return [each for each in _views(root()) if each.bench is not None]
 
 
-def _views() -> list[RunView]:
+def _views(place: Path) -> list[RunView]:
     try:
-        folders = [entry for entry in root().iterdir() if not entry.name.startswith(".") and entry.is_dir()]
+        folders = [entry for entry in place.iterdir() if not entry.name.startswith(".") and entry.is_dir()]
     except OSError:
         return []
     return sorted((view(folder) for folder in folders), key=lambda v: (-v.created, v.key))

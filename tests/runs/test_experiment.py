@@ -66,7 +66,7 @@ def test_only_what_the_runs_need_is_made_first(plan: Path) -> None:
 
 def test_one_command_trains_the_victim_runs_everything_and_gathers_rows(plan: Path, tmp_path: Path) -> None:
     into = tmp_path / "rows.csv"
-    said = reproduce(plan, "--into", into)
+    said = reproduce(plan, "--into", into, "--courses", tmp_path / "courses")
     assert said.exit_code == 0, said.output
     assert "2 runs, 2 of them done, 0 left" in said.output
     assert "made" in zoo.names()
@@ -75,6 +75,13 @@ def test_one_command_trains_the_victim_runs_everything_and_gathers_rows(plan: Pa
     assert sorted(rows["seed"]) == [0, 1]
     assert set(rows["reason"]) == {"2 seeds, fewer than 3"}
     assert rows["unreliable"].all()
+    spec = read_experiment(str(plan)).scales["cpu"][0]
+    kept = store.view(tmp_path / "courses" / spec.key)
+    assert kept.state == "done"
+    assert store.events(kept.folder)["error"].notna().all()
+    assert store.events(kept.folder)["error"].iloc[-1] == pytest.approx(
+        kept.result["row"]["adversary_error"], 1e-4
+    )
 
 
 def test_a_time_limit_stops_and_the_same_command_goes_on(plan: Path) -> None:

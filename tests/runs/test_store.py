@@ -122,3 +122,24 @@ def test_deleting_a_run_takes_its_result_along(spec: RunSpec, home: Path) -> Non
     store.delete(folder)
     assert not list((home / "results").glob("*.csv"))
     assert not list(store.root().iterdir())
+
+
+def test_shipped_runs_are_listed_apart_and_give_way_to_ones_own(
+    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "SHIPPED", tmp_path / "shipped")
+    folder = tmp_path / "shipped" / spec.key
+    folder.mkdir(parents=True)
+    (folder / SPEC).write_text(spec.to_json())
+    (folder / "result.json").write_text('{"queries": 40, "row": {"adversary_error": 9, "fidelity": 90}}')
+    (view,) = store.shipped()
+    assert view.shipped
+    assert view.state == "done"
+    assert store.views() == []
+    assert store.find(spec.key) == folder
+    own = store.folder_of(spec)
+    own.mkdir(parents=True)
+    (own / SPEC).write_text(spec.to_json())
+    assert store.shipped() == []
+    assert store.find(spec.key) == own
+    assert not store.views()[0].shipped
