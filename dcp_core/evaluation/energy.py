@@ -74,7 +74,7 @@ def per_query(
         for name in map(str, dice.permutation([IDLE, *works])):
             mine, told = 0, clock()
             start, before = clock(), gauge.read()
-            while clock() - start < seconds:
+            while True:  # once at least, should the machine have been away meanwhile
                 if name == IDLE:
                     sleep(BREATH)
                 else:
@@ -84,6 +84,8 @@ def per_query(
                     told = clock()
                     part = min(1.0, (told - start) / seconds)
                     yield Progress((done + part) / (windows * (len(works) + 1)), calls + mine)
+                if clock() - start >= seconds:
+                    break
             settle()
             drawn[name] = (gauge.spent(before, gauge.read()), clock() - start, mine)
             calls, done = calls + mine, done + 1

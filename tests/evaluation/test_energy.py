@@ -1,6 +1,7 @@
 """Energy's arithmetic with a counter of our own, and what is said where there is none."""
 
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 
 from dcp_core.evaluation import energy
 from dcp_core.evaluation.energy import Meter, NoMeter, meter, per_query
+from dcp_core.evaluation.latency import Progress
 
 
 class Machine:
@@ -40,11 +42,15 @@ class Machine:
             sleep=self.pass_time,
             settle=self.settle,
         )
-        while True:
-            try:
-                assert 0 <= next(steps).fraction <= 1
-            except StopIteration as end:
-                return end.value
+        return result_of(steps)
+
+
+def result_of(steps: Generator[Progress, None, dict[str, list[float]]]) -> dict[str, list[float]]:
+    while True:
+        try:
+            assert 0 <= next(steps).fraction <= 1
+        except StopIteration as end:
+            return end.value
 
 
 def test_idle_power_is_subtracted_and_a_counter_may_start_anew():
@@ -62,6 +68,23 @@ def test_windows_last_five_seconds_at_least():
     machine.measure(none=30.0)
     assert energy.WINDOW >= 5
     assert machine.now >= 2 * energy.WINDOWS * energy.WINDOW
+
+
+def test_a_window_that_is_over_before_it_began_still_has_an_answer():
+    machine, asked = Machine(), []
+    steps = per_query(
+        machine.meter,
+        {"none": lambda: asked.append(machine.pass_time(0.5, 30.0))},
+        64,
+        np.random.default_rng(0),
+        seconds=1e-9,
+        windows=1,
+        clock=lambda: machine.pass_time(1e-6) or machine.now,  # this machine was away between two looks
+        sleep=machine.pass_time,
+    )
+    found = result_of(steps)
+    assert len(asked) == 1
+    assert found["none"] == pytest.approx([10 / 64], rel=0.01)
 
 
 def zone(folder: Path, name: str, kind: str, microjoules: int) -> Path:
