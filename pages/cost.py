@@ -94,18 +94,24 @@ def explained(cells: pd.DataFrame) -> str:
 def latencies(cells: pd.DataFrame, batch: int) -> None:
     """Ratios first, absolute figures beside them."""
     st.subheader("Latency", anchor=False)
-    help_of = {
+    table = plots.latency_table(cells)
+    meaning = {
         "× no defense": "Median of the ratios within a round of turns.",
+        "×, as published": "The loops of published implementations, run here.",
+        "×, paper": "Of times that the paper gives with two decimals, 64 at once.",
         "ms a query": "Median (p50); of 64 at once, a 64th of the batch's time.",
-        "p95 ms": "One query in twenty takes longer; of one query at a time.",
+        "p95, ms": "One query in twenty takes longer.",
+    }
+    numbers = {
+        name: st.column_config.NumberColumn(format="%.4g", help=meaning.get(name))
+        for name in table.select_dtypes("number")
     }
     st.dataframe(
-        plots.latency_table(cells),
+        table,
         hide_index=True,
-        column_config={
-            name: st.column_config.NumberColumn(format="%.4g", help=words) for name, words in help_of.items()
-        },
+        column_config=numbers,
         height="content",
+        placeholder="",
         alt=f"Latency of each defense, {batch} at once: ratio to no defense, milliseconds, repeats",
     )
     ui.csv(cells, "table3", "CSV of all numbers")
@@ -157,7 +163,11 @@ def hidden(card: zoo.Card, measured: pd.DataFrame) -> None:
         table.dropna(axis=1, how="all"),
         hide_index=True,
         height="content",
-        column_config={"its parameters": st.column_config.NumberColumn(format="localized")}
+        placeholder="",
+        column_config={
+            "its parameters": st.column_config.NumberColumn(format="localized"),
+            "its training": st.column_config.TextColumn(width="medium"),
+        }
         | {str(name): NUMBER for name in memory},
         alt="Second network, its training and peak memory that each defense needs",
     )
@@ -174,7 +184,7 @@ def training(needs: pd.Series) -> str:
     if needs["kind"] == "missing":
         return str(needs["missing"])
     if not needs["seconds"] > 0:
-        return "none"
+        return ""
     return f"{time_words(needs['seconds'])} on {needs['data']} ({needs['hardware']})"
 
 
@@ -253,7 +263,7 @@ def show(view: RunView) -> None:
 
 rows, _ = ui.all_results()
 paper = rows[(rows["source"] == "paper") & rows["latency_ms"].notna()]
-if trouble := st.session_state.pop("c_trouble", None):
+if trouble := st.session_state.get("c_trouble"):
     st.error(trouble, icon=":material/error:")
 main, side = st.columns([2.3, 1], gap="medium")
 with side:
@@ -316,3 +326,4 @@ with st.expander("How it is measured", icon=":material/help:"):
         "torch, so that ratios compare methods; quantized victims run in ONNX Runtime. Processor time is what this process "
         "computed: other programs cannot add to it, but they take caches and memory bandwidth."
     )
+st.session_state.pop("c_trouble", None)  # only here: a run that is broken off to be drawn again shows it then

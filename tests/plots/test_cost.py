@@ -62,12 +62,19 @@ def test_the_description_says_whose_ratio_is_which(cells: pd.DataFrame) -> None:
     assert "nothing known yet" in cost.describe_costs(cells[:0])
 
 
-def test_the_table_of_latencies_leaves_out_columns_without_a_number(cells: pd.DataFrame) -> None:
+def test_the_table_of_latencies_has_the_papers_beside_ours(cells: pd.DataFrame) -> None:
     table = cost.latency_table(cells)
-    assert "p95 ms" not in table
-    assert table["95 % interval"].tolist()[1:3] == ["1.8 to 2.4", "40 to 45"]
-    assert table["95 % interval"].isna().tolist() == [True, False, False, True]
-    assert "interval of ms" not in cost.latency_table(cells[cells["who"] == PAPER])
+    assert table["defense"].tolist() == ["No defense", "MAD"]
+    mad = table.iloc[1]
+    assert (mad["× no defense"], mad["95 % interval"], mad["repeats"]) == (2.0, "1.8 to 2.4", 9)
+    assert (mad["×, as published"], mad["×, paper"], mad["ms, paper"]) == (44.0, 580.2, 58.02)
+    assert pd.isna(table.iloc[0]["×, paper"])
+
+
+def test_the_table_of_latencies_leaves_out_columns_without_a_number(cells: pd.DataFrame) -> None:
+    assert "p95, ms" not in cost.latency_table(cells)
+    paper = cost.latency_table(cells[cells["who"] == PAPER])
+    assert list(paper) == ["defense", "×, paper", "ms, paper"]
 
 
 def test_the_table_of_energies_has_only_what_a_counter_gave(cells: pd.DataFrame) -> None:

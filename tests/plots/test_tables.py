@@ -36,6 +36,8 @@ def test_table2_puts_our_bars_beside_the_papers_open_ones():
 
 def test_table3_is_logarithmic_with_a_marker_for_each_data_set():
     rows, _ = load_results(SHIPPED)
+    assert named(cost_dots(rows))["cifar10, measured"].marker.symbol == "circle"  # filled
+    rows = rows[rows["source"] == "paper"]
     figure = cost_dots(rows)
     assert figure.layout.xaxis.type == "log"
     assert titles(figure) == ("inference latency per query (ms), logarithmic", "defense")
