@@ -7,8 +7,11 @@ the link says it anew.
 """
 
 import dataclasses
+import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -48,6 +51,7 @@ def frame(title: str, question: str = "") -> None:
     asked = st.query_params.get("view")
     st.session_state["view"] = asked if asked in VIEWS else st.session_state.get("view", VIEWS[0])
     torch.set_num_threads(1)  # one picture at a time; the cores belong to background runs
+    _spare_the_collector(len(sys.modules))
     with st.sidebar:
         for page, (label, icon) in PAGES.items():
             link(page, label, icon)
@@ -68,6 +72,13 @@ def frame(title: str, question: str = "") -> None:
     st.title(title, anchor=False)
     if question:
         st.markdown(f"*{question}*")
+
+
+@lru_cache(maxsize=64)
+def _spare_the_collector(modules: int) -> None:
+    """Streamlit collects garbage after every run, with the last charts still waiting to be sent: what imports have
+    left (a quarter of a million objects) is passed over, anew whenever there are more modules."""
+    gc.freeze()
 
 
 def _view_to_address() -> None:

@@ -1,13 +1,14 @@
 """Every page through AppTest: no exception, the right numbers, state from the address."""
 
 import dataclasses
+import gc
 from pathlib import Path
 
 import pytest
 import streamlit
 from streamlit.testing.v1 import AppTest
 
-from dcp_core import DEFENSES, Deception, answers, make_defense
+from dcp_core import DEFENSES, Deception, answers, make_defense, ui
 from dcp_core.evaluation.guides import guide_of_test_set
 from dcp_core.models import auxiliary, zoo
 from dcp_core.ui import PAGES, defense_state
@@ -38,6 +39,13 @@ def test_every_page_opens_without_an_error(home: Path, page: str) -> None:
     app = open_page(page)
     assert app.title[0].value == PAGES[page][0]
     assert not app.error
+
+
+def test_the_collector_called_after_every_run_passes_over_what_imports_left(home: Path) -> None:
+    gc.unfreeze()
+    ui._spare_the_collector.cache_clear()
+    open_page("paper")
+    assert gc.get_freeze_count() > 100_000
 
 
 @pytest.mark.parametrize("page", PAGES)
