@@ -18,6 +18,7 @@ from dcp_core.plots import cost as plots
 from dcp_core.plots.style import mark_of
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import time_words
+from dcp_core.runs.journal import add_to_results
 from dcp_core.runs.spec import BenchSpec
 from dcp_core.runs.store import RunView
 
@@ -230,7 +231,10 @@ def panel(victim: str, seconds: float, clock: str) -> None:
     if busy != before:
         st.session_state["c_were_busy"] = busy
         st.session_state["c_again"] = True
-        st.session_state["c_done"] = next((v.key for v in views if v.key in before and v.state == "done"), "")
+        for view in views:
+            if view.key in before and view.state == "done" and view.bench is not None:
+                add_to_results(view.bench, view.folder)  # its worker is about to
+                st.session_state["c_done"] = view.key
     if st.session_state.pop("c_again", False):
         st.rerun()
 
@@ -253,12 +257,17 @@ def show(view: RunView) -> None:
             actions.append(("Stop", "stop", partial(launch.stop, view.folder)))
         if view.resumable:
             actions.append(("Measure anew", "replay", partial(launch.launch, [view.bench])))
-        if not view.active:
-            actions.append(("Delete", "delete", partial(store.delete, view.folder)))
         with st.container(horizontal=True, gap="small"):
             for label, icon, action in actions:
                 key = f"c_{icon}-{view.key}"
                 st.button(label, key=key, icon=f":material/{icon}:", on_click=told, args=(action,))
+            if not view.active:
+                with st.popover("Delete", icon=":material/delete:"):
+                    st.markdown("Delete this measurement and its rows? It cannot be undone.")
+                    remove = partial(store.delete, view.folder)
+                    st.button(
+                        "Yes, delete it", key=f"c_delete-{view.key}", type="primary", on_click=told, args=(remove,)
+                    )
 
 
 rows, _ = ui.all_results()

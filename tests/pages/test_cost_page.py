@@ -1,6 +1,7 @@
 """The Cost page: whose measurement is shown, what is said where there is none, and the button."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -101,6 +102,24 @@ def test_the_button_queues_measurements_with_new_seeds_that_can_be_stopped_and_d
     app.button(key=f"c_delete-{view.key}").click().run()
     assert not app.exception
     assert not view.folder.exists()
+
+
+def test_a_new_measurement_is_shown_when_it_is_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "start_workers", lambda: None)
+    app = open_page("cost", c_victim=TITLE)
+    app.button(key="c_measure").click().run()
+    assert "shipped" in app.selectbox(key=f"c_measurement_{SIGNS}").options[0]
+    (view,) = store.benches()
+    rows = shipped().assign(where="the new one").astype(object)
+    rows = rows.where(rows.notna(), None).to_dict("records")
+    (view.folder / QUEUED).unlink()
+    (view.folder / "result.json").write_text(json.dumps({"rows": rows, "missing": {}, "queries": 1}))
+    app.run()
+    assert not app.exception
+    assert "`the new one`" in texts(app)
+    app.button(key=f"c_delete-{view.key}").click().run()
+    assert not app.exception
+    assert "`the new one`" not in texts(app)
 
 
 def test_a_full_disk_is_a_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

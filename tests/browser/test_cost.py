@@ -1,0 +1,36 @@
+"""A real Chromium begins a measurement of costs, sees it move, stops and deletes it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from dcp_core.runs import store
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_measurement_is_begun_watched_stopped_and_deleted(
+    server: str, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DCP_HOME", str(tmp_path))  # the server's
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{server}/cost?c_seconds=300")
+    page.get_by_role("button", name=re.compile("Measure on this machine")).click()
+    expect(page.get_by_text("running", exact=True)).to_be_visible(timeout=120_000)
+    (view,) = store.benches()
+    card = page.locator(f".st-key-bench-{view.key}")
+    progress = card.get_by_test_id("stProgress")
+    expect(progress).to_contain_text("latency, 1 at once", timeout=120_000)
+    expect(progress).to_contain_text("to go", timeout=120_000)  # by itself
+
+    card.get_by_role("button", name="Stop").click()
+    expect(card.get_by_text("interrupted", exact=True)).to_be_visible()
+    card.get_by_role("button", name="Delete").click()
+    assert view.folder.exists()  # it asks first
+    page.get_by_role("button", name="Yes, delete it").click()
+    expect(card).to_have_count(0)
+    assert not view.folder.exists()
+    assert page.get_by_test_id("stException").count() == 0
+    page.close()
