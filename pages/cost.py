@@ -149,27 +149,22 @@ def hidden(card: zoo.Card, measured: pd.DataFrame) -> None:
     st.subheader("Hidden costs", anchor=False)
     found = hidden_costs.overview(card.name, measured)
     memory = found.filter(like="MB, ")
-    table = pd.concat(
-        [
-            found["defense"].map(lambda name: mark_of(name).label),
-            found[["kind", "parameters"]].rename(
-                columns={"kind": "second network", "parameters": "its parameters"}
-            ),
-            memory,
-            found.apply(training, axis=1).rename("its training"),
-        ],
-        axis=1,
-    )
+    table = pd.DataFrame(
+        {
+            "defense": found["defense"].map(lambda name: mark_of(name).label),
+            "second network": found["kind"],
+            "its parameters": found["parameters"],
+            "its training": found.apply(training, axis=1),
+            **memory,
+        }
+    ).dropna(axis=1, how="all")
+    words = {"its training": st.column_config.TextColumn(width="medium")}
     st.dataframe(
-        table.dropna(axis=1, how="all"),
+        table,
         hide_index=True,
         height="content",
         placeholder="",
-        column_config={
-            "its parameters": st.column_config.NumberColumn(format="localized"),
-            "its training": st.column_config.TextColumn(width="medium"),
-        }
-        | {str(name): NUMBER for name in memory},
+        column_config=words | dict.fromkeys(memory, NUMBER),
         alt="Second network, its training and peak memory that each defense needs",
     )
     ui.csv(table, "hidden-costs")
@@ -332,7 +327,8 @@ with st.expander("How it is measured", icon=":material/help:"):
         "Ratios are taken within a round. It goes on until the 95 % interval of the median ratio (order statistics, no "
         "distribution assumed) is within ± 2 %, 400 rounds are made, or the time is over. Time counts from pixels on the "
         "device to posteriors on the device, the victim's own pass included. Victim and second networks both run in eager "
-        "torch, so that ratios compare methods; quantized victims run in ONNX Runtime. Processor time is what this process "
-        "computed: other programs cannot add to it, but they take caches and memory bandwidth."
+        "torch, so that ratios compare methods; a quantized victim runs in ONNX Runtime, several times as fast, and beside "
+        "it a second network in torch looks the dearer. Processor time is what this process computed: other programs "
+        "cannot add to it, but they take caches and memory bandwidth."
     )
 st.session_state.pop("c_trouble", None)  # only here: a run that is broken off to be drawn again shows it then

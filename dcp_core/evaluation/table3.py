@@ -9,7 +9,7 @@ import pandas as pd
 
 OURS, LITERAL, PAPER = "measured", "measured, as published", "paper"
 WHO = (OURS, LITERAL, PAPER)
-QUANTITIES = ("latency", "energy")
+ORIGIN = ["victim", "dataset", "batch", "clock", "where", "hardware", "versions", "date"]
 
 
 def measurements(
@@ -44,7 +44,7 @@ def table3(measured: pd.DataFrame, paper: pd.DataFrame, batch: int) -> pd.DataFr
     Returns:
         `who` (one of `WHO`), `defense`, `latency` and `energy` as ratios to no defense (NaN where unknown) with
         `latency_low`, `latency_high`; `latency_ms` with its interval and `latency_p95_ms`; `energy_mj` with its range, or
-        `energy_wh`; `repeats`, `memory_mb`, `hardware`.
+        `energy_wh`; `repeats`, `memory_mb`, and `ORIGIN`.
     """
     ours = measured[measured["batch"] == batch]
     mine = ours.assign(
@@ -60,18 +60,9 @@ def table3(measured: pd.DataFrame, paper: pd.DataFrame, batch: int) -> pd.DataFr
         latency=known["latency_ms"] / _undefended(known, "latency_ms"),
         energy=known["energy_wh"] / _undefended(known, "energy_wh"),
     )
-    columns = [
-        "who",
-        "defense",
-        "latency",
-        "latency_low",
-        "latency_high",
-        "energy",
-        "latency_ms",
-        "latency_low_ms",
-    ]
-    columns += ["latency_high_ms", "latency_p95_ms", "energy_mj", "energy_low_mj", "energy_high_mj", "energy_wh"]
-    columns += ["repeats", "memory_mb", "hardware"]
+    columns = ["who", "defense", "latency", "latency_low", "latency_high", "energy"]
+    columns += ["latency_ms", "latency_low_ms", "latency_high_ms", "latency_p95_ms"]
+    columns += ["energy_mj", "energy_low_mj", "energy_high_mj", "energy_wh", "repeats", "memory_mb", *ORIGIN]
     parts = [part.reindex(columns=columns) for part in (mine, theirs) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
