@@ -82,8 +82,9 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     named: dict[str, Any] = {name: (name, "mean") for name in AVERAGED}
     named |= {"adversary_error_std": ("adversary_error", "std"), "runs": ("id", "size"), "id": ("id", " ".join)}
     named |= {name: (name, "first") for name in ("where", "reason")}
-    once = rows.drop_duplicates([*(name for name in CONDITIONS if name != "unreliable"), "seed"], keep="last")
-    return once.groupby(CONDITIONS, dropna=False, sort=False).agg(**named).reset_index()
+    run = [*(name for name in CONDITIONS if name != "unreliable"), "seed"]
+    again = rows.duplicated(run, keep="last") & rows["seed"].notna()
+    return rows[~again].groupby(CONDITIONS, dropna=False, sort=False).agg(**named).reset_index()
 
 
 def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
