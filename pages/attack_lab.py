@@ -52,10 +52,11 @@ def told(action: Callable[[], object]) -> None:
 
 
 def start(specs: list[RunSpec]) -> None:
-    """Launch runs and show them."""
+    """Launch the runs that are in no store, and show all."""
 
     def go() -> None:
-        st.session_state["a_runs"] = [folder.name for folder in launch.launch(specs)]
+        launch.launch(spec for spec in specs if store.find(spec.key).parent != store.SHIPPED)
+        st.session_state["a_runs"] = [spec.key for spec in specs]
 
     told(go)
 
@@ -64,7 +65,7 @@ def demo() -> None:
     """One click: a small theft of the embedded victim, undefended and behind DCP."""
     if DEMO[0].victim not in zoo.names():
         return
-    here = [store.view(store.folder_of(spec)) for spec in DEMO]
+    here = [store.view(store.find(spec.key)) for spec in DEMO]
     ready = all(view.state == "done" for view in here)
     with st.container(border=True):
         st.markdown("**One click:** steal the embedded road-sign victim twice, undefended and behind DCP.")
@@ -144,7 +145,7 @@ def choose_pool(card: zoo.Card) -> str:
 @st.fragment(run_every=1.0)
 def launch_box(specs: list[RunSpec]) -> None:
     """The time it takes, and the button."""
-    known = [store.view(store.folder_of(spec)) for spec in specs if store.folder_of(spec).exists()]
+    known = [store.view(folder) for spec in specs if (folder := store.find(spec.key)).exists()]
     done = sum(view.state == "done" for view in known)
     st.caption(waiting_time(specs) if done < len(specs) else "All of them are in the store: nothing is run again.")
     if 0 < done < len(specs):
@@ -163,7 +164,7 @@ def again() -> None:
 
 def choose_runs(views: list[RunView]) -> list[str]:
     """Which runs are shown; in the address, so that a comparison can be shared."""
-    named = {view.key: name_of(view) for view in views}
+    named = {view.key: ("shipped · " if view.shipped else "") + name_of(view) for view in views}
     kept = [key for key in st.session_state.get("a_runs", []) if key in named]
     if "a_runs" in st.session_state and kept != st.session_state["a_runs"]:
         st.session_state["a_runs"] = kept  # a deleted one, or one of another machine
@@ -181,7 +182,7 @@ def choose_runs(views: list[RunView]) -> list[str]:
 def live(shown: list[str], across: str) -> None:
     """Curves and cards of the chosen runs; drawn again every second while one of them works."""
     launch.start_workers()  # should one have been killed, its queue goes on
-    views = [store.view(store.root() / key) for key in shown]
+    views = [store.view(store.find(key)) for key in shown]
     curves(views, across)
     for view in views:
         show_run(view)
@@ -247,7 +248,7 @@ def show_run(view: RunView) -> None:
 
 
 def buttons(view: RunView) -> None:
-    """Stop, resume, duplicate, delete."""
+    """Stop, resume, duplicate, delete; of a shipped run, duplicate."""
     key = view.key
     with st.container(horizontal=True, gap="small"):
         if view.active:
@@ -259,7 +260,7 @@ def buttons(view: RunView) -> None:
         if view.spec is not None:
             st.button("Duplicate", key=f"copy-{key}", icon=":material/content_copy:", on_click=duplicate,
                       args=(view.spec,), help="Fill the form with this run, to change something.")  # fmt: skip
-        if view.state not in ("running", "stopping"):
+        if view.state not in ("running", "stopping") and not view.shipped:
             with st.popover("Delete", icon=":material/delete:"):
                 size = store.used_bytes(view.folder) / 1e6
                 st.markdown(f"Delete this run, its clone and its result ({size:.1f} MB)? It cannot be undone.")
@@ -370,7 +371,7 @@ def table(views: list[RunView]) -> None:
 
 if trouble := st.session_state.pop("a_trouble", None):
     st.error(trouble, icon=":material/error:")
-everything = store.views()
+everything = [*store.views(), *store.shipped()]
 main, side = st.columns([2.3, 1], gap="medium")
 with main:
     keys = choose_runs(everything)
