@@ -117,11 +117,16 @@ class Oracle:
 
         Raises:
             BudgetSpent: when no query is left.
-            AttackError: for pictures of another shape.
+            AttackError: for pictures of another shape, or with pixels that are not numbers from 0 to 1.
             NanAnswer: when the victim's answer is not finite; the queries count.
         """
         if images.dim() != 4 or tuple(images.shape[1:]) != self.shape:
             raise AttackError(f"the victim takes pictures (N, {self.shape}), not {tuple(images.shape)}")
+        if images.is_floating_point() and not bool(((images >= 0) & (images <= 1)).all()):
+            raise AttackError(
+                "the pictures sent hold values that are not numbers from 0 to 1: if a generator made them, it "
+                "diverged; lower its learning rate"
+            )
         if self.left <= 0:
             raise BudgetSpent(f"all {self.budget} queries are spent")
         images = images[: self.left]

@@ -35,10 +35,10 @@ class _Lazy(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        # Our errors are ValueErrors written for people: show the sentence, not a traceback.
+        # Our errors are written for people: show the sentence, not a traceback.
         try:
             return super().invoke(ctx)
-        except ValueError as error:
+        except (ValueError, FloatingPointError) as error:  # the latter: a training that diverged
             raise click.ClickException(str(error)) from error
 
 

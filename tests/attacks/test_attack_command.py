@@ -4,13 +4,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from torch import Tensor
 
+from dcp_core.attacks.dfme import DFME
+from dcp_core.cli import main
 from dcp_core.cli.attack import command
 from dcp_core.models import zoo
 from dcp_core.models.architectures import build
@@ -115,6 +119,26 @@ def test_what_cannot_be_is_said_in_a_sentence(pool: str, words: list[str], messa
     assert done.exit_code != 0
     assert isinstance(done.exception, ValueError)  # which `python -m dcp_core` prints as a sentence
     assert message in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda logits: torch.nan if logits.requires_grad else 1.0, "clone loss is nan at iteration"),
+        (lambda logits: 1.0 if logits.requires_grad else torch.nan, "not numbers from 0 to 1"),
+    ],
+    ids=["clone", "generator"],
+)
+def test_networks_that_diverge_end_in_a_sentence(
+    pool: str, monkeypatch: pytest.MonkeyPatch, broken: Callable[[Tensor], float], message: str
+) -> None:
+    monkeypatch.setattr(DFME, "disagreement", lambda self, logits, answers: (logits * broken(logits)).sum(1))
+    words = ["--victim", "small", "--attack", "dfme", "--defense", "none", "--budget", "300", "--batch", "16"]
+    done = CliRunner().invoke(main, ["attack", *words, "--width", "4", "--threads", "1"])
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)  # no traceback
+    assert message in done.output
+    assert "lower its learning rate" in done.output
 
 
 def test_a_folder_keeps_one_run(pool: str, tmp_path: Path) -> None:

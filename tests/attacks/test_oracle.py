@@ -89,6 +89,15 @@ def test_pictures_of_another_shape_are_refused_and_not_counted(shape: tuple[int,
     assert asked.used == 0
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1])
+def test_what_is_no_picture_is_refused_and_not_counted(value: float) -> None:
+    asked, images = oracle(10), torch.rand(4, *toys.SHAPE)
+    images[2, 1, 3, 3] = value
+    with pytest.raises(AttackError, match="not numbers from 0 to 1"):
+        asked.query(images)
+    assert asked.used == 0
+
+
 def test_a_budget_below_one_and_a_broken_victim_are_refused() -> None:
     with pytest.raises(AttackError, match="budget"):
         oracle(0)

@@ -8,8 +8,6 @@ import toys
 from torch import Tensor, nn
 
 from dcp_core.attacks import ATTACKS, AttackError, NanAnswer, Oracle, make_attack
-from dcp_core.attacks.data_free import Run
-from dcp_core.attacks.maze import MAZE
 from dcp_core.attacks.replay import Replay
 from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses import DEFENSES, LabelOnly, ReverseSigmoid
@@ -105,33 +103,6 @@ def test_losses_match_their_formulas() -> None:
     # log answers: -.6931, -.6931, log 1e-12 = -27.631, mean -9.6724: centred 8.9793, 8.9793, -17.9586
     l1 = (abs(1 - 8.9793) + abs(2 - 8.9793) + abs(0 + 17.9586)) / 3
     assert float(make_attack("dfme").disagreement(logits, answers)) == pytest.approx(l1, abs=1e-3)  # type: ignore[attr-defined]
-
-
-def test_a_long_run_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a full buffer, the tensors of a run are the same size however many queries follow."""
-    monkeypatch.setattr(MAZE, "buffer", 100)
-    sizes = []
-    for budget in (96 * 5, 96 * 40):
-        given, attack = toys.theft(budget), make_attack("maze", **toys.SMALL["maze"])
-        runs: list[Run] = []
-        monkeypatch.setattr(
-            Run,
-            "begin",
-            lambda self, factor, begin=Run.begin, runs=runs: (runs.append(self), begin(self, factor))[1],
-        )
-        list(attack.steps(given))
-        sizes.append(size_of(runs[-1].state()))
-        monkeypatch.undo()
-        monkeypatch.setattr(MAZE, "buffer", 100)
-    assert sizes[0] == sizes[1]
-
-
-def size_of(thing: object) -> int:
-    if isinstance(thing, Tensor):
-        return thing.numel() * thing.element_size()
-    if isinstance(thing, dict):
-        return sum(map(size_of, thing.values()))
-    return sum(map(size_of, thing)) if isinstance(thing, list | tuple) else 0
 
 
 def test_the_replay_buffer_keeps_the_newest() -> None:
