@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from dcp_core.defenses.base import Defense
-from dcp_core.models.inference import to_pixels
+from dcp_core.models.inference import CPU_BATCH, to_pixels
 
-# Pictures computed at once; larger batches are split. On a CPU small pieces stay in its caches: twice as fast.
-CHUNK, CPU_CHUNK = 2048, 128
+CHUNK = 2048  # pictures computed at once on a GPU; larger batches are split
 
 
 Notes = Callable[[Tensor, Callable[[Tensor], Tensor | None]], Tensor]
@@ -44,7 +43,7 @@ def full_precision() -> Iterator[None]:
 
 def in_chunks(compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """The rows that `compute` gives for a batch, computed in pieces."""
-    size = CPU_CHUNK if images.device.type == "cpu" else CHUNK
+    size = CPU_BATCH if images.device.type == "cpu" else CHUNK
     return torch.cat([compute(part) for part in images.split(size)])
 
 

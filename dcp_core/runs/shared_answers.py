@@ -28,7 +28,7 @@ from dcp_core.models.inference import predict, to_pixels
 from dcp_core.runs.spec import RunSpec
 
 FOLDER = ".shared"
-ROWS = 128  # pictures computed at once, as the oracle does on a CPU
+ROWS = 128  # pictures computed between two reports of progress
 
 
 class Notes:

@@ -121,6 +121,21 @@ def test_the_bandit_prefers_the_class_that_pays() -> None:
     assert bandit.policy().argmax() == 1
 
 
+def test_a_bandit_goes_on_from_its_state() -> None:
+    """To the bit, whatever of it is in a sum over many answers by now."""
+    labels = torch.arange(400) % 4
+    answers, logits = posteriors(120, 4), 2 * torch.randn(120, 4, generator=torch.Generator().manual_seed(6))
+    one, other = Bandit(labels, "all", 4), Bandit(labels, "all", 4)
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(7))
+    one.learn(order[:60], answers[:60], logits[:60])
+    other.load_state(one.state())
+    for bandit in (one, other):
+        bandit.learn(order[60:120], answers[60:], logits[60:])
+    assert torch.equal(one.preferences, other.preferences)
+    dice = [torch.Generator().manual_seed(8) for _ in range(2)]
+    assert torch.equal(one.draw(50, dice[0]), other.draw(50, dice[1]))
+
+
 def test_a_class_that_runs_out_is_left_alone() -> None:
     bandit = Bandit(torch.tensor([0] * 3 + [1] * 50), "all", 2)
     dice = torch.Generator().manual_seed(0)
