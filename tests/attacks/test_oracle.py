@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, ClassVar
 
 import pytest
@@ -117,14 +118,14 @@ def test_an_answer_that_is_not_finite_raises_and_counts() -> None:
 
 
 def reachable(thing: object, seen: dict[int, object] | None = None) -> dict[int, object]:
-    """Everything reached from an object through attributes, slots and containers (not through closures)."""
+    """Everything reached from an object through attributes, slots, containers and bound methods (not through
+    closures)."""
     seen = {} if seen is None else seen
-    function = callable(thing) and not isinstance(thing, nn.Module)
-    if id(thing) in seen or function or isinstance(thing, str | int | float | Tensor):
+    if id(thing) in seen or isinstance(thing, FunctionType | type | str | int | float | Tensor):
         return seen
     seen[id(thing)] = thing
     parts = list(getattr(thing, "__dict__", {}).values())
-    parts += [getattr(thing, name, None) for name in getattr(type(thing), "__slots__", ())]
+    parts += [getattr(thing, name, None) for name in ("__self__", *getattr(type(thing), "__slots__", ()))]
     if isinstance(thing, dict):
         parts += thing.values()
     if isinstance(thing, list | tuple | set):
@@ -138,7 +139,7 @@ def reachable(thing: object, seen: dict[int, object] | None = None) -> dict[int,
 def test_no_attack_gets_a_clean_answer_or_the_victim(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recording victim and a defense that marks: all that comes out is marked, and every answer was counted."""
     model = Recording(toys.victim())
-    given = toys.theft(300, Halfway(), model, pool=toys.pool(300))
+    given = toys.theft(300, Halfway(), model, pool=toys.pool(300), evaluate=toys.judge())
     found = [thing for thing in reachable(given).values() if isinstance(thing, nn.Module)]
     assert model not in found
     assert toys.victim() not in found
