@@ -5,7 +5,7 @@ as uint8 (N, H, W, 3) and labels as integers. `download(name)` makes it from its
 are made on first use; a user's own `.npz` or folder of pictures is named by its path.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from dcp_core.data import folders, sources, synthetic
 from dcp_core.data.images import ImageError
@@ -113,12 +114,19 @@ def download(name: str) -> Path:
     return path
 
 
-def load(name: str, split: Split, limit: int | None = None, size: int = 32) -> ImageSet:
+def load(
+    name: str,
+    split: Split,
+    limit: int | None = None,
+    size: int = 32,
+    tell: Callable[[str], object] = lambda words: None,
+) -> ImageSet:
     """One split of a data set, by its name or by the path of a user's own `.npz` or folder.
 
     Args:
         limit: keep only the first so many pictures.
         size: side in pixels of the pictures of a folder (other sets have their own).
+        tell: told in words how far the drawing of a set is, which takes seconds the first time.
 
     Raises:
         DataError: for a data set that is not here (the message names the command that brings it) or is broken.
@@ -126,7 +134,7 @@ def load(name: str, split: Split, limit: int | None = None, size: int = 32) -> I
     if name in DATASETS:
         path = path_of(name)
         if DATASETS[name].drawn and not path.exists():
-            path = _draw(name, split)
+            path = _draw(name, split, tell)
         if not path.exists():
             raise DataError(
                 f"{DATASETS[name].title} is not on this machine: run  python -m dcp_core data download {name}"
@@ -147,11 +155,19 @@ def load(name: str, split: Split, limit: int | None = None, size: int = 32) -> I
     return _checked(name, split, arrays, limit)
 
 
-def _draw(name: str, split: Split) -> Path:
+def _draw(name: str, split: Split, tell: Callable[[str], object]) -> Path:
     """The file of one split of a drawn set: who needs a test set must not wait for 30,000 training pictures."""
     path = path_of(f"{name}-{split}")
+
+    def follow(blocks: list) -> Iterator:
+        words = f"drawing {name} ({split}), once"
+        bar = tqdm(blocks, desc=words, unit="x256", delay=1, leave=False, disable=None)  # only for a person
+        for done, block in enumerate(bar):
+            tell(f"{words}: {done / len(blocks):.0%}")
+            yield block
+
     if not path.exists():
-        arrays = DATASETS[name].make(path.parent, (split,))
+        arrays = DATASETS[name].make(path.parent, (split,), follow)
         write_atomic(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
     return path
 

@@ -1,6 +1,7 @@
 """How each named data set is made: drawn by us, or fetched from its published source through torchvision.
 
-Every function takes a scratch folder and returns the arrays of one data set's `.npz` file.
+Every function takes a scratch folder and returns the arrays of one data set's `.npz` file. What is drawn is followed
+by `follow`, see `synthetic.signs`.
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dcp_core.data import synthetic
+from dcp_core.data.synthetic import Following
 from dcp_core.vision import torchvision
 
 Arrays = dict[str, np.ndarray]
@@ -32,29 +34,35 @@ GTSRB_CLASSES = (
 ).split("|")
 
 
-def signs(scratch: Path, splits: tuple[str, ...] = BOTH) -> Arrays:
+def signs(scratch: Path, splits: tuple[str, ...] = BOTH, follow: Following = iter) -> Arrays:
     """The embedded victim's data: 30,000 training and 10,000 test pictures of 16 signs."""
     arrays: Arrays = {"classes": np.array(synthetic.SIGN_CLASSES)}
     for split, count, seed in (("train", 30_000, SIGNS_TRAIN), ("test", 10_000, SIGNS_TEST)):
         if split in splits:
-            x, y = synthetic.signs(count, seed)
+            x, y = synthetic.signs(count, seed, follow=follow)
             arrays |= {f"x_{split}": _nhwc(x.numpy()), f"y_{split}": y.numpy()}
     return arrays
 
 
-def signs_pool(scratch: Path, splits: tuple[str, ...] = BOTH, count: int = 30_000) -> Arrays:
+def signs_pool(
+    scratch: Path, splits: tuple[str, ...] = BOTH, follow: Following = iter, count: int = 30_000
+) -> Arrays:
     """A knowledgeable thief's query pool: 30,000 other pictures of the same 16 signs, without labels."""
-    return {"x_train": _nhwc(synthetic.signs(count, SIGNS_POOL)[0].numpy())} if "train" in splits else {}
+    if "train" not in splits:
+        return {}
+    return {"x_train": _nhwc(synthetic.signs(count, SIGNS_POOL, follow=follow)[0].numpy())}
 
 
-def signs_pool_small(scratch: Path, splits: tuple[str, ...] = BOTH) -> Arrays:
+def signs_pool_small(scratch: Path, splits: tuple[str, ...] = BOTH, follow: Following = iter) -> Arrays:
     """The first 4,096 pictures of `signs_pool`, drawn in a few seconds."""
-    return signs_pool(scratch, splits, 4096)
+    return signs_pool(scratch, splits, follow, 4096)
 
 
-def textures(scratch: Path, splits: tuple[str, ...] = BOTH) -> Arrays:
+def textures(scratch: Path, splits: tuple[str, ...] = BOTH, follow: Following = iter) -> Arrays:
     """A knowledge-limited thief's query pool: 30,000 pictures with nothing on them."""
-    return {"x_train": _nhwc(synthetic.textures(30_000, TEXTURES_POOL).numpy())} if "train" in splits else {}
+    if "train" not in splits:
+        return {}
+    return {"x_train": _nhwc(synthetic.textures(30_000, TEXTURES_POOL, follow).numpy())}
 
 
 def cifar10(scratch: Path) -> Arrays:

@@ -11,6 +11,7 @@ same, while a rounding in the last place can move a pixel by one level.
 """
 
 import math
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -25,10 +26,14 @@ SIGN_CLASSES: tuple[str, ...] = tuple(sign.name for sign in SIGNS)
 SIZE = 32
 BLOCK = 256  # a multiple of the number of classes: every block is balanced
 _SIGNS, _TEXTURES = 0, 1  # streams
+Following = Callable[[list], Iterable]  # looks on while a list is worked off, as tqdm does
 
 
-def signs(n: int, seed: int, start: int = 0) -> tuple[Tensor, Tensor]:
+def signs(n: int, seed: int, start: int = 0, follow: Following = iter) -> tuple[Tensor, Tensor]:
     """`n` road signs of `seed` from number `start` on, and their classes.
+
+    Args:
+        follow: given the blocks, hands them out one by one.
 
     Returns:
         pictures, uint8 (n, 3, 32, 32), and labels into `SIGN_CLASSES`, int64 (n,). Every run of 16 pictures
@@ -37,7 +42,7 @@ def signs(n: int, seed: int, start: int = 0) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: if `n`, `seed` or `start` is negative.
     """
-    blocks = [_sign_block(dice) for dice in _streams(n, seed, _SIGNS, start)]
+    blocks = [_sign_block(dice) for dice in follow(_streams(n, seed, _SIGNS, start))]
     if not blocks:
         return torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
     first = start % BLOCK
@@ -45,13 +50,16 @@ def signs(n: int, seed: int, start: int = 0) -> tuple[Tensor, Tensor]:
     return pictures, labels
 
 
-def textures(n: int, seed: int) -> Tensor:
+def textures(n: int, seed: int, follow: Following = iter) -> Tensor:
     """The first `n` pictures of `seed` that show coloured shapes and no sign, uint8 (n, 3, 32, 32).
+
+    Args:
+        follow: as for `signs`.
 
     Raises:
         ValueError: if `n` or `seed` is negative.
     """
-    blocks = [_texture_block(dice) for dice in _streams(n, seed, _TEXTURES)]
+    blocks = [_texture_block(dice) for dice in follow(_streams(n, seed, _TEXTURES))]
     return torch.cat([torch.empty(0, 3, SIZE, SIZE, dtype=torch.uint8), *blocks])[:n].clone()
 
 

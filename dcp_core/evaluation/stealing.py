@@ -43,15 +43,14 @@ class Evaluator:
         self._images, self._labels, self._victim, self._classes = images, labels, victim_classes, classes
 
     @classmethod
-    def of(cls, victim: nn.Module, test: ImageSet) -> "Evaluator":
-        """The judge for a victim on a labelled test set.
+    def of(cls, logits: Tensor, test: ImageSet) -> "Evaluator":
+        """The judge for a victim that answers a labelled test set with clean `logits` (N, K).
 
         Raises:
             ValueError: for a test set without labels, or with labels that the victim does not know.
         """
         if test.labels is None:
             raise ValueError(f"{test.name} has no labels: a clone cannot be judged on it")
-        logits = predict(victim, test.images)
         if int(test.labels.max()) >= logits.shape[1]:
             raise ValueError(
                 f"{test.name} has labels up to {int(test.labels.max())}, the victim {logits.shape[1]} classes"

@@ -83,7 +83,7 @@ def _sitting(spec: Spec, folder: Path, device: str, save_every: float) -> Iterat
     journal.log(f"{'resumed' if journal.path.exists() else 'started'}: {spec.command.split(' -m ')[1]}")
     events: Iterator[Event] | None = None
     try:
-        events = run(spec, folder, device=device, save_every=save_every)
+        events = run(spec, folder, device=device, save_every=save_every, tell=journal.tell)
         for event in events:
             journal.keep(event)
             yield event
@@ -174,6 +174,18 @@ class _Journal:
         if event.phase != self._phase:
             self._phase = event.phase
             self.log(event.phase)
+
+    def tell(self, phase: str) -> None:
+        """Note what is done before the first event.
+
+        Raises:
+            KeyboardInterrupt: when somebody asked for a stop: there is nothing yet to save.
+        """
+        if self.asked_to_stop:
+            self._noticed.set()
+            raise KeyboardInterrupt
+        if time.monotonic() - self._written > STATUS_EVERY:
+            self.write(phase=phase)
 
     def log(self, text: str) -> None:
         """Add to the log; a disk that cannot take it has worse news elsewhere."""

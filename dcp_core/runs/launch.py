@@ -152,11 +152,13 @@ def stop(folder: Path) -> None:
             status = Status.read(folder)
         except (OSError, ValueError):
             status = None
-        process = status.process() if status is not None else None
+        ours = status is not None and status.state in ("running", "stopping")  # else its worker is at the next run
+        process = status.process() if status is not None and ours else None
         saving = status is not None and status.state == "stopping"
         if waited > (SAVING if saving else POLITE) or refused:
             if process is not None:
                 _end(process)
+                start_workers()  # for what it had still to do
             elif refused is not None:
                 raise refused
             return

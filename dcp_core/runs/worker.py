@@ -7,7 +7,7 @@ The folder holds `spec.json`, the attack's state while it runs, and at the end `
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,20 @@ LOGS = 20
 BATCH = 500
 
 
-def run(spec: Spec, folder: Path, *, device: str | None = None, save_every: float = 60.0) -> Iterator[Event]:
+def run(
+    spec: Spec,
+    folder: Path,
+    *,
+    device: str | None = None,
+    save_every: float = 60.0,
+    tell: Callable[[str], object] = lambda words: None,
+) -> Iterator[Event]:
     """Run `spec` in `folder`, or go on with it there. Closing the iterator leaves a run that can be resumed.
 
     Args:
         device: where to compute; a GPU if there is one.
         save_every: seconds between two saves at least.
+        tell: told in words what is loaded, before the first event.
 
     Raises:
         ValueError: at once, for a folder of another run, or a victim, pool or clone that do not go together.
@@ -54,12 +62,15 @@ def run(spec: Spec, folder: Path, *, device: str | None = None, save_every: floa
         return iter(())
     if isinstance(spec, BenchSpec):
         return _measure(spec, folder, device)
+    tell("loading the victim")
     victim = zoo.load(spec.victim, device)
-    test = load(victim.card.dataset, "test", size=victim.card.size)
-    judge = Evaluator.of(victim.model, test)
+    test = load(victim.card.dataset, "test", size=victim.card.size, tell=tell)
+    tell(f"the victim answers {len(test):,} test pictures")
+    clean = predict(victim.model, test.images)
+    judge = Evaluator.of(clean, test)
     defense = arm(spec.make_defense(), spec.victim, device)
     shape = (3, victim.card.size, victim.card.size)
-    pool = load(spec.pool, "train", size=victim.card.size) if spec.pool else None
+    pool = load(spec.pool, "train", size=victim.card.size, tell=tell) if spec.pool else None
     oracle = Oracle(
         shared_answers.remembered_victim(victim, pool),
         defense,
@@ -84,7 +95,7 @@ def run(spec: Spec, folder: Path, *, device: str | None = None, save_every: floa
         seed=spec.seed,
     )
     events = spec.make_attack().steps(theft)
-    return _run(spec, folder, events, theft, victim, test, judge)
+    return _run(spec, folder, events, theft, victim, test, clean, judge)
 
 
 def result(folder: Path) -> dict[str, Any] | None:
@@ -131,6 +142,7 @@ def _run(
     theft: Theft,
     victim: zoo.Victim,
     test: ImageSet,
+    clean: Tensor,
     judge: Evaluator,
 ) -> Iterator[Event]:
     began = time.monotonic()
@@ -145,7 +157,7 @@ def _run(
     weights = {key: value.detach().cpu().contiguous() for key, value in theft.clone.state_dict().items()}
     write_atomic(folder / CLONE, lambda file: file.write(save(weights)))
     found = {
-        "row": _row(spec, theft, victim, test, judge)
+        "row": _row(spec, theft, victim, test, clean, judge)
         | {"adversary_error": round(scores.error, 4), "fidelity": round(scores.fidelity, 4)},
         "class_errors": scores.class_errors,
         "transfer_rate": transfer_rate(theft.clone, victim.model, few, labels),
@@ -159,12 +171,14 @@ def _run(
     yield dataclasses.replace(event, scores=scores)
 
 
-def _row(spec: RunSpec, theft: Theft, victim: zoo.Victim, test: ImageSet, judge: Evaluator) -> dict[str, Any]:
+def _row(
+    spec: RunSpec, theft: Theft, victim: zoo.Victim, test: ImageSet, logits: Tensor, judge: Evaluator
+) -> dict[str, Any]:
     """The run as a row of the common schema, without what the clone achieved."""
     assert test.labels is not None
     assert theft.known_defense is not None
     defense = theft.known_defense
-    defended, clean = _defended(victim, test.images, defense, spec.seed)
+    defended = _defended(logits, test.images, defense, spec.seed, theft.oracle.device)
     treatment = spec.attack_parameters.get("treatment", "as-is")
     repeated = spec.attack_parameters.get("repeats", 1) > 1
     thief = {"as-is": "average" if repeated else "as is", "top-1": "top-1"}.get(
@@ -188,7 +202,7 @@ def _row(spec: RunSpec, theft: Theft, victim: zoo.Victim, test: ImageSet, judge:
         "epochs": spec.attack_parameters.get("epochs"),
         "seed": spec.seed,
         "defender_error": round(float(error(defended, test.labels)), 4),
-        "l1": round(float(per_answer(defended, clean).l1.double().mean()), 6),
+        "l1": round(float(per_answer(defended, logits.softmax(-1)).l1.double().mean()), 6),
         "l1_queries": round(theft.oracle.ledger.mean_l1, 6),
         "n_test": len(test),
         "hardware": hardware(theft.oracle.device),
@@ -197,14 +211,11 @@ def _row(spec: RunSpec, theft: Theft, victim: zoo.Victim, test: ImageSet, judge:
     }
 
 
-def _defended(victim: zoo.Victim, images: Tensor, defense: Defense, seed: int) -> tuple[Tensor, Tensor]:
-    """Defended and clean posteriors (N, K) of the test set, on the CPU."""
-    device = next(victim.model.parameters()).device
+def _defended(logits: Tensor, images: Tensor, defense: Defense, seed: int, device: torch.device | str) -> Tensor:
+    """Defended posteriors (N, K) of the test set, on the CPU, from the clean logits."""
     generator = torch.Generator(device).manual_seed(seed)
-    defended, clean = [], []
-    for part in images.split(BATCH):
-        logits = predict(victim.model, part).to(device)
+    defended = []
+    for some, part in zip(logits.split(BATCH), images.split(BATCH), strict=True):
         inputs = to_pixels(part.to(device)) if defense.needs_inputs else None
-        defended.append(defense(logits=logits, inputs=inputs, generator=generator).cpu())
-        clean.append(logits.softmax(-1).cpu())
-    return torch.cat(defended), torch.cat(clean)
+        defended.append(defense(logits=some.to(device), inputs=inputs, generator=generator).cpu())
+    return torch.cat(defended)

@@ -43,9 +43,9 @@ def test_judging_leaves_the_clone_as_it_was() -> None:
 def test_a_test_set_that_does_not_fit_is_refused() -> None:
     images, labels = toys.pictures(10, 1)
     with pytest.raises(ValueError, match="no labels"):
-        Evaluator.of(toys.victim(), ImageSet("bare", images, None, ()))
+        Evaluator.of(torch.zeros(10, 6), ImageSet("bare", images, None, ()))
     with pytest.raises(ValueError, match="labels up to 9"):
-        Evaluator.of(toys.victim(), ImageSet("ten", images, torch.arange(10), tuple("abcdefghij")))
+        Evaluator.of(torch.zeros(10, 6), ImageSet("ten", images, torch.arange(10), tuple("abcdefghij")))
     with pytest.raises(ValueError, match="0 test pictures"):
         Evaluator(images[:0], labels[:0], labels[:0], 6)
 

@@ -11,6 +11,7 @@ from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses import Defense, NoDefense
 from dcp_core.evaluation.stealing import Evaluator
 from dcp_core.models.architectures import Classifier
+from dcp_core.models.inference import predict
 from dcp_core.models.training import Recipe, train
 
 CLASSES, SIDE = 6, 16
@@ -55,7 +56,7 @@ def victim() -> Classifier:
 def judge() -> Evaluator:
     """Of the toy victim."""
     images, labels = pictures(600, 2)
-    return Evaluator.of(victim(), ImageSet("toy", images, labels, tuple("abcdef")))
+    return Evaluator.of(predict(victim(), images), ImageSet("toy", images, labels, tuple("abcdef")))
 
 
 def pool(count: int = 900, seed: int = 3) -> ImageSet:

@@ -29,6 +29,17 @@ def test_an_npz_of_ones_own_is_read_by_path_and_by_name(home: Path) -> None:
     assert len(load("cifar10", "test", limit=2)) == 2
 
 
+def test_the_drawing_of_a_set_is_told_and_happens_once(home: Path) -> None:
+    told: list[str] = []
+    first = load("signs_pool_small", "train", tell=told.append)
+    assert len(first) == 4096
+    assert told[0] == "drawing signs_pool_small (train), once: 0%"
+    assert told[len(told) // 2].endswith(": 50%")
+    told.clear()
+    assert torch.equal(load("signs_pool_small", "train", tell=told.append).images, first.images)
+    assert not told
+
+
 def test_a_query_pool_has_no_labels(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "pool.npz"
     np.savez(path, x_train=_arrays()["x_train"])

@@ -3,10 +3,15 @@
 import errno
 import os
 import random
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
 from worlds import small_world
 
 from dcp_core import files
@@ -65,7 +70,11 @@ def test_killed_workers_leave_runs_that_end_like_those_never_touched(
     wait_for(lambda: store.view(folder).state == "done")
 
     whole = tmp_path / "whole"
-    list(run(long, whole, device="cpu"))
+    torch.set_num_threads(launch.threads())  # the worker's: another number rounds differently
+    try:
+        list(run(long, whole, device="cpu"))
+    finally:
+        torch.set_num_threads(1)
     one, other = result(folder), result(whole)
     assert one is not None
     assert other is not None
@@ -111,12 +120,45 @@ def test_an_error_is_one_sentence_in_the_status_and_a_traceback_in_the_log(pool:
     assert "Traceback" in store.log_tail(seen.folder, 100)
 
 
+def test_a_run_says_what_it_loads_and_stops_there(pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = RunSpec("small", "knockoff", {"epochs": 1}, budget=30, pool=pool)
+    folder = store.folder_of(spec)
+    seen = []
+
+    def slow(name: str, split: str, size: int, tell: Callable[[str], object]) -> None:
+        tell("drawing signs (test), once: 40%")
+        seen.append(store.view(folder))
+        launch.request_stop(folder)
+        for _ in range(100):
+            time.sleep(0.05)
+            tell("drawing signs (test), once: 50%")
+
+    monkeypatch.setattr("dcp_core.runs.worker.load", slow)
+    monkeypatch.setattr(journal, "STATUS_EVERY", 0.0)
+    list(record(spec, folder, device="cpu"))
+    assert (seen[0].state, seen[0].phase) == ("running", "drawing signs (test), once: 40%")
+    assert store.view(folder).state == "interrupted"
+    assert not (folder / journal.STOP).exists()
+
+
+def test_stopping_a_run_spares_the_worker_that_has_gone_on_to_the_next(
+    pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = RunSpec("small", "knockoff", {"epochs": 1}, budget=30, pool=pool)
+    folder = store.folder_of(spec)
+    journal.claim(spec, folder)
+    worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    began = psutil.Process(worker.pid).create_time()
+    Status("interrupted", worker.pid, began, Status.here(1, "cpu").host).write(folder)
+    monkeypatch.setattr(store, "view", lambda folder: store.RunView(folder, "running"))  # as seen a moment before
+    monkeypatch.setattr(launch, "POLITE", 0.0)
+    launch.stop(folder)
+    assert worker.poll() is None
+    worker.kill()
+    worker.wait()
+
+
 def test_a_worker_that_does_not_listen_is_ended_by_a_signal(pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
-    import sys
-
-    import psutil
-
     spec = RunSpec("small", "knockoff", {"epochs": 1}, budget=30, pool=pool)
     folder = store.folder_of(spec)
     journal.claim(spec, folder)
