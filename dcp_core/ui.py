@@ -40,6 +40,7 @@ PAGES = {  # file in pages/ -> title, icon
     "paper": ("Paper", "article"),
 }
 VIEWS = ("full", "class")
+EMBEDDED = "signs-resnet8"  # pages begin with it: its pictures need no download
 TRADEOFFS = "t_"  # before the names of that page's widgets, see below
 IN_URL: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
@@ -143,7 +144,7 @@ def csv(data: pd.DataFrame, key: str, label: str = "CSV") -> None:
     )
 
 
-def choose_victim(prefix: str = "", start: str = "") -> zoo.Card:
+def choose_victim(prefix: str = "") -> zoo.Card:
     """A picker of victims, with what the card says below it; `torchvision:NAME` can be typed in."""
     known = zoo.names()
     if not known:
@@ -154,7 +155,7 @@ def choose_victim(prefix: str = "", start: str = "") -> zoo.Card:
     name = st.selectbox(
         "Victim",
         known,
-        known.index(start) if start in known else 0,
+        known.index(EMBEDDED) if EMBEDDED in known else 0,
         key=f"{prefix}victim",
         format_func=lambda n: zoo.card(n).title if n in known else n,
         accept_new_options=True,

@@ -14,7 +14,7 @@ from dcp_core.data.datasets import DATASETS, available
 from dcp_core.models import zoo
 from dcp_core.models.architectures import ARCHITECTURES
 from dcp_core.runs import launch, store
-from dcp_core.runs.describe import defense_words, name_of, table_of, time_words
+from dcp_core.runs.describe import card_of, courses_of, defense_words, name_of, table_of, time_words
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.store import RunView
 from dcp_core.runs.sweep import with_strengths
@@ -24,7 +24,7 @@ ui.frame("Attack lab", "How well can it be stolen?")
 
 LAB = "a_"
 DEMO_THIEF: dict[str, Any] = {
-    "victim": "signs-resnet8",
+    "victim": ui.EMBEDDED,
     "pool": "signs_pool_small",
     "attack_parameters": {"epochs": 10, "batch": 32, "lr": 0.05},
     "budget": 2000,
@@ -61,6 +61,7 @@ def start(specs: list[RunSpec]) -> None:
     told(go)
 
 
+@st.fragment(run_every=1.0)
 def demo() -> None:
     """One click: a small theft of the embedded victim, undefended and behind DCP."""
     if DEMO[0].victim not in zoo.names():
@@ -79,16 +80,19 @@ def demo() -> None:
         )
         about = "both are in the store" if ready else waiting_time(DEMO)
         st.caption(
-            f"{DEMO[0].budget:,} queries of the same kind of pictures, {defense_words(DEMO[1].make_defense())}; {about}. "
+            f"{DEMO[0].budget:,} queries of the same kind of pictures, {defense_words(DEMO[1].make_defense())}; {about}"
+        )
+        st.caption(
             "As τ follows β above 1, every answer is perturbed: the owner pays a mean l1 near 1.7 and 2 points "
             "of error. One seed, judged on 10,000 test pictures: an example, no proof."
         )
+    again()
 
 
 def form() -> None:
     """What to launch."""
     st.subheader("New runs", anchor=False)
-    card = ui.choose_victim(LAB, DEMO[0].victim)
+    card = ui.choose_victim(LAB)
     attack_name = st.selectbox(
         "Attack", list(ATTACKS), key="a_attack", format_func=lambda n: ATTACKS[n].title, **ui.IN_URL
     )
@@ -194,27 +198,12 @@ def live(shown: list[str], across: str) -> None:
 
 def curves(views: list[RunView], across: str) -> None:
     """Clone error and fidelity of the chosen runs."""
-    parts, victims = [], {}
-    for view in views:
-        if view.spec is None:
-            continue
-        course = store.events(view.folder).dropna(subset=["error"])
-        name = f"{defense_words(view.spec.make_defense())} · {view.key[:4]}"
-        parts.append(course.assign(run=name, defense=view.spec.defense, work=100 * course["fraction"]))
-        card = card_of(view.spec.victim)
-        if card is not None and card.test_accuracy is not None:
-            victims[view.spec.victim] = 100 - card.test_accuracy
-    points = (
-        pd.concat(parts)
-        if parts
-        else pd.DataFrame(columns=["run", "defense", "work", "queries", "error", "fidelity"])
-    )
-    lines = pd.DataFrame({"victim": list(victims), "error": list(victims.values())})
+    points, victims = courses_of(views)
     ui.chart(
-        plots.run_curves(points, lines, across),
+        plots.run_curves(points, victims, across),
         key="thefts",
         alt=plots.describe_run_curves(points),
-        data=points.drop(columns="losses", errors="ignore"),
+        data=points,
     )
 
 
@@ -291,14 +280,6 @@ def details(view: RunView) -> None:
         if view.spec is not None:
             st.code(view.spec.command, language="bash", wrap_lines=True)
         st.caption(f"`{view.folder}` · {view.worker or 'no worker yet'}")
-
-
-def card_of(victim: str) -> zoo.Card | None:
-    """A victim's card, None for one that is not here."""
-    try:
-        return zoo.card(victim)
-    except ValueError:
-        return None
 
 
 def duplicate(spec: RunSpec) -> None:

@@ -24,7 +24,6 @@ STEPS = (
     "The price",
     "What it cannot stop",
 )
-VICTIM = "signs-resnet8"
 
 
 def _go(step: int) -> None:
@@ -219,7 +218,7 @@ with ui.errors_explained():
         raise zoo.VictimError(
             "There is no victim here: run  python -m dcp_core train --data signs --network resnet8"
         )
-    victim = zoo.card(VICTIM if VICTIM in known else known[0])
+    victim = zoo.card(ui.EMBEDDED if ui.EMBEDDED in known else known[0])
     victim_logits, victim_labels = ui.test_answers(victim.name)
 
 chosen = st.segmented_control("Step", STEPS, default=STEPS[0], required=True, key="step", **ui.IN_URL)

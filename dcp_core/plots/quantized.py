@@ -61,7 +61,12 @@ def edge_costs(rows: pd.DataFrame) -> go.Figure:
     ticks = [0.1, 0.2, 1 / 3, 0.5, 1]
     axis = {"type": "log", "tickvals": ticks, "ticktext": ["0.1", "0.2", "⅓", "0.5", "1"]}
     axes = layout(
-        x="of eager fp32 (ratio, log scale; further left is better)", y="", height=320, xaxis=axis, **line
+        x="of eager fp32 (ratio, log scale; further left is better)",
+        y="",
+        height=320,
+        margin=WORDS,
+        xaxis=axis,
+        **line,
     )
     return go.Figure(traces, axes)
 
@@ -100,7 +105,8 @@ def edge_accuracy(rows: pd.DataFrame) -> go.Figure:
         "hovertemplate": "%{y}: %{x:.2f} %<extra></extra>",
     }
     return go.Figure(
-        [trace], layout(x="test accuracy (%), with its 95 % interval", y="", height=320, showlegend=False)
+        [trace],
+        layout(x="test accuracy (%), with its 95 % interval", y="", height=320, margin=WORDS, showlegend=False),
     )
 
 

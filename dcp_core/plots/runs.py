@@ -140,7 +140,7 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
             _trace([low, high], [setting] * 2, mode="lines", line=line, showlegend=False, hoverinfo="skip")
         )
     victims = rows.dropna(subset=["victim_error"]).drop_duplicates("setting")
-    tick = {"symbol": "line-ns-open", "size": 14, "color": "#8a8f98", "line": {"width": 2}}
+    tick = {"symbol": "line-ns-open", "size": 9, "color": "#8a8f98", "line": {"width": 2}}
     traces.append(_trace(victims["victim_error"], victims["setting"], name="victim itself", marker=tick))
     for (defense, source), group in rows.groupby(["defense", "source"], sort=False):
         mark = mark_of(str(defense))
@@ -164,19 +164,18 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
             )
         )
     count = rows["setting"].nunique()
-    labels: dict[str, Any] = {
-        "mode": "text",
-        "textposition": "top right",
-        "textfont": {"size": 11},
-        "showlegend": False,
-    }
-    settings = list(rows["setting"].unique())
-    traces.append(_trace([0] * count, settings, text=settings, hoverinfo="skip", **labels))
+    above = {"x": 0, "xref": "paper", "xanchor": "left", "yshift": 17, "showarrow": False, "font": {"size": 11}}
+    labels = [{**above, "y": setting, "text": setting} for setting in rows["setting"].unique()]
     axis = {"autorange": "reversed", "showticklabels": False}
     return go.Figure(
         traces,
         layout(
-            x=SCORES["error"], y="", height=130 + 46 * max(1, count), yaxis=axis, xaxis={"rangemode": "tozero"}
+            x=SCORES["error"],
+            y="",
+            height=130 + 46 * max(1, count),
+            yaxis=axis,
+            xaxis={"rangemode": "tozero"},
+            annotations=labels,
         ),
     )
 

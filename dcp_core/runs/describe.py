@@ -8,6 +8,8 @@ import pandas as pd
 
 from dcp_core.attacks import ATTACKS
 from dcp_core.defenses import Defense
+from dcp_core.models import zoo
+from dcp_core.runs import store
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.store import RunView
 
@@ -61,6 +63,33 @@ def table_of(views: list[RunView], states: list[str], text: str) -> pd.DataFrame
     """Runs as a table: those in one of the `states` (all without any) that contain the `text` somewhere."""
     rows = [row_of(view) for view in views if not states or view.state in states]
     return pd.DataFrame([row for row in rows if text.lower() in json.dumps(row, default=str).lower()])
+
+
+def courses_of(views: list[RunView]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The judged points of runs, one below the other, and their victims' own errors: tables for `plots.run_curves`."""
+    columns = ["run", "defense", "work", "queries", "error", "fidelity"]
+    parts, victims = [pd.DataFrame(columns=columns)], {}
+    for view in views:
+        if view.spec is None:
+            continue
+        course = store.events(view.folder).dropna(subset=["error"])
+        name = f"{defense_words(view.spec.make_defense())} · {view.key[:4]}"
+        if len(course):
+            work = 100 * course["fraction"]
+            parts.append(course.assign(run=name, defense=view.spec.defense, work=work)[columns])
+        card = card_of(view.spec.victim)
+        if card is not None and card.test_accuracy is not None:
+            victims[view.spec.victim] = 100 - card.test_accuracy
+    points = pd.concat(parts[1:]) if len(parts) > 1 else parts[0]
+    return points, pd.DataFrame({"victim": list(victims), "error": list(victims.values())})
+
+
+def card_of(victim: str) -> zoo.Card | None:
+    """A victim's card, None for one that is not here."""
+    try:
+        return zoo.card(victim)
+    except ValueError:
+        return None
 
 
 def time_words(seconds: float) -> str:
