@@ -82,6 +82,14 @@ def test_asking_again_wears_random_noise_off() -> None:
     assert l1(many.answers, 0.5 * same + 0.5 * other) < 0.35 * l1(single.answers, 0.5 * clean + 0.5 * other)
 
 
+def test_the_last_picture_may_be_asked_less_often_than_the_others() -> None:
+    asked = TransferSet(toys.theft(61, RandomNoise(epsilon=1.0)), repeats=4)  # 15 pictures four times, one once
+    while not asked.complete:
+        asked.ask()
+    assert asked.count == 16
+    assert torch.allclose(asked.answers.sum(1), torch.ones(16), atol=1e-5)
+
+
 def test_asking_again_changes_nothing_without_randomness() -> None:
     single, _ = transfer_set(1, Deception(beta=1.2))
     many, _ = transfer_set(3, Deception(beta=1.2))

@@ -6,6 +6,7 @@ from torch import nn
 from dcp_core.data.datasets import ImageSet
 from dcp_core.evaluation.stealing import Evaluator
 from dcp_core.evaluation.transfer import pgd, transfer_rate
+from dcp_core.models.inference import predict
 
 
 class Constant(nn.Module):
@@ -77,3 +78,14 @@ def test_adversarial_pictures_transfer_from_a_clone_better_than_from_a_stranger(
     assert own > 50
     with pytest.raises(ValueError, match="none of these"):
         transfer_rate(given.clone, Constant(), images[labels == 1], labels[labels == 1])
+
+
+def test_pictures_that_the_victim_gets_wrong_have_nothing_to_transfer() -> None:
+    images, labels = toys.pictures(60, 8)
+    right = predict(toys.victim(), images).argmax(1) == labels
+    images, labels = images[right], labels[right]
+    rate = transfer_rate(toys.victim(), toys.victim(), images, labels, epsilon=16 / 255)
+    assert 0 < rate < 100
+    wrong = (labels + 1) % toys.CLASSES
+    twice, both = images.repeat(2, 1, 1, 1), torch.cat([labels, wrong])
+    assert transfer_rate(toys.victim(), toys.victim(), twice, both, epsilon=16 / 255) == rate
