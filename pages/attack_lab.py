@@ -149,10 +149,10 @@ def choose_pool(card: zoo.Card) -> str:
 @st.fragment(run_every=1.0)
 def launch_box(specs: list[RunSpec]) -> None:
     """The time it takes, and the button."""
-    known = [store.view(folder) for spec in specs if (folder := store.find(spec.key)).exists()]
-    done = sum(view.state == "done" for view in known)
-    st.caption(waiting_time(specs) if done < len(specs) else "All of them are in the store: nothing is run again.")
-    if 0 < done < len(specs):
+    left = [spec for spec in specs if store.view(store.find(spec.key)).state != "done"]
+    done = len(specs) - len(left)
+    st.caption(waiting_time(left) if left else "All of them are in the store: nothing is run again.")
+    if done and left:
         st.caption(f"{done} of {len(specs)} are in the store already and are not run again.")
     label = "Show" if done == len(specs) else "Launch"
     count = f"{len(specs)} runs" if len(specs) > 1 else "the run"

@@ -96,7 +96,9 @@ class Status:
         try:
             found = psutil.Process(self.pid)
             same = abs(found.create_time() - self.process_began) < SAME_START
-            return found if same and found.status() != psutil.STATUS_ZOMBIE else None
+            # A killed process is a zombie at once, but its last thread to go takes the locks along.
+            gone = found.status() == psutil.STATUS_ZOMBIE and found.num_threads() <= 1
+            return found if same and not gone else None
         except (psutil.Error, ValueError):
             return None
 
