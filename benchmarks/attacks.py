@@ -1,4 +1,4 @@
-"""Speed of the attacks, each against the plain form of the same work in one run: `python benchmarks/attacks.py`.
+"""Speed of the attacks, each against the plain form of the same work in one run: `python -m benchmarks.attacks`.
 
 1. A clone's training against a bare forward-backward-step loop on tensors already in memory (goal: 95 %).
 2. A zeroth-order estimate in one call of the victim against one call a point.
@@ -7,15 +7,12 @@
 
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dcp_core.attacks import Oracle, Theft, make_attack
 from dcp_core.attacks.zeroth_order import probes, to_range
 from dcp_core.defenses import Deception

@@ -1,18 +1,15 @@
-"""Time of a whole trade-off curve, beside a plain loop over the strengths: `python benchmarks/tradeoffs.py`.
+"""Time of a whole trade-off curve, beside a plain loop over the strengths: `python -m benchmarks.tradeoffs`.
 
 The two compute the same numbers in one run on one core, in turns, so their ratio does not depend on the hour.
 """
 
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dcp_core.defenses import DEFENSES, Defense
 from dcp_core.evaluation import metrics
 from dcp_core.evaluation.curves import QUANTILES, tradeoff_curve
