@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from dcp_core.runs import launch, store
+
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -21,8 +23,9 @@ expect.set_options(timeout=60_000)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A freshly started server's address: nobody has opened a page yet."""
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A freshly started server's address: nobody has opened a page yet. The test has the server's home."""
+    monkeypatch.setenv("DCP_HOME", str(tmp_path))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -35,7 +38,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         "--server.headless=true",
         f"--server.port={port}",
     ]
-    environment = {**os.environ, "DCP_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -49,6 +52,9 @@ def server(tmp_path: Path) -> Iterator[str]:
     yield address
     process.kill()  # a polite stop would wait for pages that are still being drawn
     process.wait()
+    for view in [*store.views(), *store.benches()]:  # of a test that failed half-way
+        if view.active:
+            launch.stop(view.folder)
 
 
 @pytest.fixture(scope="module")
