@@ -56,9 +56,15 @@ def start(specs: list[RunSpec]) -> None:
 
     def go() -> None:
         launch.launch(spec for spec in specs if store.find(spec.key).parent != store.SHIPPED)
-        st.session_state["a_runs"] = [spec.key for spec in specs]
+        set_next({"a_runs": [spec.key for spec in specs]})
 
     told(go)
+
+
+def set_next(state: dict[str, Any]) -> None:
+    """Set controls in the next run of the page: set now, a part that refreshes itself could bring their old values back."""
+    st.session_state["a_set"] = state
+    st.session_state["a_again"] = True
 
 
 @st.fragment(run_every=1.0)
@@ -93,9 +99,7 @@ def form() -> None:
     """What to launch."""
     st.subheader("New runs", anchor=False)
     card = ui.choose_victim(LAB)
-    attack_name = st.selectbox(
-        "Attack", list(ATTACKS), key="a_attack", format_func=lambda n: ATTACKS[n].title, **ui.IN_URL
-    )
+    attack_name = ui.select("Attack", {name: kind.title for name, kind in ATTACKS.items()}, "a_attack")
     pool = choose_pool(card) if ATTACKS[attack_name].needs_pool else None
     budget = st.number_input("Query budget", 1, 100_000_000, DEMO[0].budget, 1000, key="a_budget", **ui.IN_URL)
     clone = st.selectbox("Clone", list(ARCHITECTURES), key="a_clone", **ui.IN_URL)
@@ -172,11 +176,11 @@ def choose_runs(views: list[RunView]) -> list[str]:
     kept = [key for key in st.session_state.get("a_runs", []) if key in named]
     if "a_runs" in st.session_state and kept != st.session_state["a_runs"]:
         st.session_state["a_runs"] = kept  # a deleted one, or one of another machine
-    active = [view.key for view in views if view.active]
+    if "a_runs" not in st.session_state and "a_runs" not in st.query_params:
+        st.session_state["a_runs"] = [view.key for view in views if view.active][:4] or list(named)[:2]
     return st.multiselect(
         "Runs shown",
         list(named),
-        active[:4] or list(named)[:2],
         key="a_runs",
         format_func=lambda key: named.get(key, key),
         **ui.IN_URL,
@@ -229,7 +233,10 @@ def show_run(view: RunView) -> None:
                 if view.state == "running" and view.silence > 10
                 else ""
             )
-            st.progress(min(1.0, max(0.0, view.fraction)), f"{view.phase or view.state} · {left}{eta}{quiet}")
+            st.progress(
+                min(1.0, max(0.0, view.fraction)),
+                f"{(view.active and view.phase) or view.state} · {left}{eta}{quiet}",
+            )
             if view.message:
                 st.caption(view.message)
         buttons(view)
@@ -291,8 +298,7 @@ def duplicate(spec: RunSpec) -> None:
         kin = DATASETS[card.dataset].kin if card and card.dataset in DATASETS else ()
         knows = "knowledgeable" if spec.pool in kin else "limited"
         state |= {"a_knowledge": knows, f"a_pool_{knows}": spec.pool}
-    st.session_state.update(state)
-    st.session_state["a_again"] = True
+    set_next(state)
 
 
 def compare(views: list[RunView]) -> None:
@@ -339,7 +345,7 @@ def table(views: list[RunView]) -> None:
                 f"Show {len(keys)} selected",
                 key="a_show",
                 disabled=not keys,
-                on_click=st.session_state.update,
+                on_click=set_next,
                 args=({"a_runs": keys},),
             )
             ui.csv(frame, "runs", "CSV of these runs")
@@ -352,6 +358,7 @@ def table(views: list[RunView]) -> None:
 
 if trouble := st.session_state.pop("a_trouble", None):
     st.error(trouble, icon=":material/error:")
+st.session_state.update(st.session_state.pop("a_set", {}))
 everything = [*store.views(), *store.shipped()]
 main, side = st.columns([2.3, 1], gap="medium")
 with main:

@@ -79,7 +79,11 @@ def add_to_results(spec: Spec, folder: Path) -> Path:
 
 
 def _sitting(spec: Spec, folder: Path, device: str, save_every: float) -> Iterator[Event]:
-    journal = _Journal(folder, Status.here(torch.get_num_threads(), device))
+    status = Status.here(torch.get_num_threads(), device)
+    with suppress(OSError, ValueError):  # what an earlier sitting reached, until this one has loaded it
+        if before := Status.read(folder):
+            status = dataclasses.replace(status, fraction=before.fraction, queries=before.queries)
+    journal = _Journal(folder, status)
     journal.log(f"{'resumed' if journal.path.exists() else 'started'}: {spec.command.split(' -m ')[1]}")
     events: Iterator[Event] | None = None
     try:
