@@ -1,7 +1,6 @@
 """A real Chromium begins a measurement of costs, sees it move, stops and deletes it."""
 
 import re
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -11,10 +10,7 @@ from dcp_core.runs import store
 pytestmark = pytest.mark.browser
 
 
-def test_a_measurement_is_begun_watched_stopped_and_deleted(
-    server: str, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DCP_HOME", str(tmp_path))  # the server's
+def test_a_measurement_is_begun_watched_stopped_and_deleted(server: str, browser: Browser) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"{server}/cost?c_seconds=300")
     page.get_by_role("button", name=re.compile("Measure on this machine")).click()
