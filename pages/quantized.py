@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import streamlit as st
 
-from dcp_core import ui
+from dcp_core import results, ui
 from dcp_core.data import synthetic
 from dcp_core.data.sources import SIGNS_TEST
 from dcp_core.defenses import DEFENSES, Defense
@@ -166,11 +166,13 @@ def defended(family: dict[str, str]) -> None:
     with right:
         st.markdown("**What it does to the thief** (Fig. 7)")
         everything = ui.thief_points()
-        points = everything[everything["victim"].isin(list(family.values()))]
-        axis = st.selectbox(
-            "Across", list(THIEF_AXES), key="q_axis", format_func=THIEF_AXES.__getitem__, **ui.IN_URL
-        )
-        if not points.empty:
+        everything = everything[everything["victim"].isin(list(family.values()))]
+        axis = ui.select("Across", THIEF_AXES, "q_axis")
+        besides = ["victim", "precision", *(["budget"] if axis == "budget" else [])]
+        thieves = results.settings(everything[everything["defense"].isin(["none", *COMPARED])], besides)
+        points = everything[:0]
+        if thieves:
+            points = thieves[str(st.selectbox("Thief", list(thieves), key="q_thief", **ui.IN_URL))]
             ui.chart(
                 thief_scatter(points, axis),
                 key="edge-thief",
@@ -179,11 +181,10 @@ def defended(family: dict[str, str]) -> None:
             )
         missing = [name for name in family.values() if not (points["victim"] == name).any()]
         if missing:
-            st.caption(
-                "No thief has been measured yet on these; this measures one, and it appears here by itself:"
-            )
+            st.caption("This thief has not been measured on these; commands like this do it, and it appears here:")
+            pool = "signs_pool" if zoo.card(family["fp32"]).dataset == "signs" else "textures"
             lines = [
-                f"python -m dcp_core attack --victim {name} --pool signs_pool --defense dcp --beta 0.9 --seed 0"
+                f"python -m dcp_core attack --victim {name} --pool {pool} --defense dcp --beta 0.9 --seed 0"
                 for name in missing
             ]
             st.code("\n".join(lines), language="bash", wrap_lines=True)

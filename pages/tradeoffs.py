@@ -284,7 +284,9 @@ def best_attainable(bounds: pd.DataFrame, groups: dict[str, pd.DataFrame], allow
     ours = table2(groups[name], increases, l1, mode=mode) if name else bounds[:0]
     cells = pd.concat([paper, ours], ignore_index=True)
     if cells.empty:
-        st.caption("Nothing measured here, and the paper gives its table for an l1 budget of 0.9 alone.")
+        st.caption(
+            "No point to be trusted lies within these bounds; the paper's table is for its data and l1 ≤ 0.9."
+        )
         return
     ui.chart(plots.table2_bars(cells), key="table2", alt=plots.describe_table2(cells), data=cells)
     if name and (reasons := plots.table2_gaps(ours)):
