@@ -194,8 +194,11 @@ def live(shown: list[str], across: str) -> None:
     curves(views, across)
     for view in views:
         show_run(view)
-    if [view.active for view in views] != st.session_state.get("a_were_active"):
-        st.session_state["a_were_active"] = [view.active for view in views]
+    before, now = st.session_state.get("a_were_active", {}), {view.key: view.active for view in views}
+    st.session_state["a_were_active"] = now
+    if any(
+        before.get(key, active) != active for key, active in now.items()
+    ):  # not at once after `set_next`: see there
         st.session_state["a_again"] = True
     again()
 

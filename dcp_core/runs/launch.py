@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -172,6 +173,7 @@ def _end(process: psutil.Process) -> None:
         process.wait(1)
     except psutil.TimeoutExpired:
         process.kill()
-        process.wait(1)
+        with suppress(psutil.TimeoutExpired):  # it will go, only a busy machine takes its time
+            process.wait(10)
     except psutil.NoSuchProcess:
         pass
