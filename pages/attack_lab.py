@@ -1,7 +1,7 @@
 """Thefts in the background: launch them, watch, stop, resume and compare them."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from dcp_core.data.datasets import DATASETS, available
 from dcp_core.models import zoo
 from dcp_core.models.architectures import ARCHITECTURES
 from dcp_core.runs import launch, store
-from dcp_core.runs.describe import card_of, courses_of, defense_words, name_of, table_of, time_words
+from dcp_core.runs.describe import card_of, courses_of, defense_words, name_of, table_of, telling_pair, time_words
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.store import RunView
 from dcp_core.runs.sweep import with_strengths
@@ -56,9 +56,14 @@ def start(specs: list[RunSpec]) -> None:
 
     def go() -> None:
         launch.launch(spec for spec in specs if store.find(spec.key).parent != store.SHIPPED)
-        set_next({"a_runs": [spec.key for spec in specs]})
+        set_next({"a_runs": [spec.key for spec in specs], "a_across": usual_axis(specs)})
 
     told(go)
+
+
+def usual_axis(specs: Iterable[RunSpec]) -> str:
+    """What a theft moves along: data-free ones their queries; KnockoffNets asks first and trains afterwards."""
+    return "queries" if any(spec.pool is None for spec in specs) else "work"
 
 
 def set_next(state: dict[str, Any]) -> None:
@@ -177,7 +182,9 @@ def choose_runs(views: list[RunView]) -> list[str]:
     if "a_runs" in st.session_state and kept != st.session_state["a_runs"]:
         st.session_state["a_runs"] = kept  # a deleted one, or one of another machine
     if "a_runs" not in st.session_state and "a_runs" not in st.query_params:
-        st.session_state["a_runs"] = [view.key for view in views if view.active][:4] or list(named)[:2]
+        own = [view for view in views if not view.shipped]
+        active = [view.key for view in own if view.active][:4]
+        st.session_state["a_runs"] = active or [view.key for view in own][:2] or telling_pair(views)
     return st.multiselect(
         "Runs shown",
         list(named),
@@ -367,12 +374,11 @@ main, side = st.columns([2.3, 1], gap="medium")
 with main:
     keys = choose_runs(everything)
     chosen = [view for view in everything if view.key in keys]
-    free = any(view.spec is not None and view.spec.pool is None for view in chosen)
     if chosen:
         axis = st.segmented_control(
             "across",
             list(plots.runs.ACROSS),
-            default="queries" if free else "work",
+            default=usual_axis(view.spec for view in chosen if view.spec is not None),
             required=True,
             key="a_across",
             format_func=plots.runs.ACROSS.__getitem__,

@@ -1,5 +1,6 @@
 """Runs in words, for pages and command line."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,20 @@ def table_of(views: list[RunView], states: list[str], text: str) -> pd.DataFrame
     """Runs as a table: those in one of the `states` (all without any) that contain the `text` somewhere."""
     rows = [row_of(view) for view in views if not states or view.state in states]
     return pd.DataFrame([row for row in rows if text.lower() in json.dumps(row, default=str).lower()])
+
+
+def telling_pair(views: list[RunView]) -> list[str]:
+    """Keys of two finished runs that differ by the defense alone, undefended and defended: those whose clones' errors
+    lie furthest apart; empty without such a pair."""
+    errors = {view.key: view.result["row"]["adversary_error"] for view in views if view.spec and view.result}
+    pairs = []
+    for view in views:
+        if view.spec is None or view.spec.defense == "none" or view.key not in errors:
+            continue
+        undefended = dataclasses.replace(view.spec, defense="none", defense_parameters={}).key
+        if undefended in errors:
+            pairs.append((errors[view.key] - errors[undefended], [undefended, view.key]))
+    return max(pairs)[1] if pairs else []
 
 
 def courses_of(views: list[RunView]) -> tuple[pd.DataFrame, pd.DataFrame]:
