@@ -1,5 +1,6 @@
 """Thefts under way and thefts compared: curves of a clone, and defended beside undefended results."""
 
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -8,10 +9,11 @@ import plotly.graph_objects as go
 from dcp_core.plots.style import layout, mark_of
 
 ACROSS = {"work": "work done (%)", "queries": "queries the thief has made"}
-SCORES = {"error": "clone's test error (%)", "fidelity": "fidelity: agrees with the victim (%)"}
+SCORES = {"error": "clone's test error (%)", "fidelity": "fidelity to the victim (%)"}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SETTING = ["victim", "attack", "queries_from", "thief", "clone", "budget", "epochs", "seed"]
-HALF = 0.43  # of the width, for each of two panels
+LABEL = 56  # characters of a line above a pair: what a phone shows
+HALF = 0.41  # of the width, for each of two panels
 
 
 def run_curves(points: pd.DataFrame, victims: pd.DataFrame, across: str = "work") -> go.Figure:
@@ -164,15 +166,24 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
             )
         )
     count = rows["setting"].nunique()
-    above = {"x": 0, "xref": "paper", "xanchor": "left", "yshift": 17, "showarrow": False, "font": {"size": 11}}
-    labels = [{**above, "y": setting, "text": setting} for setting in rows["setting"].unique()]
+    above = {"x": 0, "xref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 6, "align": "left"}
+    labels = [
+        {
+            **above,
+            "y": setting,
+            "text": "<br>".join(wrap(setting, LABEL)),
+            "showarrow": False,
+            "font": {"size": 11},
+        }
+        for setting in rows["setting"].unique()
+    ]
     axis = {"autorange": "reversed", "showticklabels": False}
     return go.Figure(
         traces,
         layout(
             x=SCORES["error"],
             y="",
-            height=130 + 46 * max(1, count),
+            height=130 + 58 * max(1, count),
             yaxis=axis,
             xaxis={"rangemode": "tozero"},
             annotations=labels,
