@@ -36,6 +36,14 @@ def test_a_theft_is_launched_watched_stopped_resumed_compared_and_deleted(server
     expect(card.get_by_text("interrupted", exact=True)).to_be_visible()
     assert store.view(view.folder).queries >= reached
 
+    table = page.get_by_test_id("stDataFrame").last
+    table.scroll_into_view_if_needed()
+    for row in (1, 2, 3):  # below the header: this run, and two that came with the repository
+        table.click(position={"x": 15, "y": 35 * row + 17})
+    page.get_by_role("button", name="Show 3 selected").click()
+    expect(page.locator("[class*=st-key-run-]")).to_have_count(3)
+    expect(page.locator(".st-key-thefts .legend .traces").nth(1)).to_be_visible()
+
     card.get_by_role("button", name="Delete").click()
     assert view.folder.exists()  # it asks first
     page.get_by_role("button", name="Yes, delete it").click()
