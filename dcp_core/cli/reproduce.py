@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -54,8 +56,8 @@ def command(
     """Repeat the experiment PLAN, one of precomputed/plans or a file of your own; without PLAN, list them.
 
     What is missing is made first: data sets are downloaded, victims and second networks trained. Runs work in the
-    background, appear on the page Attack lab and end as rows of results. Ctrl-C or the time limit stops them; the
-    same command goes on from where they were.
+    background, appear on the page Attack lab and end as rows of results. Ctrl-C, `kill` or the time limit stops them;
+    the same command goes on from where they were.
 
     \b
       python -m dcp_core reproduce signs
@@ -76,16 +78,13 @@ def command(
         return
     if at_once:
         os.environ["DCP_RUNS_AT_ONCE"] = str(at_once)  # the workers see it too
-    try:
-        _limit(hours)
+    in_time = False
+    with _ended_by(hours):
         _prepare(experiment, todo)
         share(todo)
         if todo:
             launch.launch(todo)
         in_time = watch(todo)
-    except KeyboardInterrupt:
-        in_time = False
-    signal.setitimer(signal.ITIMER_REAL, 0)
     if not in_time:
         _stop(todo)
     _report(specs, anew=anew)
@@ -97,15 +96,23 @@ def command(
                 keep_course(spec, courses)
 
 
-def _limit(hours: float | None) -> None:
-    """Have the time limit end this like Ctrl-C."""
+@contextmanager
+def _ended_by(hours: float | None) -> Iterator[None]:
+    """End what is within after so long, at Ctrl-C or at a plain `kill` (a shell's `&` leaves Ctrl-C's signal ignored)."""
 
-    def over(*_: Any) -> None:
+    def end(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGALRM, over)
-    if hours:
-        signal.setitimer(signal.ITIMER_REAL, hours * 3600)
+    ends = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)
+    before = {each: signal.signal(each, end) for each in ends}
+    signal.setitimer(signal.ITIMER_REAL, hours * 3600 if hours else 0)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _prepare(experiment: Experiment, todo: list[RunSpec]) -> None:

@@ -1,5 +1,9 @@
 """Experiments: what they need first, what is left of them, and their rows."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -91,6 +95,27 @@ def test_a_time_limit_stops_and_the_same_command_goes_on(plan: Path) -> None:
     assert "the same command goes on" in said.output
     assert not any(view.active for view in store.views())
     assert "0 left" in reproduce(plan).output
+
+
+def test_a_plain_kill_stops_the_runs_too(plan: Path) -> None:
+    plan.write_text(
+        plan.read_text()
+        .replace('pools = ["', 'batch = 8\npools = ["')
+        .replace("\nepochs = 1\n[[cpu.d", "\nepochs = 1000\n[[cpu.d")
+    )
+    command = [sys.executable, "-m", "dcp_core", "reproduce", str(plan)]
+    deaf = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", deaf, *command], stdout=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if any(view.state == "running" and view.fraction > 0 for view in store.views()):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert "2 left" in said
+    assert [view.state for view in store.views()] == ["interrupted"] * 2
 
 
 def test_rows_that_are_shipped_are_not_run_again_unless_asked(
