@@ -78,18 +78,19 @@ def demo() -> None:
     if DEMO[0].victim not in zoo.names():
         return
     here = [store.view(store.find(spec.key)) for spec in DEMO]
-    ready = all(view.state == "done" for view in here)
+    done = all(view.state == "done" for view in here)
+    begun = all(view.state == "done" or view.active for view in here)
     with st.container(border=True):
         st.markdown("**One click:** steal the embedded road-sign victim twice, undefended and behind DCP.")
         st.button(
-            "Show the pair" if ready else "Launch the pair",
+            "Show the pair" if begun else "Launch the pair",
             key="a_demo",
             type="primary",
-            icon=":material/visibility:" if ready else ":material/rocket_launch:",
+            icon=":material/visibility:" if begun else ":material/rocket_launch:",
             on_click=start,
             args=(DEMO,),
         )
-        about = "both are in the store" if ready else waiting_time(DEMO)
+        about = "both are in the store" if done else "both are under way" if begun else waiting_time(DEMO)
         st.caption(
             f"{DEMO[0].budget:,} queries of the same kind of pictures, {defense_words(DEMO[1].make_defense())}; {about}"
         )
