@@ -152,6 +152,7 @@ def choose_victim(prefix: str = "") -> zoo.Card:
             "There is no victim on this machine: run  python -m dcp_core train --data signs --network resnet8"
         )
         st.stop()
+    _take_short_name(f"{prefix}victim", known)
     name = st.selectbox(
         "Victim",
         known,
@@ -172,15 +173,17 @@ def choose_victim(prefix: str = "") -> zoo.Card:
     return card
 
 
-def select(label: str, titles: Mapping[str, str], key: str, start: str | None = None) -> str:
-    """A selectbox of short names that shows their titles.
-
-    Streamlit's addresses carry the title, so links must too. It drops what it does not know: a short name, from an
-    address written by hand, is taken here, but is not in the address that is shared.
-    """
-    names = list(titles)
+def _take_short_name(key: str, names: Sequence[str]) -> None:
+    """Streamlit's addresses carry an option's title, so links must too, and drop what is none: a short name, from an
+    address written by hand, is taken here, but is not in the address that is shared."""
     if st.query_params.get(key) in names:
         st.session_state[key] = st.query_params[key]
+
+
+def select(label: str, titles: Mapping[str, str], key: str, start: str | None = None) -> str:
+    """A selectbox of short names that shows their titles."""
+    names = list(titles)
+    _take_short_name(key, names)
     first = 0 if start is None else names.index(start)
     return st.selectbox(label, names, first, key=key, format_func=titles.__getitem__, **IN_URL)
 

@@ -105,6 +105,16 @@ def table2(
     return pd.DataFrame(rows, columns=columns)
 
 
+def added(cells: pd.DataFrame) -> pd.DataFrame:
+    """What each defense adds: cells of Table II whose `adversary_error` is the rise, in percentage points, over "none"
+    of the same source and allowance. A weak thief errs more with or without a defense; this tells the two apart.
+    """
+    by = ["source", "max_defender_increase"]
+    undefended = cells[cells["defense"] == "none"].set_index(by)["adversary_error"]
+    rise = cells["adversary_error"] - pd.MultiIndex.from_frame(cells[by]).map(undefended.to_dict()).astype(float)
+    return cells.assign(adversary_error=rise)[cells["defense"] != "none"]
+
+
 def _feasible_ends(a: np.ndarray, b: np.ndarray, limits: np.ndarray) -> tuple[float, ...]:
     """Both ends, as fractions of the way from a to b, of the part where every cost is within its limit."""
     low, high = 0.0, 1.0

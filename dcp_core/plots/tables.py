@@ -8,19 +8,22 @@ import plotly.graph_objects as go
 from dcp_core.plots.style import MARKS, faint, layout, mark_of
 from dcp_core.plots.thief import THIEF
 
+ADDED = "thief's error above the undefended (points)"
 COSTS = {"latency_ms": "inference latency per query (ms)", "energy_wh": "energy for all queries (Wh)"}
 INCREASES = {1.0: "#86bbe6", 2.0: "#3f8dce", 5.0: "#2763a8"}  # light to dark with the allowance
 OTHER_INCREASE = "#c9862b"  # a reader's own
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "hexagon", "cross")
 
 
-def table2_bars(cells: pd.DataFrame) -> go.Figure:
+def table2_bars(cells: pd.DataFrame, what: str = THIEF) -> go.Figure:
     """Table II for one victim: the best attainable thief error of each defense under each allowed increase.
 
     Args:
         cells: source, defense, max_defender_increase (percentage points), adversary_error (percent or NaN), as the
             paper's rows have them; ours from `table2`, with the strength that attains it.
+        what: the numbers are: `THIEF`, or `ADDED` for those of `constraints.added`.
     """
+    unit = "points" if what == ADDED else "%"
     traces: list[dict[str, Any]] = []
     for (increase, source), group in cells.groupby(["max_defender_increase", "source"]):
         color = INCREASES.get(increase, OTHER_INCREASE)
@@ -34,26 +37,28 @@ def table2_bars(cells: pd.DataFrame) -> go.Figure:
                 "name": f"≤ +{increase:g}, {source}",
                 "marker": open_bar if source == "paper" else {"color": color},
                 "customdata": [f", at strength {value:g}" if pd.notna(value) else "" for value in at],
-                "hovertemplate": f"%{{x}}: thief %{{y:.2f}} %, owner at most +{increase:g}%{{customdata}}"
+                "hovertemplate": f"%{{x}}: thief %{{y:.2f}} {unit}, owner at most +{increase:g}%{{customdata}}"
                 f"<extra>{source}</extra>",
             }
         )
     order = [MARKS[name].label for name in MARKS if (cells["defense"] == name).any()]
     axis = {"categoryorder": "array", "categoryarray": order, "automargin": True}  # long names turn upright
-    return go.Figure(traces, layout(x="defense", y=THIEF, xaxis=axis, barmode="group"))
+    return go.Figure(traces, layout(x="defense", y=what, xaxis=axis, barmode="group"))
 
 
-def describe_table2(cells: pd.DataFrame) -> str:
+def describe_table2(cells: pd.DataFrame, what: str = THIEF) -> str:
     """One sentence for who cannot see `table2_bars`."""
+    unit = "points" if what == ADDED else "%"
     parts = []
     for (source, increase), group in cells.dropna(subset=["adversary_error"]).groupby(
         ["source", "max_defender_increase"]
     ):
         best = group.loc[group["adversary_error"].idxmax()]
         parts.append(
-            f"{mark_of(best['defense']).label} with {best['adversary_error']:.1f} % at +{increase:g} ({source})"
+            f"{mark_of(best['defense']).label} with {best['adversary_error']:.1f} {unit} at +{increase:g} ({source})"
         )
-    return f"Largest thief error by allowed increase of the owner's: {'; '.join(parts) or 'none known yet'}."
+    largest = "Most added to the thief's error" if what == ADDED else "Largest thief error"
+    return f"{largest} by allowed increase of the owner's: {'; '.join(parts) or 'none known yet'}."
 
 
 def table2_gaps(cells: pd.DataFrame) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcp_core.evaluation.constraints import best_under, interpolate, pareto_front, table2
+from dcp_core.evaluation.constraints import added, best_under, interpolate, pareto_front, table2
 
 
 def points(d: list[float], l1: list[float], a: list[float], victim_error: float | None = None) -> pd.DataFrame:
@@ -127,6 +127,19 @@ def test_table2_has_a_cell_for_each_defense_and_increase_and_leaves_out_what_is_
     ]
     assert set(cells["source"]) == {"measured"}
     assert table2(EXAMPLE[:0]).empty
+
+
+def test_what_a_defense_adds_is_over_the_undefended_of_its_own_source_and_allowance():
+    rows = [("paper", "none", 1, 18.0), ("paper", "none", 2, 19.0), ("measured", "none", 1, 60.0)]
+    rows += [("measured", "dcp", 1, 67.0), ("paper", "dcp", 1, 22.0), ("paper", "dcp", 2, 24.0)]
+    rows += [("measured", "am", 1, np.nan), ("measured", "rs", 2, 63.0)]  # no cell; nothing to compare with
+    cells = pd.DataFrame(
+        rows, columns=["source", "defense", "max_defender_increase", "adversary_error"], index=range(7, 15)
+    )
+    found = added(cells)
+    assert list(found["defense"]) == ["dcp", "dcp", "dcp", "am", "rs"]
+    assert list(found["adversary_error"][:3]) == [7.0, 4.0, 5.0]
+    assert found["adversary_error"][3:].isna().all()
 
 
 @pytest.mark.parametrize("costs", [("defender_error",), ("l1",), ("defender_error", "l1")])

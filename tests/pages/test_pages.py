@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from dcp_core import DEFENSES, Deception, answers, make_defense, ui
 from dcp_core.evaluation.guides import guide_of_test_set
 from dcp_core.models import auxiliary, zoo
+from dcp_core.plots.thief import THIEF
 from dcp_core.ui import PAGES, defense_state
 
 APP = str(Path(__file__).parents[2] / "app.py")
@@ -209,6 +210,26 @@ def test_an_address_may_name_a_defense_by_its_short_name_or_its_title(home: Path
     app = open_page("playground", victim=SIGNS, defense=name, rs_beta="0.32")
     assert app.selectbox(key="defense").value == "rs"
     assert app.slider(key="rs_beta").value == 0.32
+
+
+def test_an_address_may_name_a_victim_by_its_short_name(home: Path) -> None:
+    app = open_page("playground", victim="cifar10-resnet20")
+    assert app.selectbox(key="victim").value == "cifar10-resnet20"
+
+
+def test_the_paper_page_sets_what_each_defense_adds_beside_the_papers(home: Path) -> None:
+    app = open_page("paper")
+    table = app.dataframe[0].value
+    assert "No defense" not in table.index
+    assert table.loc["DCP", "paper, Δ ≤ 1 points"] == pytest.approx(21.87 - 18.03)
+    app.segmented_control(key="paper_what").set_value(THIEF).run()
+    errors = app.dataframe[0].value
+    assert errors.loc["DCP", "paper, Δ ≤ 1 points"] == 21.87
+    rise = errors.loc["DCP"] - errors.loc["No defense"]
+    assert table.loc["DCP", "measured, Δ ≤ 1 points"] == pytest.approx(rise["measured, Δ ≤ 1 points"], abs=0.02)
+    assert table.loc["DCP", "measured − paper, Δ ≤ 1"] == pytest.approx(
+        rise["measured, Δ ≤ 1 points"] - rise["paper, Δ ≤ 1 points"], abs=0.02
+    )
 
 
 def test_without_any_victim_the_pages_name_the_command(

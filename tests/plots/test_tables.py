@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 from drawn import named, titles
 
 from dcp_core.plots import cost_dots, describe_cost, describe_table2, table2_bars, table2_gaps, thief_scatter
+from dcp_core.plots.tables import ADDED
 from dcp_core.results import SHIPPED, load_results
 
 
@@ -32,6 +33,8 @@ def test_table2_puts_our_bars_beside_the_papers_open_ones():
     assert titles(figure) == ("defense", "thief's test error (%)")
     assert "DCP with 59.7 % at +1 (paper)" in describe_table2(bounds)
     assert "none known yet" in describe_table2(ours[:0])
+    assert titles(table2_bars(bounds, ADDED)) == ("defense", "thief's error above the undefended (points)")
+    assert "DCP with 59.7 points at +1 (paper)" in describe_table2(bounds, ADDED)
 
 
 def test_table3_is_logarithmic_with_a_marker_for_each_data_set():
