@@ -66,7 +66,8 @@ for increase in ("1", "2", "5"):
 st.dataframe(wide.round(2), alt=f"Table II: {what} for each defense and allowed increase")
 st.caption(
     "From the largest error of the thief's clone in percent, with the owner's error up by at most Δ on the test set and "
-    "mean l1 ≤ 0.9 on the thief's queries, as in the released code; of the strengths measured, none in between."
+    "mean l1 ≤ 0.9 on the thief's queries, as in the released code; of the strengths measured, none in between. "
+    "Error bars: one standard deviation over the seeds; the paper gives none."
 )
 if points.empty:
     st.info(f"No thief of ours has been measured on {dataset} yet, so there are no deltas to show.")

@@ -13,6 +13,7 @@ import pandas as pd
 Mode = Literal["discrete", "piecewise"]
 L1 = Literal["l1", "l1_queries"]
 
+STD = "adversary_error_std"
 ROUNDING = 1e-9  # 8.05 - 7.05 must not exceed 1
 
 
@@ -87,32 +88,33 @@ def table2(
         points: rows of one victim, attack and query set, one curve a defense. Unreliable ones are left out.
 
     Returns:
-        Columns source ("measured"), defense, max_defender_increase, max_l1, and the fields of `Best`.
+        Columns source ("measured"), defense, max_defender_increase, max_l1, the fields of `Best`, and
+        adversary_error_std: the points' standard deviation over seeds; NaN where unknown and between two points.
     """
     trusted = points[~points["unreliable"]]
-    rows = [
-        {
-            "source": "measured",
-            "defense": defense,
-            "max_defender_increase": float(increase),
-            "max_l1": max_l1,
-            **vars(best_under(curve, increase, max_l1, mode, l1=l1)),
-        }
-        for defense, curve in trusted.groupby("defense", sort=False)
-        for increase in increases
-    ]
-    columns = ["source", "defense", "max_defender_increase", "max_l1", *Best.__annotations__]
+    rows = []
+    for defense, curve in trusted.groupby("defense", sort=False):
+        for increase in increases:
+            best = best_under(curve, increase, max_l1, mode, l1=l1)
+            known = STD in curve and len(best.between) == 1
+            cell = {"source": "measured", "defense": defense, "max_defender_increase": float(increase)}
+            cell |= {"max_l1": max_l1, **vars(best), STD: curve.loc[best.between[0], STD] if known else np.nan}
+            rows.append(cell)
+    columns = ["source", "defense", "max_defender_increase", "max_l1", *Best.__annotations__, STD]
     return pd.DataFrame(rows, columns=columns)
 
 
 def added(cells: pd.DataFrame) -> pd.DataFrame:
     """What each defense adds: cells of Table II whose `adversary_error` is the rise, in percentage points, over "none"
-    of the same source and allowance. A weak thief errs more with or without a defense; this tells the two apart.
+    of the same source and allowance, with its standard deviation where both have one. A weak thief errs more with or
+    without a defense; this tells the two apart.
     """
     by = ["source", "max_defender_increase"]
-    undefended = cells[cells["defense"] == "none"].set_index(by)["adversary_error"]
-    rise = cells["adversary_error"] - pd.MultiIndex.from_frame(cells[by]).map(undefended.to_dict()).astype(float)
-    return cells.assign(adversary_error=rise)[cells["defense"] != "none"]
+    undefended = cells[cells["defense"] == "none"].set_index(by)[["adversary_error", STD]].add_suffix("_none")
+    beside = cells.join(undefended, on=by)
+    rise = beside["adversary_error"] - beside["adversary_error_none"]
+    spread = np.hypot(beside[STD].astype(float), beside[f"{STD}_none"].astype(float))  # of independent runs
+    return cells.assign(**{"adversary_error": rise, STD: spread})[cells["defense"] != "none"]
 
 
 def _feasible_ends(a: np.ndarray, b: np.ndarray, limits: np.ndarray) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF) -> go.Figure:
 
     Args:
         cells: source, defense, max_defender_increase (percentage points), adversary_error (percent or NaN), as the
-            paper's rows have them; ours from `table2`, with the strength that attains it.
+            paper's rows have them; ours from `table2`, with the strength that attains it and the deviation over seeds.
         what: the numbers are: `THIEF`, or `ADDED` for those of `constraints.added`.
     """
     unit = "points" if what == ADDED else "%"
@@ -36,6 +36,7 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF) -> go.Figure:
                 "y": group["adversary_error"],
                 "name": f"≤ +{increase:g}, {source}",
                 "marker": open_bar if source == "paper" else {"color": color},
+                "error_y": _over_seeds(group),
                 "customdata": [f", at strength {value:g}" if pd.notna(value) else "" for value in at],
                 "hovertemplate": f"%{{x}}: thief %{{y:.2f}} {unit}, owner at most +{increase:g}%{{customdata}}"
                 f"<extra>{source}</extra>",
@@ -44,6 +45,11 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF) -> go.Figure:
     order = [MARKS[name].label for name in MARKS if (cells["defense"] == name).any()]
     axis = {"categoryorder": "array", "categoryarray": order, "automargin": True}  # long names turn upright
     return go.Figure(traces, layout(x="defense", y=what, xaxis=axis, barmode="group"))
+
+
+def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
+    known = "adversary_error_std" in group and group["adversary_error_std"].notna().any()
+    return {"array": group["adversary_error_std"], "thickness": 1, "width": 3} if known else {"visible": False}
 
 
 def describe_table2(cells: pd.DataFrame, what: str = THIEF) -> str:

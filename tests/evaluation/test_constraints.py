@@ -126,6 +126,14 @@ def test_table2_has_a_cell_for_each_defense_and_increase_and_leaves_out_what_is_
         ["rs", 5, 21],
     ]
     assert set(cells["source"]) == {"measured"}
+    assert cells["adversary_error_std"].isna().all()
+    spread = EXAMPLE.assign(adversary_error_std=EXAMPLE["strength"] / 2)
+    assert list(table2(spread, [1.0])["adversary_error_std"]) == [1.5]  # of the point with strength 3
+    assert (
+        table2(EXAMPLE.assign(adversary_error_std=1.0), [1.0], mode="piecewise")["adversary_error_std"]
+        .isna()
+        .all()
+    )
     assert table2(EXAMPLE[:0]).empty
 
 
@@ -136,7 +144,9 @@ def test_what_a_defense_adds_is_over_the_undefended_of_its_own_source_and_allowa
     cells = pd.DataFrame(
         rows, columns=["source", "defense", "max_defender_increase", "adversary_error"], index=range(7, 15)
     )
+    cells["adversary_error_std"] = [np.nan, np.nan, 3.0, 4.0, np.nan, np.nan, 1.0, 1.0]
     found = added(cells)
+    assert list(found["adversary_error_std"].dropna()) == [5.0, pytest.approx(10**0.5)]
     assert list(found["defense"]) == ["dcp", "dcp", "dcp", "am", "rs"]
     assert list(found["adversary_error"][:3]) == [7.0, 4.0, 5.0]
     assert found["adversary_error"][3:].isna().all()

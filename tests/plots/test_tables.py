@@ -73,6 +73,9 @@ def test_a_bar_says_at_which_strength_it_is_attained_and_a_gap_why_it_is_one():
         }
     )
     assert list(named(table2_bars(cells))["≤ +1, measured"].customdata) == [", at strength 0.9", ""]
+    assert not named(table2_bars(cells))["≤ +1, measured"].error_y.visible
+    spread = named(table2_bars(cells.assign(adversary_error_std=[2.0, math.nan, math.nan])))
+    assert next(iter(spread["≤ +1, measured"].error_y.array)) == 2.0
     assert table2_gaps(cells) == "MAD at +1, +2 (too far)"
     assert table2_gaps(cells[:1]) == ""
 
