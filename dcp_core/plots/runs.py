@@ -13,7 +13,7 @@ SCORES = {"error": "clone's test error (%)", "fidelity": "fidelity to the victim
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SETTING = ["victim", "attack", "queries_from", "thief", "clone", "budget", "epochs", "seed"]
 LABEL = 56  # characters of a line above a pair: what a phone shows
-HALF = 0.41  # of the width, for each of two panels
+HALF = 0.39  # of the width, for each of two panels
 
 
 def run_curves(points: pd.DataFrame, victims: pd.DataFrame, across: str = "work") -> go.Figure:

@@ -11,6 +11,7 @@ from dcp_core.plots.thief import THIEF
 ADDED = "thief's error above the undefended (points)"
 COSTS = {"latency_ms": "inference latency per query (ms)", "energy_wh": "energy for all queries (Wh)"}
 INCREASES = {1.0: "#86bbe6", 2.0: "#3f8dce", 5.0: "#2763a8"}  # light to dark with the allowance
+GREY = "#8a8f98"  # seen on light and on dark
 OTHER_INCREASE = "#c9862b"  # a reader's own
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "hexagon", "cross")
 
@@ -49,7 +50,9 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF) -> go.Figure:
 
 def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
     known = "adversary_error_std" in group and group["adversary_error_std"].notna().any()
-    return {"array": group["adversary_error_std"], "thickness": 1, "width": 3} if known else {"visible": False}
+    if not known:
+        return {"visible": False}
+    return {"array": group["adversary_error_std"], "thickness": 1, "width": 3, "color": GREY}
 
 
 def describe_table2(cells: pd.DataFrame, what: str = THIEF) -> str:
