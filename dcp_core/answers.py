@@ -72,6 +72,15 @@ def describe(answers: Answers, classes: tuple[str, ...]) -> pd.DataFrame:
     )
 
 
+def predictions(posteriors: Tensor, classes: tuple[str, ...]) -> list[list[dict[str, Any]]]:
+    """Posteriors (N, K) as an API sends them: for each picture the classes with their probabilities, the likeliest first."""
+    values, order = posteriors.sort(dim=-1, descending=True, stable=True)
+    return [
+        [{"class": classes[k], "probability": p} for p, k in zip(row, ranks, strict=True)]
+        for row, ranks in zip(values.tolist(), order.tolist(), strict=True)
+    ]
+
+
 def with_posteriors(table: pd.DataFrame, answers: Answers, classes: tuple[str, ...]) -> pd.DataFrame:
     """The table with a `clean_CLASS` and a `defended_CLASS` column for each class."""
     posteriors = {

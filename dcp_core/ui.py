@@ -8,6 +8,7 @@ the link says it anew.
 
 import dataclasses
 import gc
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from dcp_core.evaluation import guides
 from dcp_core.files import home
 from dcp_core.models import auxiliary, zoo
 from dcp_core.result_schema import ResultsError
+from dcp_core.runs.spec import options_of
 
 PAGES = {  # file in pages/ -> title, icon
     "story": ("Story", "auto_stories"),
@@ -37,6 +39,7 @@ PAGES = {  # file in pages/ -> title, icon
     "attack_lab": ("Attack lab", "science"),
     "quantized": ("Quantized", "memory"),
     "cost": ("Cost", "timer"),
+    "decide": ("Decide", "gavel"),
     "paper": ("Paper", "article"),
 }
 VIEWS = ("full", "class")
@@ -267,6 +270,12 @@ def defense_state(defense: Defense, prefix: str = "") -> dict[str, Any]:
     In an address Streamlit names an option as the reader sees it, by its title.
     """
     return {f"{prefix}defense": defense.title} | parameter_state(defense, prefix)
+
+
+def defense_command(action: str, victim: str, defense: Defense) -> str:
+    """The command line that does something with a defended victim."""
+    words = ["--victim", victim, "--defense", defense.name, *options_of(defense)]
+    return f"python -m dcp_core {action} {shlex.join(words)}"
 
 
 def parameter_state(made: Defense | Attack, prefix: str = "") -> dict[str, Any]:

@@ -273,10 +273,12 @@ def show_all_defenses(defense: Defense, question: Question, card: Card, seed: in
         st.info(reason, icon=":material/visibility_off:")
 
 
-def show_thief(answers: engine.Answers, card: Card) -> None:
-    """The answer as an API would send it."""
+def show_thief(defense: Defense, answers: engine.Answers, card: Card) -> None:
+    """The answer as the API sends it."""
     st.markdown("All that a thief (or a customer) receives for this picture:")
-    st.json({"predictions": [dict(zip(card.classes, answers.defended[0].tolist(), strict=True))]})
+    st.json({"predictions": engine.predictions(answers.defended, card.classes)}, expanded=4)
+    st.caption("The API itself:")
+    st.code(ui.defense_command("serve", card.name, defense), language="bash", wrap_lines=True)
 
 
 def show_batch(defense: Defense, card: Card, seed: int) -> None:
@@ -349,7 +351,7 @@ views = {
     "Functions": lambda: show_functions(defense, answers, victim, guide),
     "Every step": lambda: show_steps(defense, question.logits, victim),
     "All defenses": lambda: show_all_defenses(defense, question, victim, seed),
-    "What the thief sees": lambda: show_thief(answers, victim),
+    "What the thief sees": lambda: show_thief(defense, answers, victim),
     "Many pictures": lambda: show_batch(defense, victim, seed),
 }
 names = list(views) if ui.experts() else [name for name in views if name not in ("Every step", "Many pictures")]

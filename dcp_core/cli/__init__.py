@@ -14,6 +14,7 @@ COMMANDS = {
     "export": "Write one ONNX file with the defense inside.",
     "auxiliary": "Train the second network that AM, MAD and GRAD² need for a victim.",
     "perturb": "Answer pictures with and without a defense, as JSON or CSV.",
+    "serve": "Answer pictures over HTTP, with a defense in front of a victim.",
     "attack": "Steal a victim: KnockoffNets, DFME, MAZE; resumable.",
     "sweep": "Run a plan of many attacks here or on a Ray cluster.",
     "reproduce": "Repeat an experiment of the paper or of this repository, from its plan to its rows.",

@@ -95,19 +95,9 @@ class RunSpec:
         words = ["--victim", self.victim, "--attack", self.attack, "--budget", str(self.budget)]
         words += ["--pool", self.pool] if self.pool else []
         words += ["--clone", self.clone, "--defense", self.defense, "--seed", str(self.seed)]
-        given = self._changed(self.make_attack()) | self._changed(self.make_defense())
-        for name, value in given.items():
-            flag = name.replace("_", "-")
-            words += (
-                [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
-            )
-        return "python -m dcp_core attack " + shlex.join(words)
-
-    @staticmethod
-    def _changed(made: Attack | Defense) -> dict[str, Any]:
-        return {
-            f.name: getattr(made, f.name) for f in dataclasses.fields(made) if getattr(made, f.name) != f.default
-        }
+        return "python -m dcp_core attack " + shlex.join(
+            words + options_of(self.make_attack()) + options_of(self.make_defense())
+        )
 
 
 @dataclass(frozen=True)
@@ -155,6 +145,17 @@ class BenchSpec:
 
 
 Spec = RunSpec | BenchSpec
+
+
+def options_of(made: Attack | Defense) -> list[str]:
+    """Command-line options that reproduce an attack or a defense: what differs from its defaults."""
+    words: list[str] = []
+    for each in dataclasses.fields(made):
+        value, flag = getattr(made, each.name), each.name.replace("_", "-")
+        if not each.compare or value == each.default:  # a second network is not compared
+            continue
+        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return words
 
 
 def read_spec(text: str) -> Spec:

@@ -1,0 +1,103 @@
+"""A prediction API: pictures in by HTTP, defended posteriors out. It tells nothing about the victim or the defense.
+
+GET  /          how to ask, and the classes
+POST /predict   the bytes of one picture, or of a zip archive of pictures
+"""
+
+import io
+import secrets
+
+import torch
+from anyio import CapacityLimiter, to_thread
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from dcp_core.answers import defend, predictions
+from dcp_core.data.archives import read_archive
+from dcp_core.data.images import MAX_BYTES, ImageError, mib, read_image, to_tensor
+from dcp_core.defenses import Defense
+from dcp_core.models.auxiliary import arm
+from dcp_core.models.inference import predict
+from dcp_core.models.zoo import Victim
+
+AT_ONCE = 100  # pictures of one request
+ZIP = b"PK\x03\x04"
+
+
+def application(victim: Victim, defense: Defense, device: str = "cpu") -> Starlette:
+    """The API as an ASGI application.
+
+    Requests are answered one after another, so that a victim's threads never outnumber the cores; randomised defenses
+    draw anew for every request.
+
+    Raises:
+        VictimError: for a defense whose second network is missing.
+    """
+    armed, card = arm(defense, victim.card.name, device), victim.card
+    turn = CapacityLimiter(1)
+
+    def answer(body: bytes) -> dict[str, object]:
+        """What the API says to one request.
+
+        Raises:
+            ImageError: for pictures that cannot be read; nothing is answered then.
+        """
+        pictures = _read(body)
+        pixels = torch.stack([to_tensor(picture, card.size) for picture in pictures.values()])
+        answers = defend(predict(victim.model, pixels), armed, secrets.randbits(31), pixels)
+        said = predictions(answers.defended, card.classes)
+        return {"predictions": said} | ({"pictures": list(pictures)} if body.startswith(ZIP) else {})
+
+    async def ask(request: Request) -> Response:
+        body = await _body(request)
+        try:
+            return JSONResponse(await to_thread.run_sync(answer, body, limiter=turn))
+        except ImageError as error:
+            raise HTTPException(400, str(error)) from error
+
+    async def about(request: Request) -> Response:
+        return JSONResponse(
+            {
+                "classes": card.classes,
+                "ask": f"POST {request.url_for('ask')} with the bytes of a picture (JPEG, PNG, WebP, BMP, GIF, TIFF), or "
+                f"of a zip of at most {AT_ONCE}; at most {mib(MAX_BYTES)}",
+                "size": f"the centre square, resized to {card.size} x {card.size}",
+            }
+        )
+
+    routes = [Route("/", about), Route("/predict", ask, methods=["POST"], name="ask")]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _error})
+
+
+def _read(body: bytes) -> dict[str, Image.Image]:
+    """Pictures by their name; that of a single one is empty."""
+    if not body.startswith(ZIP):
+        return {"": read_image(body)}
+    pictures: dict[str, Image.Image] = {}
+    for name, picture in read_archive(io.BytesIO(body), max_files=AT_ONCE):
+        if isinstance(picture, ImageError):
+            raise ImageError(f"{name}: {picture}")
+        pictures[name] = picture
+    return pictures
+
+
+async def _body(request: Request) -> bytes:
+    """The body, read no further than it may be long."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise HTTPException(413, f"A request may have {mib(MAX_BYTES)}: send fewer or smaller pictures.")
+    if not body:
+        raise HTTPException(400, "The request has no body: send the bytes of a picture.")
+    return bytes(body)
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    """Errors as JSON, like everything else."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
