@@ -267,3 +267,4 @@ with st.container(horizontal=True):
     ui.link(
         "playground", "Why τ matters", "rule", closer="Functions", **ui.defense_state(Deception(beta=0.9, tau=0.6))
     )
+    ui.link("decide", "Should I deploy one, and which?", "gavel")
