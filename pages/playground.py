@@ -276,7 +276,9 @@ def show_all_defenses(defense: Defense, question: Question, card: Card, seed: in
 def show_thief(defense: Defense, answers: engine.Answers, card: Card) -> None:
     """The answer as the API sends it."""
     st.markdown("All that a thief (or a customer) receives for this picture:")
-    st.json({"predictions": engine.predictions(answers.defended, card.classes)}, expanded=4)
+    (prediction,) = engine.predictions(answers.defended, card.classes)
+    lines = ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in prediction)
+    st.code(f'{{"predictions": [[\n  {lines}\n]]}}', language="json", height=330)
     st.caption("The API itself:")
     st.code(ui.defense_command("serve", card.name, defense), language="bash", wrap_lines=True)
 

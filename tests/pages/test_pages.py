@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import json
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,15 @@ def test_every_closer_look_opens(home: Path, closer: str, defense: str) -> None:
     app = open_page("playground", victim=SIGNS, closer=closer, defense=DEFENSES[defense].title)
     assert app.selectbox(key="defense").value == defense
     assert not app.error
+
+
+def test_the_thief_sees_what_the_api_sends(home: Path) -> None:
+    app = open_page("playground", victim=SIGNS, picture="7", closer="What the thief sees", dcp_beta="0.6")
+    shown, command = (json.loads(app.main.code[0].value), app.main.code[1].value)
+    logits, _ = zoo.test_answers(SIGNS)
+    defended = answers.defend(logits[7][None], Deception(beta=0.6)).defended
+    assert shown == {"predictions": answers.predictions(defended, zoo.card(SIGNS).classes)}
+    assert command == f"python -m dcp_core serve --victim {SIGNS} --defense dcp --beta 0.6"
 
 
 @pytest.mark.parametrize("name", DEFENSES)
