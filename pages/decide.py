@@ -20,7 +20,7 @@ from dcp_core.evaluation.decision import (
 )
 from dcp_core.evaluation.table3 import measurements
 from dcp_core.models import zoo
-from dcp_core.plots.decision import describe_gains, gains
+from dcp_core.plots.decision import describe_gains, gains, point_name
 from dcp_core.plots.style import mark_of
 
 ui.frame("Decide", "Should I deploy a defense, and which?")
@@ -39,10 +39,14 @@ def knowledge(case: pd.DataFrame) -> str:
 
 
 def measured_cases() -> dict[str, pd.DataFrame]:
-    """What was attacked and how, with all that thieves did with the answers; only where defenses were tried."""
+    """What was attacked and how, with all that thieves did with the answers: with a defense and without."""
     points = ui.thief_points()
     groups = results.settings(points[points["source"] == "measured"], ["thief"])
-    return {name: group for name, group in groups.items() if len(group["defense"].unique()) > 1}
+    return {
+        name: group
+        for name, group in groups.items()
+        if len(group["defense"].unique()) > 1 and len(undefended(group))
+    }
 
 
 def choose_case(cases: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -108,9 +112,9 @@ def questions() -> tuple[str, Needs]:
     return sent, Needs(rise, l1, place == "edge")
 
 
-def undefended_thief(case: pd.DataFrame) -> pd.Series:
-    """The point to compare with."""
-    return case[(case["defense"] == "none") & (case["thief"] == AS_IS)].iloc[0]
+def undefended(case: pd.DataFrame) -> pd.DataFrame:
+    """The point to compare with, if it was measured."""
+    return case[(case["defense"] == "none") & (case["thief"] == AS_IS)]
 
 
 def error_of(point: pd.Series) -> str:
@@ -127,20 +131,20 @@ def interval(low: float, high: float) -> str:
 
 def answer_for_labels(case: pd.DataFrame) -> None:
     """Customers need the label alone: then nothing else should be sent."""
-    labels, undefended = label_only(case), undefended_thief(case)
+    labels, bare = label_only(case), undefended(case).iloc[0]
     st.success(
         "**Send the label alone.** What is not sent cannot leak, and customers lose nothing.",
         icon=":material/label:",
     )
     if labels is None:
         st.markdown(
-            f"Undefended, this thief errs in {error_of(undefended)}. What labels alone leave him is not measured for this "
+            f"Undefended, this thief errs in {error_of(bare)}. What labels alone leave him is not measured for this "
             "case: on Attack lab, *What the thief does* → top-1 against *No defense* measures it."
         )
     else:
-        gain, low, high = difference(labels, undefended)
+        gain, low, high = difference(labels, bare)
         st.markdown(
-            f"Measured: from all probabilities this thief's clone errs in {error_of(undefended)}, from labels alone in "
+            f"Measured: from all probabilities this thief's clone errs in {error_of(bare)}, from labels alone in "
             f"{error_of(labels)}: {gain:+.1f} points{interval(low, high)}."
         )
     st.markdown(
@@ -151,31 +155,38 @@ def answer_for_labels(case: pd.DataFrame) -> None:
 
 def answer(case: pd.DataFrame, needs: Needs) -> pd.Series | None:
     """The recommendation, and what every defense buys within the limits."""
-    table, undefended = operating_points(case, needs), undefended_thief(case)
+    table, bare = operating_points(case, needs), undefended(case).iloc[0]
     best = recommended(table)
-    if best is None:
+    gained = table["gain"].notna()
+    if best is None and (table.empty or (gained.any() and table["gain_low"].isna().all())):
+        st.warning(
+            "**One seed is not enough.** Nothing tells what the defenses do here from chance: launch the same runs with "
+            "two more seeds in Attack lab.",
+            icon=":material/casino:",
+        )
+    elif best is None:
         st.warning(
             "**No defense pays here.** None that was measured raises this thief's error, within your limits, by more than "
-            f"the seeds alone would. Undefended it errs in {error_of(undefended)}.",
+            f"the seeds alone would. Undefended it errs in {error_of(bare)}.",
             icon=":material/do_not_disturb_on:",
         )
     else:
         made = defense_of(best)
-        symbol = made.parameters()[made.strength or ""].symbol
+        at = f", {made.parameters()[made.strength].symbol} = {best['strength']:g}" if made.strength else ""
         st.success(
-            f"**{made.title}, {symbol} = {best['strength']:g}.** It takes this thief from {error_of(undefended)} to "
+            f"**{made.title}{at}.** It takes this thief from {error_of(bare)} to "
             f"{error_of(best)}: **{best['gain']:+.1f} points**{interval(best['gain_low'], best['gain_high'])}. You pay "
             f"{best['increase']:.2f} points of your own error, and customers' answers move by a mean l1 of "
             f"{best['l1']:.2f}.",
             icon=":material/verified_user:",
         )
         if len(rivals := as_good(table, best)):
-            names = ", ".join(f"{mark_of(row.defense).label} {row.strength:g}" for row in rivals.itertuples())
+            names = ", ".join(map(point_name, rivals["defense"], rivals["strength"]))
             st.caption(f"The seeds cannot tell it from {names}: let the costs decide.")
-    if table["gain"].notna().any():
+    if gained.any():
         st.markdown("**What each defense buys within your limits**, at its best measured strength")
         ui.chart(gains(table), key="gains", alt=describe_gains(table), data=table)
-    left_out = table[table["gain"].isna()]
+    left_out = table[~gained]
     if len(left_out):
         reasons = "; ".join(f"{mark_of(row.defense).label}: {row.why_not}" for row in left_out.itertuples())
         st.caption(f"Left out: {reasons}.")
@@ -189,7 +200,7 @@ def defense_of(point: pd.Series) -> Defense:
 
 def limits(case: pd.DataFrame, best: pd.Series) -> None:
     """What the chosen point does not stop, with numbers where they were measured."""
-    undefended = undefended_thief(case)
+    bare = undefended(case).iloc[0]
     lines = [
         f"A thief who does more than trust the answers (*{row['thief']}*) errs in **{error_of(row)}** behind this very "
         "defense."
@@ -198,7 +209,7 @@ def limits(case: pd.DataFrame, best: pd.Series) -> None:
     if not lines:
         others = case[(case["thief"] != AS_IS) & (case["defense"] != "none")]
         elsewhere = "; ".join(
-            f"*{row['thief']}* behind {mark_of(row['defense']).label} {row['strength']:g}: {error_of(row)}"
+            f"*{row['thief']}* behind {point_name(row['defense'], row['strength'])}: {error_of(row)}"
             for _, row in others.iterrows()
         )
         lines.append(
@@ -207,10 +218,10 @@ def limits(case: pd.DataFrame, best: pd.Series) -> None:
         )
     if (labels := label_only(case)) is not None:
         lines.append(
-            f"Labels alone, undefended, leave this thief at {error_of(labels)} ({error_of(undefended)} from all "
+            f"Labels alone, undefended, leave this thief at {error_of(labels)} ({error_of(bare)} from all "
             "probabilities): where a defense keeps the top class, that bounds what it can do against whoever knows."
         )
-    budget = undefended["budget"]
+    budget = bare["budget"]
     lines.append(
         f"**More queries.** This thief had {budget:,}. Limits on queries, terms of use and watching accounts belong beside "
         "any defense."

@@ -8,6 +8,12 @@ from dcp_core.plots.style import CLEAN, layout, mark_of
 GAIN = "added to the thief's error (percentage points)"
 
 
+def point_name(defense: str, strength: float) -> str:
+    """A measured point as figures name it: "DCP 0.9"; without its strength if it has none."""
+    label = mark_of(defense).label
+    return f"{label} {strength:g}" if pd.notna(strength) else label
+
+
 def gains(table: pd.DataFrame) -> go.Figure:
     """Thief's error above the undefended, one mark a defense with its 95 % interval over seeds.
 
@@ -17,15 +23,15 @@ def gains(table: pd.DataFrame) -> go.Figure:
     known = table.dropna(subset=["gain"]).iloc[::-1]  # the most helpful on top
     traces = []
     for row in known.to_dict("records"):
-        mark = mark_of(row["defense"])
+        mark, name = mark_of(row["defense"]), point_name(row["defense"], row["strength"])
         trace = {
             "type": "scatter",
             "x": [row["gain"]],
-            "y": [f"{mark.label} {row['strength']:g}"],
+            "y": [name],
             "mode": "markers",
             "marker": {"symbol": mark.symbol, "color": mark.color, "size": 13},
             "showlegend": False,
-            "hovertemplate": f"{mark.label} at strength {row['strength']:g}: +%{{x:.2f}} points; owner "
+            "hovertemplate": f"{name}: %{{x:+.2f}} points; owner "
             f"+{row['increase']:.2f}, mean l1 {row['l1']:.2f}<extra></extra>",
         }
         if pd.notna(row["gain_low"]):

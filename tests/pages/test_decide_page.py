@@ -7,7 +7,7 @@ from test_pages import open_page, texts
 
 from dcp_core import results
 from dcp_core.evaluation.decision import AS_IS, Needs, operating_points, recommended
-from dcp_core.results import load_results, over_seeds
+from dcp_core.results import load_results, over_seeds, write_results
 
 CASE = "knockoff · signs_pool · 2,000 queries"
 
@@ -63,3 +63,72 @@ def test_cleverer_thieves_behind_the_chosen_point_are_named(home: Path) -> None:
     assert len(knowing)
     for error in knowing["adversary_error"]:
         assert f"{error:.1f} ±" in texts(app)
+
+
+OWN = {
+    "source": "measured",
+    "where": "a test",
+    "dataset": "own",
+    "victim": "mine",
+    "precision": "fp32",
+    "victim_error": 5.0,
+    "defender_error": 5.0,
+    "l1": 0.1,
+    "attack": "knockoff",
+    "queries_from": "own",
+    "thief": "as is",
+    "budget": 77,
+    "hardware": "h",
+    "versions": "{}",
+    "date": "2026-01-01",
+}
+
+
+def own_results(home: Path, *errors: dict[str, object]) -> None:
+    write_results(
+        home / "results" / "own.csv", pd.DataFrame([OWN | {"parameters": "{}"} | each for each in errors])
+    )
+
+
+def own_case() -> str:
+    """As the page names it."""
+    rows, _ = load_results()
+    points = over_seeds(rows.dropna(subset=["adversary_error"]))
+    groups = results.settings(points[points["source"] == "measured"], ["thief"])
+    return next(name for name in groups if "77 queries" in name)
+
+
+def test_one_seed_recommends_nothing(home: Path) -> None:
+    dcp = {"defense": "dcp", "strength": 0.9, "seed": 0, "adversary_error": 90.0}
+    own_results(home, {"defense": "none", "seed": 0, "adversary_error": 20.0}, dcp)
+    app = open_page("decide", d_case_like=own_case())
+    assert "One seed is not enough" in app.warning[0].value
+    assert not app.success
+
+
+def test_a_victim_that_is_not_here_and_a_defense_without_strength_are_no_trouble(home: Path) -> None:
+    thieves = [("none", 20.0, None), ("label", 60.0, None), ("dcp", 20.5, 0.9)]
+    own_results(
+        home,
+        *(
+            {"defense": name, "strength": strength, "seed": seed, "adversary_error": error + seed}
+            for name, error, strength in thieves
+            for seed in range(3)
+        ),
+    )
+    app = open_page("decide", d_case_like=own_case())
+    assert (
+        "**Label only.** It takes this thief from 21.0 ± 1.0 % to 61.0 ± 1.0 %: **+40.0 points**"
+        in app.success[0].value
+    )
+    assert "not measured for this victim" in texts(app)
+
+
+def test_a_case_without_an_undefended_thief_is_not_offered(home: Path) -> None:
+    own_results(
+        home,
+        {"defense": "dcp", "strength": 0.9, "seed": 0, "adversary_error": 90.0},
+        {"defense": "rs", "strength": 0.3, "seed": 0, "adversary_error": 80.0},
+    )
+    app = open_page("decide")
+    assert not any("77 queries" in option for option in app.selectbox(key="d_case_like").options)
