@@ -1,7 +1,10 @@
 """The prediction API over real HTTP, as a customer uses it."""
 
 import io
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -13,10 +16,12 @@ import numpy as np
 import pytest
 import requests
 import uvicorn
+from click.testing import CliRunner
 from PIL import Image
 
 from dcp_core import RandomNoise, answer, read_image, to_tensor
 from dcp_core.api import AT_ONCE, application
+from dcp_core.cli import main
 from dcp_core.data.images import MAX_BYTES
 from dcp_core.defenses import Deception, Defense
 from dcp_core.models import zoo
@@ -41,17 +46,15 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 @contextmanager
 def served(victim: zoo.Victim, defense: Defense) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(application(victim, defense), port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    server = uvicorn.Server(uvicorn.Config(application(victim, defense), log_level="warning"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture
@@ -130,3 +133,30 @@ def test_random_noise_is_drawn_anew_for_every_question(victim: zoo.Victim) -> No
     with served(victim, RandomNoise(epsilon=1.0)) as api:
         answers = {requests.post(f"{api}/predict", png(0), timeout=10).text for _ in range(20)}
     assert len(answers) > 1
+
+
+def test_the_command_serves_until_it_is_interrupted(victim: zoo.Victim) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["serve", "--victim", "toy", "--defense", "dcp", "--beta", "0.8", "--tau", "1.2", "--port", str(port)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dcp_core", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    said_so_far = ""
+    while "running on" not in said_so_far:
+        line = process.stdout.readline()
+        assert line, said_so_far
+        said_so_far += line
+    assert f"http://127.0.0.1:{port}/predict" in said_so_far
+    (prediction,) = requests.post(f"http://127.0.0.1:{port}/predict", png(0), timeout=30).json()["predictions"]
+    assert said(prediction) == pytest.approx(expected(victim, png(0)), abs=1e-7)
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=30)
+    assert "Traceback" not in rest
+
+
+def test_a_defense_without_its_second_network_is_not_served(victim: zoo.Victim) -> None:
+    result = CliRunner().invoke(main, ["serve", "--victim", "toy", "--defense", "am"])
+    assert result.exit_code == 1
+    assert "python -m dcp_core auxiliary --victim toy" in result.output
