@@ -87,6 +87,11 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~again].groupby(CONDITIONS, dropna=False, sort=False).agg(**named).reset_index()
 
 
+def thief_points(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that tell a thief's error, averaged `over_seeds`."""
+    return over_seeds(rows.dropna(subset=["adversary_error"]))
+
+
 def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
     """Points by what was attacked and how, so that those of one setting differ only by the defense (and `besides`).
 

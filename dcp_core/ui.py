@@ -8,7 +8,6 @@ the link says it anew.
 
 import dataclasses
 import gc
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ from dcp_core.evaluation import guides
 from dcp_core.files import home
 from dcp_core.models import auxiliary, zoo
 from dcp_core.result_schema import ResultsError
-from dcp_core.runs.spec import options_of
 
 PAGES = {  # file in pages/ -> title, icon
     "story": ("Story", "auto_stories"),
@@ -272,12 +270,6 @@ def defense_state(defense: Defense, prefix: str = "") -> dict[str, Any]:
     return {f"{prefix}defense": defense.title} | parameter_state(defense, prefix)
 
 
-def defense_command(action: str, victim: str, defense: Defense) -> str:
-    """The command line that does something with a defended victim."""
-    words = ["--victim", victim, "--defense", defense.name, *options_of(defense)]
-    return f"python -m dcp_core {action} {shlex.join(words)}"
-
-
 def parameter_state(made: Defense | Attack, prefix: str = "") -> dict[str, Any]:
     """The URL parameters that reproduce the controls of a defense's or an attack's parameters."""
     state: dict[str, Any] = {}
@@ -374,7 +366,7 @@ def _results(files: tuple[tuple[str, int], ...]) -> tuple[pd.DataFrame, list[Res
 
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _thief_points(files: tuple[tuple[str, int], ...]) -> pd.DataFrame:
-    return results.over_seeds(_results(files)[0].dropna(subset=["adversary_error"]))
+    return results.thief_points(_results(files)[0])
 
 
 def _address() -> str:

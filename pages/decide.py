@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import streamlit as st
 
-from dcp_core import results, ui
+from dcp_core import ui
 from dcp_core.data.datasets import DATASETS
 from dcp_core.defenses import Defense, make_defense
 from dcp_core.evaluation.decision import (
@@ -15,13 +15,16 @@ from dcp_core.evaluation.decision import (
     cleverer,
     difference,
     label_only,
+    measured_cases,
     operating_points,
     recommended,
+    undefended,
 )
 from dcp_core.evaluation.table3 import measurements
 from dcp_core.models import zoo
 from dcp_core.plots.decision import describe_gains, gains, point_name
 from dcp_core.plots.style import mark_of
+from dcp_core.runs.spec import defense_command
 
 ui.frame("Decide", "Should I deploy a defense, and which?")
 
@@ -36,17 +39,6 @@ def knowledge(case: pd.DataFrame) -> str:
     if pd.isna(pool):
         return "none"
     return "like" if pool == dataset or (dataset in DATASETS and pool in DATASETS[dataset].kin) else "other"
-
-
-def measured_cases() -> dict[str, pd.DataFrame]:
-    """What was attacked and how, with all that thieves did with the answers: with a defense and without."""
-    points = ui.thief_points()
-    groups = results.settings(points[points["source"] == "measured"], ["thief"])
-    return {
-        name: group
-        for name, group in groups.items()
-        if len(group["defense"].unique()) > 1 and len(undefended(group))
-    }
 
 
 def choose_case(cases: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -110,11 +102,6 @@ def questions() -> tuple[str, Needs]:
         **ui.IN_URL,
     )
     return sent, Needs(rise, l1, place == "edge")
-
-
-def undefended(case: pd.DataFrame) -> pd.DataFrame:
-    """The point to compare with, if it was measured."""
-    return case[(case["defense"] == "none") & (case["thief"] == AS_IS)]
 
 
 def error_of(point: pd.Series) -> str:
@@ -277,11 +264,11 @@ def take_it(card: zoo.Card, made: Defense) -> None:
                 "quantized", "Export it as one file", "memory", q_victim=card.title, **ui.defense_state(made, "q_")
             )
     actions = ["serve"] if made.needs_inputs else ["serve", "export"]
-    lines = [ui.defense_command(action, card.name, made) for action in actions]
+    lines = [defense_command(action, card.name, made) for action in actions]
     st.code("\n".join(lines), language="bash", wrap_lines=True)
 
 
-cases = measured_cases()
+cases = measured_cases(ui.thief_points())
 if not cases:
     st.info(
         "No thief has been measured on this machine, and none came along: run  python -m dcp_core reproduce signs-defenses"

@@ -17,6 +17,7 @@ from dcp_core.data.images import MAX_BYTES, ImageError, read_image, to_image, to
 from dcp_core.defenses import DEFENSES, Deception, Defense, ReverseSigmoid
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.models.zoo import TORCHVISION, Card
+from dcp_core.runs.spec import defense_command
 
 ui.frame("Playground", "What does the defense do to one answer?")
 
@@ -280,7 +281,7 @@ def show_thief(defense: Defense, answers: engine.Answers, card: Card) -> None:
     lines = ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in prediction)
     st.code(f'{{"predictions": [[\n  {lines}\n]]}}', language="json", height=330)
     st.caption("The API itself:")
-    st.code(ui.defense_command("serve", card.name, defense), language="bash", wrap_lines=True)
+    st.code(defense_command("serve", card.name, defense), language="bash", wrap_lines=True)
 
 
 def show_batch(defense: Defense, card: Card, seed: int) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "attack": "Steal a victim: KnockoffNets, DFME, MAZE; resumable.",
     "sweep": "Run a plan of many attacks here or on a Ray cluster.",
     "reproduce": "Repeat an experiment of the paper or of this repository, from its plan to its rows.",
+    "decide": "Which defense to deploy, from what was measured.",
     "bench": "Measure what every defense costs: latency, energy, hidden costs.",
 }
 

@@ -1,7 +1,7 @@
 """Should a defense be deployed, and which: measured operating points under what an owner can bear.
 
-Points are result rows averaged over seeds (`results.over_seeds`) of one victim and one attack, with all that thieves do
-with the answers (`results.settings(points, ["thief"])`).
+Points are result rows averaged over seeds (`results.thief_points`). A case has those of one victim and one attack, with all
+that thieves do with the answers.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from dcp_core.defenses import DEFENSES
 from dcp_core.evaluation.constraints import STD, best_under
+from dcp_core.results import settings
 
 AS_IS, TOP_1 = "as is", "top-1"  # what a thief does with the answers, as result rows name it
 CONFIDENCE = 0.95
@@ -28,6 +29,19 @@ class Needs:
     one_file: bool = False
 
 
+def measured_cases(points: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """From the name of each case, measured with a defense and without, to its points."""
+    groups = settings(points[points["source"] == "measured"], ["thief"])
+    return {
+        name: case for name, case in groups.items() if len(undefended(case)) and len(case["defense"].unique()) > 1
+    }
+
+
+def undefended(case: pd.DataFrame) -> pd.DataFrame:
+    """The point to compare with, if it was measured: no defense, and a thief who trusts the answers."""
+    return case[(case["defense"] == "none") & (case["thief"] == AS_IS)]
+
+
 def operating_points(points: pd.DataFrame, needs: Needs) -> pd.DataFrame:
     """For each measured defense, the point within the needs where the thief who trusts the answers errs most.
 
@@ -38,9 +52,9 @@ def operating_points(points: pd.DataFrame, needs: Needs) -> pd.DataFrame:
         point, else empty. Empty without a trusted undefended point to compare with.
     """
     trusted = points[~points["unreliable"].astype(bool) & (points["thief"] == AS_IS)]
-    undefended = trusted[trusted["defense"] == "none"]
+    bare = undefended(trusted)
     rows = []
-    defended = trusted[trusted["defense"] != "none"] if len(undefended) else trusted[:0]
+    defended = trusted[trusted["defense"] != "none"] if len(bare) else trusted[:0]
     for name, curve in defended.groupby("defense", sort=False):
         why_not = _unfit(str(name)) if needs.one_file else ""
         best = best_under(curve, needs.increase, needs.l1)
@@ -48,7 +62,7 @@ def operating_points(points: pd.DataFrame, needs: Needs) -> pd.DataFrame:
             rows.append({"defense": name, "why_not": why_not or best.reason})
             continue
         point = curve.loc[best.between[0]]
-        gain, low, high = difference(point, undefended.iloc[0])
+        gain, low, high = difference(point, bare.iloc[0])
         rise = point["defender_error"] - point["victim_error"]
         rows.append(point.to_dict() | dict(zip(MORE, (rise, gain, low, high, ""), strict=True)))
     table = pd.DataFrame(rows, columns=[*points, *MORE])

@@ -158,6 +158,12 @@ def options_of(made: Attack | Defense) -> list[str]:
     return words
 
 
+def defense_command(action: str, victim: str, defense: Defense) -> str:
+    """The command line that does something with a defended victim: "serve", "export"."""
+    words = ["--victim", victim, "--defense", defense.name, *options_of(defense)]
+    return f"python -m dcp_core {action} {shlex.join(words)}"
+
+
 def read_spec(text: str) -> Spec:
     """Read a spec of either kind.
 

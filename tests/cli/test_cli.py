@@ -106,3 +106,22 @@ def test_data_list_and_show(home: Path) -> None:
     listing = run("data", "list").output
     assert "cub200" in listing
     assert "drawn on first use" in listing
+
+
+def test_decide_lists_cases_and_names_what_to_deploy_within_the_limits(home: Path) -> None:
+    cases = run("decide").output.splitlines()
+    (gtsrb,) = [name for name in cases if "gtsrb-resnet20" in name]
+    answer = run("decide", "gtsrb-resnet20", "--one-file")
+    assert answer.exit_code == 0, answer.output
+    assert answer.output.startswith(gtsrb)
+    assert "deploy: python -m dcp_core serve --victim gtsrb-resnet20 --defense dcp" in answer.output
+    strict = run("decide", "gtsrb-resnet20", "--l1", 0, "--increase", 0)
+    assert "every point has a mean l1 of at least" in strict.output
+    assert "deploy none of them" in strict.output
+
+
+def test_decide_wants_one_case(home: Path) -> None:
+    several = run("decide", "knockoff")
+    assert several.exit_code == 2
+    assert "say more of one of these" in several.output
+    assert "no cases have 'nothing'" in run("decide", "nothing").output

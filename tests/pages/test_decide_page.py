@@ -5,19 +5,16 @@ from pathlib import Path
 import pandas as pd
 from test_pages import open_page, texts
 
-from dcp_core import results
-from dcp_core.evaluation.decision import AS_IS, Needs, operating_points, recommended
-from dcp_core.results import load_results, over_seeds, write_results
+from dcp_core.evaluation.decision import AS_IS, Needs, measured_cases, operating_points, recommended
+from dcp_core.results import SHIPPED, load_results, thief_points, write_results
 
 CASE = "knockoff · signs_pool · 2,000 queries"
 
 
 def signs() -> tuple[str, pd.DataFrame]:
     """The shipped case of the road signs, all thieves together."""
-    rows, _ = load_results(results.SHIPPED)
-    points = over_seeds(rows.dropna(subset=["adversary_error"]))
-    groups = results.settings(points[points["source"] == "measured"], ["thief"])
-    return next((name, group) for name, group in groups.items() if name.startswith(CASE) and "ptq" not in name)
+    cases = measured_cases(thief_points(load_results(SHIPPED)[0]))
+    return next((name, case) for name, case in cases.items() if name.startswith(CASE) and name.endswith("fp32"))
 
 
 def test_the_first_answer_is_the_librarys(home: Path) -> None:
@@ -92,10 +89,7 @@ def own_results(home: Path, *errors: dict[str, object]) -> None:
 
 def own_case() -> str:
     """As the page names it."""
-    rows, _ = load_results()
-    points = over_seeds(rows.dropna(subset=["adversary_error"]))
-    groups = results.settings(points[points["source"] == "measured"], ["thief"])
-    return next(name for name in groups if "77 queries" in name)
+    return next(name for name in measured_cases(thief_points(load_results()[0])) if "77 queries" in name)
 
 
 def test_one_seed_recommends_nothing(home: Path) -> None:
