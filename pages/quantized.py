@@ -261,6 +261,8 @@ with ui.errors_explained():
     family = measure.family(chosen.name)
 if len(family) == 1:
     say_what_is_missing(family["fp32"])
+    if zoo.card(family["fp32"]).onnx_sha256:
+        export_form(family)
     st.stop()
 with ui.errors_explained():
     first_look(family)

@@ -28,6 +28,13 @@ def test_a_victim_without_versions_names_the_commands(victim: zoo.Victim) -> Non
     assert "python -m dcp_core quantize --victim toy --method ptq" in app.code[0].value
 
 
+def test_a_victim_without_versions_but_with_its_onnx_file_is_exported_all_the_same(home: Path) -> None:
+    app = open_page("quantized", q_victim="GTSRB, resnet20")
+    assert "no eight-bit version" in app.info[0].value
+    app.button(key="q_make").click().run()
+    assert "Checked against the engine on 500 pictures" in app.success[0].value
+
+
 def test_the_file_is_offered_only_after_its_check(home: Path) -> None:
     app = open_page("quantized", q_victim=TITLE, q_dcp_beta="0.6")
     assert not app.success
