@@ -7,7 +7,7 @@ import streamlit as st
 
 from dcp_core import ui
 from dcp_core.data.datasets import DATASETS
-from dcp_core.defenses import Defense, make_defense
+from dcp_core.defenses import IN_ONE_FILE, Defense, LabelOnly, make_defense
 from dcp_core.evaluation.decision import (
     AS_IS,
     Needs,
@@ -138,6 +138,8 @@ def answer_for_labels(case: pd.DataFrame) -> None:
         "**What it does not stop.** The labels themselves: with more queries a thief learns from them too. A defense that "
         "perturbs probabilities adds nothing to an API that sends none."
     )
+    if bare["victim"] in zoo.names():
+        show_commands(bare["victim"], LabelOnly())
 
 
 def answer(case: pd.DataFrame, needs: Needs) -> pd.Series | None:
@@ -259,12 +261,17 @@ def take_it(card: zoo.Card, made: Defense) -> None:
         carried = {"t_victim": card.title, **ui.defense_state(made, ui.TRADEOFFS)}
         ui.link("tradeoffs", "Over the whole test set", "balance", **carried)
         ui.link("attack_lab", "Try to steal it", "science", **lab)
-        if not made.needs_inputs:
+        if made.name in IN_ONE_FILE:
             ui.link(
                 "quantized", "Export it as one file", "memory", q_victim=card.title, **ui.defense_state(made, "q_")
             )
-    actions = ["serve"] if made.needs_inputs else ["serve", "export"]
-    lines = [defense_command(action, card.name, made) for action in actions]
+    show_commands(card.name, made)
+
+
+def show_commands(victim: str, made: Defense) -> None:
+    """What serves it, and what puts it into a file."""
+    actions = ["serve", "export"] if made.name in IN_ONE_FILE else ["serve"]
+    lines = [defense_command(action, victim, made) for action in actions]
     st.code("\n".join(lines), language="bash", wrap_lines=True)
 
 

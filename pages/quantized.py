@@ -9,7 +9,7 @@ import streamlit as st
 from dcp_core import results, ui
 from dcp_core.data import synthetic
 from dcp_core.data.sources import SIGNS_TEST
-from dcp_core.defenses import DEFENSES, Defense
+from dcp_core.defenses import DEFENSES, IN_ONE_FILE, Defense
 from dcp_core.evaluation import quantized as measure
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.evaluation.metrics import wilson
@@ -21,7 +21,6 @@ ui.frame("Quantized", "Does it hold on the edge, where the victim runs in eight 
 
 PREFIX = "q_"
 COMPARED = ("dcp", "rs")
-EXPORTED = ["dcp", "rs", "label", "topk", "none"]
 MADE = "q_made"
 
 
@@ -198,7 +197,7 @@ def export_form(family: dict[str, str]) -> None:
     with side:
         known = [name for name in family.values() if zoo.card(name).of or zoo.card(name).onnx_sha256]
         name = st.selectbox("Version", known, key="q_export", format_func=lambda n: zoo.card(n).title, **ui.IN_URL)
-        defense = ui.choose_defense(EXPORTED, PREFIX)
+        defense = ui.choose_defense(IN_ONE_FILE, PREFIX)
         baked = False
         if defense.name in COMPARED:
             baked = st.toggle(

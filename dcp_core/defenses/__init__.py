@@ -25,6 +25,8 @@ DEFENSES: dict[str, type[Defense]] = {
         RandomNoise,
     )
 }
+IN_ONE_FILE = ("dcp", "rs", "label", "topk", "none")
+"""Those that go into one ONNX file with the victim: `models/defense_nodes.py` has their nodes."""
 
 
 def make_defense(name: str, **parameters: Any) -> Defense:

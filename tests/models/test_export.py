@@ -10,7 +10,18 @@ import pytest
 import torch
 from onnx import helper
 
-from dcp_core.defenses import Deception, Defense, LabelOnly, NoDefense, RandomNoise, ReverseSigmoid, TopK
+from dcp_core.defenses import DEFENSES as REGISTRY
+from dcp_core.defenses import (
+    IN_ONE_FILE,
+    Deception,
+    Defense,
+    LabelOnly,
+    NoDefense,
+    RandomNoise,
+    ReverseSigmoid,
+    TopK,
+    make_defense,
+)
 from dcp_core.models import export, zoo
 from dcp_core.models.defense_nodes import ExportError, defense_graph
 from dcp_core.models.inference import predict
@@ -75,6 +86,10 @@ def test_baked_parameters_cannot_be_changed() -> None:
 def test_defenses_without_nodes_are_named() -> None:
     with pytest.raises(ExportError, match="Random noise cannot be put into a file: dcp, rs"):
         defense_graph(RandomNoise(), 6, baked=True)
+    for name in set(REGISTRY) - set(IN_ONE_FILE):
+        with pytest.raises(ExportError):
+            defense_graph(make_defense(name), 6, baked=True)
+    assert {defense.name for defense in DEFENSES} == set(IN_ONE_FILE)
 
 
 def test_a_victim_without_an_onnx_file_names_the_command(victim: zoo.Victim) -> None:

@@ -48,6 +48,7 @@ def test_who_needs_labels_alone_is_told_to_send_labels_alone(home: Path) -> None
     app = open_page("decide", d_case_like=signs()[0], d_sent="the label")
     assert "Send the label alone" in app.success[0].value
     assert app.slider(key="d_l1").disabled
+    assert "serve --victim signs-resnet8 --defense label" in app.main.code[0].value
 
 
 def test_cleverer_thieves_behind_the_chosen_point_are_named(home: Path) -> None:
