@@ -9,12 +9,12 @@ import secrets
 
 import torch
 from anyio import CapacityLimiter, to_thread
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from torch import Tensor
 
 from dcp_core.answers import defend, predictions
 from dcp_core.data.archives import read_archive
@@ -46,8 +46,8 @@ def application(victim: Victim, defense: Defense, device: str = "cpu") -> Starle
         Raises:
             ImageError: for pictures that cannot be read; nothing is answered then.
         """
-        pictures = _read(body)
-        pixels = torch.stack([to_tensor(picture, card.size) for picture in pictures.values()])
+        pictures = _read(body, card.size)
+        pixels = torch.stack(list(pictures.values()))
         answers = defend(predict(victim.model, pixels), armed, secrets.randbits(31), pixels)
         said = predictions(answers.defended, card.classes)
         return {"predictions": said} | ({"pictures": list(pictures)} if body.startswith(ZIP) else {})
@@ -73,15 +73,18 @@ def application(victim: Victim, defense: Defense, device: str = "cpu") -> Starle
     return Starlette(routes=routes, exception_handlers={HTTPException: _error})
 
 
-def _read(body: bytes) -> dict[str, Image.Image]:
-    """Pictures by their name; that of a single one is empty."""
+def _read(body: bytes, size: int) -> dict[str, Tensor]:
+    """Pixels (3, size, size) by the picture's name; that of a single one is empty.
+
+    Each picture shrinks before the next is decoded: a zip of small files may hold gigabytes of pixels.
+    """
     if not body.startswith(ZIP):
-        return {"": read_image(body)}
-    pictures: dict[str, Image.Image] = {}
+        return {"": to_tensor(read_image(body), size)}
+    pictures: dict[str, Tensor] = {}
     for name, picture in read_archive(io.BytesIO(body), max_files=AT_ONCE):
         if isinstance(picture, ImageError):
             raise ImageError(f"{name}: {picture}")
-        pictures[name] = picture
+        pictures[name] = to_tensor(picture, size)
     return pictures
 
 

@@ -221,12 +221,14 @@ def limits(case: pd.DataFrame, best: pd.Series) -> None:
 def price(victim: str, best: pd.Series) -> None:
     """Latency and second networks, where they were measured."""
     found = measurements(ui.all_results()[0], victim)
-    rows = next(iter(found.values()), pd.DataFrame())
+    rows = next(iter(found.values()), ui.all_results()[0][:0])
     name = mark_of(best["defense"]).label
-    if rows.empty:
-        st.markdown("**What an answer costs** is not measured for this victim; page Cost does it with a button.")
-        return
     ours = rows[(rows["defense"] == best["defense"]) & (rows["implementation"] == "here")]
+    if ours.empty:
+        st.markdown(
+            f"**What an answer costs** is not measured for {name} on this victim; page Cost does it with a button."
+        )
+        return
     times = " and ".join(f"×{row.latency_ratio:.2f} (batch {row.batch})" for row in ours.itertuples())
     second = ours["second_network"].dropna()
     beside = f", and a second network ({second.iloc[0]}) beside the victim" if len(second) else ""

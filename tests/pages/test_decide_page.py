@@ -116,7 +116,20 @@ def test_a_victim_that_is_not_here_and_a_defense_without_strength_are_no_trouble
         "**Label only.** It takes this thief from 21.0 ± 1.0 % to 61.0 ± 1.0 %: **+40.0 points**"
         in app.success[0].value
     )
-    assert "not measured for this victim" in texts(app)
+    assert "not measured for Label only on this victim" in texts(app)
+    timed = {
+        name: OWN[name]
+        for name in ("source", "where", "dataset", "victim", "precision", "hardware", "versions", "date")
+    }
+    bench = timed | {
+        "defense": "none",
+        "parameters": "{}",
+        "batch": 1,
+        "implementation": "here",
+        "latency_ratio": 1.0,
+    }
+    write_results(home / "results" / "bench.csv", pd.DataFrame([bench]))  # which lacks the recommended one
+    assert "not measured for Label only on this victim" in texts(open_page("decide", d_case_like=own_case()))
 
 
 def test_a_case_without_an_undefended_thief_is_not_offered(home: Path) -> None:
