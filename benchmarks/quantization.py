@@ -10,10 +10,10 @@ import argparse
 import pandas as pd
 import torch
 
+from dcp_core.costs import quantized as measure
 from dcp_core.data import synthetic
 from dcp_core.data.datasets import load
 from dcp_core.data.sources import SIGNS_TEST, SIGNS_TRAIN
-from dcp_core.evaluation import quantized as measure
 from dcp_core.models import quantization, zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.onnx_file import to_onnx

@@ -20,7 +20,6 @@ import plotly.graph_objects as go
 import streamlit as st
 import torch
 
-from dcp_core import results
 from dcp_core.attacks import Attack, make_attack
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.base import Parameter
@@ -28,7 +27,8 @@ from dcp_core.defenses.model_based import ModelBased
 from dcp_core.evaluation import guides
 from dcp_core.files import home
 from dcp_core.models import auxiliary, zoo
-from dcp_core.result_schema import ResultsError
+from dcp_core.results import rows as result_rows
+from dcp_core.results.schema import ResultsError
 
 PAGES = {  # file in pages/ -> title, icon
     "story": ("Story", "auto_stories"),
@@ -355,18 +355,18 @@ def thief_points() -> pd.DataFrame:
 
 
 def _result_files() -> tuple[tuple[str, int], ...]:
-    files = [path for folder in (results.SHIPPED, home() / "results") for path in sorted(folder.glob("*"))]
+    files = [path for folder in (result_rows.SHIPPED, home() / "results") for path in sorted(folder.glob("*"))]
     return tuple((str(path), path.stat().st_mtime_ns) for path in files)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _results(files: tuple[tuple[str, int], ...]) -> tuple[pd.DataFrame, list[ResultsError]]:
-    return results.load_results()
+    return result_rows.load_results()
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _thief_points(files: tuple[tuple[str, int], ...]) -> pd.DataFrame:
-    return results.thief_points(_results(files)[0])
+    return result_rows.thief_points(_results(files)[0])
 
 
 def _address() -> str:

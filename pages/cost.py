@@ -10,12 +10,12 @@ import streamlit as st
 import torch
 
 from dcp_core import ui
-from dcp_core.evaluation import energy, hidden_costs
-from dcp_core.evaluation.latency import CLOCKS
-from dcp_core.evaluation.table3 import PAPER, measurements, table3
+from dcp_core.costs import energy, hidden_costs
+from dcp_core.costs.latency import CLOCKS
 from dcp_core.models import zoo
 from dcp_core.plots import cost as plots
 from dcp_core.plots.style import mark_of
+from dcp_core.results.table3 import PAPER, measurements, table3
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import time_words
 from dcp_core.runs.journal import add_to_results

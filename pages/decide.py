@@ -8,7 +8,10 @@ import streamlit as st
 from dcp_core import ui
 from dcp_core.data.datasets import DATASETS
 from dcp_core.defenses import IN_ONE_FILE, Defense, LabelOnly, make_defense
-from dcp_core.evaluation.decision import (
+from dcp_core.models import zoo
+from dcp_core.plots.decision import describe_gains, gains, point_name
+from dcp_core.plots.style import mark_of
+from dcp_core.results.decision import (
     AS_IS,
     Needs,
     as_good,
@@ -20,10 +23,7 @@ from dcp_core.evaluation.decision import (
     recommended,
     undefended,
 )
-from dcp_core.evaluation.table3 import measurements
-from dcp_core.models import zoo
-from dcp_core.plots.decision import describe_gains, gains, point_name
-from dcp_core.plots.style import mark_of
+from dcp_core.results.table3 import measurements
 from dcp_core.runs.spec import defense_command
 
 ui.frame("Decide", "Should I deploy a defense, and which?")

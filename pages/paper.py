@@ -3,11 +3,12 @@
 import pandas as pd
 import streamlit as st
 
-from dcp_core import plots, results, ui
-from dcp_core.evaluation.constraints import added, table2
+from dcp_core import plots, ui
 from dcp_core.plots.style import mark_of
 from dcp_core.plots.tables import ADDED
 from dcp_core.plots.thief import THIEF
+from dcp_core.results.constraints import added, table2
+from dcp_core.results.rows import paper_table1, settings
 from dcp_core.runs.experiment import names
 
 ui.frame("Paper", "How do these results compare with the published ones?")
@@ -39,7 +40,7 @@ dataset = st.segmented_control(
 )
 points = ui.thief_points()
 points = points[(points["dataset"] == dataset) & points["max_defender_increase"].isna()]
-groups = results.settings(points)
+groups = settings(points)
 setting = st.selectbox("Our thief", list(groups), key="paper_setting", **ui.IN_URL) if groups else None
 ours = table2(groups[setting] if setting else points, (1.0, 2.0, 5.0), 0.9, l1="l1_queries")
 cells = pd.concat([bounds[bounds["dataset"] == dataset], ours], ignore_index=True)
@@ -109,7 +110,7 @@ st.caption(
 ui.link("cost", "Both ways of computing them, measured", "timer")
 
 st.subheader("Table I: what each defense needs", anchor=False)
-table1 = results.paper_table1()
+table1 = paper_table1()
 st.dataframe(
     table1.assign(defense=table1["defense"].map(label)).rename(columns=lambda name: name.replace("_", " ")),
     hide_index=True,

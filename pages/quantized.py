@@ -6,16 +6,17 @@ import json
 import pandas as pd
 import streamlit as st
 
-from dcp_core import results, ui
+from dcp_core import ui
+from dcp_core.costs import quantized as measure
 from dcp_core.data import synthetic
 from dcp_core.data.sources import SIGNS_TEST
 from dcp_core.defenses import DEFENSES, IN_ONE_FILE, Defense
-from dcp_core.evaluation import quantized as measure
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.evaluation.metrics import wilson
 from dcp_core.models import zoo
 from dcp_core.plots import quantized as plots
 from dcp_core.plots.thief import THIEF_AXES, describe_thief_scatter, thief_scatter
+from dcp_core.results.rows import settings
 
 ui.frame("Quantized", "Does it hold on the edge, where the victim runs in eight bits?")
 
@@ -168,7 +169,7 @@ def defended(family: dict[str, str]) -> None:
         everything = everything[everything["victim"].isin(list(family.values()))]
         axis = ui.select("Across", THIEF_AXES, "q_axis")
         besides = ["victim", "precision", *(["budget"] if axis == "budget" else [])]
-        thieves = results.settings(everything[everything["defense"].isin(["none", *COMPARED])], besides)
+        thieves = settings(everything[everything["defense"].isin(["none", *COMPARED])], besides)
         points = everything[:0]
         if thieves:
             points = thieves[str(st.selectbox("Thief", list(thieves), key="q_thief", **ui.IN_URL))]

@@ -8,14 +8,15 @@ import pandas as pd
 import streamlit as st
 import torch
 
-from dcp_core import plots, results, ui
+from dcp_core import plots, ui
 from dcp_core.defenses import DEFENSES, Defense, make_defense
-from dcp_core.evaluation.constraints import pareto_front, table2
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.evaluation.metrics import TOUCHED, per_answer
 from dcp_core.models import zoo
 from dcp_core.plots.curves import CURVES
 from dcp_core.plots.thief import THIEF_AXES, placed
+from dcp_core.results.constraints import pareto_front, table2
+from dcp_core.results.rows import settings
 
 ui.frame("Trade-offs", "What does protection cost over a whole test set?")
 
@@ -158,7 +159,7 @@ def thiefs_side(card: zoo.Card) -> None:
         l1 = st.slider("Mean l1 may be", 0.0, 2.0, 0.9, 0.05, key="budget", **ui.IN_URL)
     here = everything[everything["dataset"] == dataset]
     bounds = here[here["max_defender_increase"].notna()]
-    groups = results.settings(here[here["source"] == "measured"], ["budget"] if axis == "budget" else [])
+    groups = settings(here[here["source"] == "measured"], ["budget"] if axis == "budget" else [])
     if not groups:
         _say_what_is_missing(card, dataset)
     chosen = list(groups)

@@ -15,7 +15,7 @@ from dcp_core.attacks.base import Event
 from dcp_core.cli.options import attack_options, defense_options
 from dcp_core.defenses import DEFENSES
 from dcp_core.models.architectures import ARCHITECTURES
-from dcp_core.results import write_results
+from dcp_core.results.rows import write_results
 from dcp_core.runs import store
 from dcp_core.runs.journal import add_to_results, record
 from dcp_core.runs.spec import RunSpec, Spec

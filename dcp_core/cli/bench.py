@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 
 from dcp_core.cli.attack import follow
-from dcp_core.evaluation.latency import CLOCKS
+from dcp_core.costs.latency import CLOCKS
 from dcp_core.models import zoo
 from dcp_core.plots.style import mark_of
-from dcp_core.results import write_results
+from dcp_core.results.rows import write_results
 from dcp_core.runs import store
 from dcp_core.runs.journal import add_to_results
 from dcp_core.runs.spec import BenchSpec, SpecError

@@ -5,8 +5,8 @@ import json
 import click
 
 from dcp_core.defenses import make_defense
-from dcp_core.evaluation.decision import Needs, measured_cases, operating_points, recommended
-from dcp_core.results import load_results, thief_points
+from dcp_core.results.decision import Needs, measured_cases, operating_points, recommended
+from dcp_core.results.rows import load_results, thief_points
 from dcp_core.runs.spec import defense_command
 
 SHOWN = ["defense", "strength", "gain", "gain_low", "gain_high", "adversary_error", "increase", "l1"]

@@ -12,7 +12,7 @@ import click
 
 from dcp_core.cli.sweep import watch
 from dcp_core.data.datasets import download
-from dcp_core.results import MANIFEST, load_results, write_manifest, write_results
+from dcp_core.results.rows import MANIFEST, load_results, write_manifest, write_results
 from dcp_core.runs import launch, store
 from dcp_core.runs.experiment import (
     SCALES,

@@ -1,6 +1,6 @@
 """What eight bits change: size and latency, accuracy, and how far each posterior drifts.
 
-Tables are those of `dcp_core.evaluation.quantized`.
+Tables are those of `dcp_core.costs.quantized`.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The thief's error against what the defense costs: measured points, and the bounds that the paper gives.
 
-Points are result rows (`dcp_core/result_schema.py`). What was measured here is drawn filled, what the paper says open.
+Points are result rows (`dcp_core/results/schema.py`). What was measured here is drawn filled, what the paper says open.
 """
 
 from typing import Any

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dcp_core.attacks import Event
-from dcp_core.evaluation.costs import measure
+from dcp_core.costs.measure import measure
 from dcp_core.runs.spec import BenchSpec
 
 TELL_EVERY = 0.1  # seconds between two events: writing them down takes from what is timed

@@ -34,7 +34,7 @@ from dcp_core.data.datasets import DATASETS
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.files import PRECOMPUTED, write_atomic
 from dcp_core.models import auxiliary, zoo
-from dcp_core.result_schema import CONDITIONS
+from dcp_core.results.schema import CONDITIONS
 from dcp_core.runs import store
 from dcp_core.runs.journal import EVENTS, SAMPLE
 from dcp_core.runs.spec import RunSpec

@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from dcp_core.attacks import Event
 from dcp_core.files import home, write_atomic
-from dcp_core.results import write_results
+from dcp_core.results.rows import write_results
 from dcp_core.runs.locks import holding
 from dcp_core.runs.spec import BenchSpec, Spec
 from dcp_core.runs.status import Status, beat

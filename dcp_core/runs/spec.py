@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from dcp_core.attacks import Attack, make_attack
+from dcp_core.costs.latency import CLOCKS
 from dcp_core.defenses import Defense, make_defense
-from dcp_core.evaluation.latency import CLOCKS
 from dcp_core.models.architectures import ARCHITECTURES
 
 
@@ -105,8 +105,8 @@ class BenchSpec:
     """One measurement of what every defense costs a victim (Table III).
 
     Args:
-        seconds: limit of each of its four sessions; see `evaluation.costs.measure`.
-        clock: one of `evaluation.latency.CLOCKS`.
+        seconds: limit of each of its four sessions; see `costs.measure`.
+        clock: one of `costs.latency.CLOCKS`.
         seed: of the order of turns; another seed is another measurement.
 
     Raises:

@@ -19,7 +19,7 @@ from dcp_core.cli.attack import command
 from dcp_core.models import zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict
-from dcp_core.results import load_results
+from dcp_core.results.rows import load_results
 from dcp_core.runs import store
 from dcp_core.runs.journal import EVENTS, LOCK, LOG, SAMPLE
 from dcp_core.runs.spec import RunSpec

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from dcp_core.results import write_results
+from dcp_core.results.rows import write_results
 
 pytestmark = pytest.mark.browser
 

@@ -9,16 +9,16 @@ import torch
 from click.testing import CliRunner, Result
 
 from dcp_core.cli import main
-from dcp_core.evaluation import costs
+from dcp_core.costs import measure
 from dcp_core.models import zoo
-from dcp_core.results import load_results
+from dcp_core.results.rows import load_results
 from dcp_core.runs import store
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "BATCHES", {1: 1, 2: 1})
-    monkeypatch.setattr(costs, "ENERGY_BATCH", 2)
+    monkeypatch.setattr(measure, "BATCHES", {1: 1, 2: 1})
+    monkeypatch.setattr(measure, "ENERGY_BATCH", 2)
 
 
 def bench(*arguments: object) -> Result:

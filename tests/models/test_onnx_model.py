@@ -165,7 +165,7 @@ def test_a_users_own_onnx_file_is_a_victim_when_it_fits_its_card(home: Path) -> 
 
 def test_serving_a_quantized_victim_imports_neither_torchao_nor_an_exporter() -> None:
     code = (
-        f"import sys; from dcp_core.models import zoo; import dcp_core.evaluation.quantized; zoo.load({PTQ!r}); "
+        f"import sys; from dcp_core.models import zoo; import dcp_core.costs.quantized; zoo.load({PTQ!r}); "
         "print([name for name in ('torchao', 'onnxscript', 'onnx') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

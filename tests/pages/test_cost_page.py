@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from test_pages import open_page, texts
 
-from dcp_core.evaluation import energy
+from dcp_core.costs import energy
 from dcp_core.models import zoo
-from dcp_core.results import SHIPPED, write_results
+from dcp_core.results.rows import SHIPPED, write_results
 from dcp_core.runs import launch, store
 from dcp_core.runs.journal import QUEUED
 from dcp_core.runs.spec import BenchSpec

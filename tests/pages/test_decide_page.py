@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 from test_pages import open_page, texts
 
-from dcp_core.evaluation.decision import AS_IS, Needs, measured_cases, operating_points, recommended
-from dcp_core.results import SHIPPED, load_results, thief_points, write_results
+from dcp_core.results.decision import AS_IS, Needs, measured_cases, operating_points, recommended
+from dcp_core.results.rows import SHIPPED, load_results, thief_points, write_results
 
 CASE = "knockoff · signs_pool · 2,000 queries"
 

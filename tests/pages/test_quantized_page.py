@@ -48,7 +48,7 @@ def test_the_file_is_offered_only_after_its_check(home: Path) -> None:
 
 
 def test_the_commands_of_missing_thieves_name_each_version(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcp_core.results.SHIPPED", home)
+    monkeypatch.setattr("dcp_core.results.rows.SHIPPED", home)
     app = open_page("quantized", q_victim=TITLE)
     commands = "\n".join(code.value for code in app.code)
     for name in (SIGNS, f"{SIGNS}-ptq", f"{SIGNS}-qat"):

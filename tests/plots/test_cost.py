@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from drawn import named, titles
 
-from dcp_core.evaluation.table3 import LITERAL, OURS, PAPER
 from dcp_core.plots import cost
+from dcp_core.results.table3 import LITERAL, OURS, PAPER
 
 NAN = float("nan")
 

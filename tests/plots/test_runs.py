@@ -3,7 +3,7 @@
 import pandas as pd
 
 from dcp_core.plots import compared, describe_pairs, describe_run_curves, pairs, run_curves
-from dcp_core.result_schema import COLUMNS, check
+from dcp_core.results.schema import COLUMNS, check
 
 
 def points() -> pd.DataFrame:

@@ -6,7 +6,7 @@ from drawn import named, titles
 
 from dcp_core.plots import cost_dots, describe_cost, describe_table2, table2_bars, table2_gaps, thief_scatter
 from dcp_core.plots.tables import ADDED
-from dcp_core.results import SHIPPED, load_results
+from dcp_core.results.rows import SHIPPED, load_results
 
 
 def test_table2_puts_our_bars_beside_the_papers_open_ones():

@@ -9,7 +9,7 @@ from drawn import titles
 from dcp_core.plots import describe_thief_scatter, thief_scatter
 from dcp_core.plots.style import MARKS
 from dcp_core.plots.thief import bound_label
-from dcp_core.results import SHIPPED, load_results, over_seeds
+from dcp_core.results.rows import SHIPPED, load_results, over_seeds
 
 
 def results(**columns: object) -> pd.DataFrame:

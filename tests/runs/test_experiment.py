@@ -13,7 +13,7 @@ from worlds import small_world
 
 from dcp_core.cli import main
 from dcp_core.models import zoo
-from dcp_core.results import load_results, over_seeds, write_results
+from dcp_core.results.rows import load_results, over_seeds, write_results
 from dcp_core.runs import store
 from dcp_core.runs.experiment import PLANS, gathered, names, read_experiment
 from dcp_core.runs.sweep import PlanError

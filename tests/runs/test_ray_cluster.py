@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from worlds import small_world
 
-from dcp_core.results import load_results
+from dcp_core.results.rows import load_results
 from dcp_core.runs import store
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.worker import run

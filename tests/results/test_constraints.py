@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcp_core.evaluation.constraints import added, best_under, interpolate, pareto_front, table2
+from dcp_core.results.constraints import added, best_under, interpolate, pareto_front, table2
 
 
 def points(d: list[float], l1: list[float], a: list[float], victim_error: float | None = None) -> pd.DataFrame:

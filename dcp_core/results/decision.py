@@ -1,6 +1,6 @@
 """Should a defense be deployed, and which: measured operating points under what an owner can bear.
 
-Points are result rows averaged over seeds (`results.thief_points`). A case has those of one victim and one attack, with all
+Points are result rows averaged over seeds (`rows.thief_points`). A case has those of one victim and one attack, with all
 that thieves do with the answers.
 """
 
@@ -11,8 +11,8 @@ import pandas as pd
 from scipy.stats import t as student
 
 from dcp_core.defenses import DEFENSES, IN_ONE_FILE
-from dcp_core.evaluation.constraints import STD, best_under
-from dcp_core.results import settings
+from dcp_core.results.constraints import STD, best_under
+from dcp_core.results.rows import settings
 
 AS_IS, TOP_1 = "as is", "top-1"  # what a thief does with the answers, as result rows name it
 CONFIDENCE = 0.95

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from dcp_core.evaluation import energy
-from dcp_core.evaluation.energy import Meter, NoMeter, meter, per_query
-from dcp_core.evaluation.latency import Progress
+from dcp_core.costs import energy
+from dcp_core.costs.energy import Meter, NoMeter, meter, per_query
+from dcp_core.costs.latency import Progress
 
 
 class Machine:

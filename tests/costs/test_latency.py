@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch.utils.benchmark
 
-from dcp_core.evaluation import latency
-from dcp_core.evaluation.latency import Effort, Interval, Progress, in_turns, interval
+from dcp_core.costs import latency
+from dcp_core.costs.latency import Effort, Interval, Progress, in_turns, interval
 
 
 class Bench:

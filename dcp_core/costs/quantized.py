@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from dcp_core.evaluation.latency import FEWEST, Effort, in_turns, latency
+from dcp_core.costs.latency import FEWEST, Effort, in_turns, latency
 from dcp_core.evaluation.metrics import error, fidelity, per_answer
 from dcp_core.files import PRECOMPUTED, write_atomic
 from dcp_core.models import zoo

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcp_core.evaluation import energy, hidden_costs
-from dcp_core.evaluation.candidates import Candidate, candidates
-from dcp_core.evaluation.latency import CLOCKS, Effort, Latency, Progress, Round, Work, in_turns, latency
+from dcp_core.costs import energy, hidden_costs
+from dcp_core.costs.candidates import Candidate, candidates
+from dcp_core.costs.latency import CLOCKS, Effort, Latency, Progress, Round, Work, in_turns, latency
 from dcp_core.models import zoo
 from dcp_core.provenance import hardware, today, versions
 

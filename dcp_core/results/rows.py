@@ -1,4 +1,4 @@
-"""Every number knows where it comes from: result rows (`result_schema.py`) and where they are kept.
+"""Every number knows where it comes from: result rows (`schema.py`) and where they are kept.
 
 Rows live in CSV files: the shipped ones in `precomputed/results`, a user's own in `home()/results`.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from dcp_core.files import PRECOMPUTED, home, write_atomic
-from dcp_core.result_schema import AVERAGED, COLUMNS, CONDITIONS, ResultsError, check
+from dcp_core.results.schema import AVERAGED, COLUMNS, CONDITIONS, ResultsError, check
 
 SHIPPED = PRECOMPUTED / "results"
 MANIFEST = "manifest.json"

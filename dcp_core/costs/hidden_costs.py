@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from dcp_core.costs.latency import Work
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.model_based import ModelBased
-from dcp_core.evaluation.latency import Work
 from dcp_core.models import auxiliary, zoo
 
 ON_CPU = "largest sum of tensors held at once (torch.profiler), without networks and pictures"

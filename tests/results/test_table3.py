@@ -5,9 +5,9 @@ import math
 import pandas as pd
 import pytest
 
-from dcp_core.evaluation.table3 import LITERAL, OURS, PAPER, measurements, table3
-from dcp_core.result_schema import COLUMNS, check
-from dcp_core.results import load_results
+from dcp_core.results.rows import load_results
+from dcp_core.results.schema import COLUMNS, check
+from dcp_core.results.table3 import LITERAL, OURS, PAPER, measurements, table3
 
 BASE = {
     "source": "measured", "where": "bench", "dataset": "cifar10", "victim": "v", "precision": "fp32", "defense": "none",

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dcp_core.evaluation.latency import Progress, Work
+from dcp_core.costs.latency import Progress, Work
 
 WINDOW, WINDOWS = 5.0, 3  # seconds of a window at least; windows of each work
 BREATH = 0.25  # seconds between two signs of progress

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dcp_core.costs import hidden_costs
 from dcp_core.defenses import DEFENSES, Defense, literal, make_defense
-from dcp_core.evaluation import hidden_costs
 from dcp_core.models import auxiliary, zoo
 
 LITERAL = ("mad", "grad2")  # of which there are also versions as published

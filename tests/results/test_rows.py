@@ -5,8 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dcp_core.result_schema import COLUMNS, ResultsError
-from dcp_core.results import (
+from dcp_core.results.rows import (
     MANIFEST,
     SHIPPED,
     load_results,
@@ -16,6 +15,7 @@ from dcp_core.results import (
     write_manifest,
     write_results,
 )
+from dcp_core.results.schema import COLUMNS, ResultsError
 
 METHODS = ("none", "rs", "am", "mad", "grad2", "dcp")
 MEASURED = {

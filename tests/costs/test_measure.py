@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 import torch
 
+from dcp_core.costs import candidates, energy, hidden_costs, measure
+from dcp_core.costs.energy import Meter
 from dcp_core.defenses import DEFENSES
-from dcp_core.evaluation import candidates, costs, energy, hidden_costs
-from dcp_core.evaluation.energy import Meter
 from dcp_core.models import auxiliary, zoo
 from dcp_core.models.architectures import build
-from dcp_core.result_schema import check
+from dcp_core.results.schema import check
 
 
 def give_surrogate() -> None:
@@ -21,10 +21,10 @@ def give_surrogate() -> None:
     auxiliary.keep(network, described)
 
 
-def measured(monkeypatch: pytest.MonkeyPatch, **options: object) -> tuple[costs.Costs, list[costs.Step]]:
-    monkeypatch.setattr(costs, "BATCHES", {1: 1, 2: 1})
-    monkeypatch.setattr(costs, "ENERGY_BATCH", 2)
-    steps, told = costs.measure("toy", seconds=0.01, **options), []
+def measured(monkeypatch: pytest.MonkeyPatch, **options: object) -> tuple[measure.Costs, list[measure.Step]]:
+    monkeypatch.setattr(measure, "BATCHES", {1: 1, 2: 1})
+    monkeypatch.setattr(measure, "ENERGY_BATCH", 2)
+    steps, told = measure.measure("toy", seconds=0.01, **options), []
     while True:
         try:
             told.append(next(steps))
@@ -85,7 +85,7 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    monkeypatch.setattr(costs.os, "getloadavg", lambda: (value, 0.0, 0.0))
+    monkeypatch.setattr(measure.os, "getloadavg", lambda: (value, 0.0, 0.0))
 
 
 def test_energy_of_a_query_is_shown_where_a_counter_is_read(
@@ -127,16 +127,16 @@ def test_a_busy_machine_makes_wall_times_unreliable_but_not_processor_times(
 def test_work_that_began_meanwhile_is_noticed_and_ours_is_not_taken_for_it(
     victim: zoo.Victim, monkeypatch: pytest.MonkeyPatch
 ):
-    cores = float(costs.os.cpu_count() or 1)
+    cores = float(measure.os.cpu_count() or 1)
     for then, busy in ((cores + 0.4, False), (cores + 1.6, True)):  # with our own thread in it
         loads = iter([0.0, then])
-        monkeypatch.setattr(costs.os, "getloadavg", lambda loads=loads: (next(loads), 0.0, 0.0))
+        monkeypatch.setattr(measure.os, "getloadavg", lambda loads=loads: (next(loads), 0.0, 0.0))
         assert pd.DataFrame(measured(monkeypatch)[0].rows)["unreliable"].all() == busy
 
 
 def test_processor_time_is_refused_where_it_is_no_latency(victim: zoo.Victim):
     with pytest.raises(ValueError, match="--device cpu --threads 1"):
-        next(costs.measure("toy", device="cuda", clock="processor"))
+        next(measure.measure("toy", device="cuda", clock="processor"))
 
 
 def test_peak_memory_counts_what_is_held_at_once():

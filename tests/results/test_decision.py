@@ -3,7 +3,7 @@ import math
 import pandas as pd
 import pytest
 
-from dcp_core.evaluation.decision import (
+from dcp_core.results.decision import (
     Needs,
     as_good,
     cleverer,
@@ -12,7 +12,7 @@ from dcp_core.evaluation.decision import (
     operating_points,
     recommended,
 )
-from dcp_core.result_schema import COLUMNS
+from dcp_core.results.schema import COLUMNS
 
 COMMON = dict.fromkeys(COLUMNS) | {"unreliable": False, "thief": "as is", "victim_error": 10.0, "runs": 3}
 

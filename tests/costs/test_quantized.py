@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dcp_core.evaluation import quantized
+from dcp_core.costs import quantized
 from dcp_core.models import zoo
 from dcp_core.models.inference import predict
 

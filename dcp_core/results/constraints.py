@@ -1,6 +1,6 @@
 """Operating points: the constraints of Table II, and the Pareto front.
 
-Points are result rows (`dcp_core/result_schema.py`): the thief's error, what the owner pays for it, the strength.
+Points are result rows (`dcp_core/results/schema.py`): the thief's error, what the owner pays for it, the strength.
 """
 
 from collections.abc import Hashable, Sequence
