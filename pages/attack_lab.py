@@ -15,6 +15,7 @@ from dcp_core.models import zoo
 from dcp_core.models.architectures import ARCHITECTURES
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import card_of, courses_of, defense_words, name_of, table_of, telling_pair, time_words
+from dcp_core.runs.folder import root, used_bytes
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.store import RunView
 from dcp_core.runs.sweep import with_strengths
@@ -230,7 +231,7 @@ def show_run(view: RunView) -> None:
         if spec is None:
             st.caption(view.message)
         elif view.state == "done" and view.result is not None:
-            row = view.result["row"]
+            row = view.result["rows"][0]
             st.markdown(
                 f"clone error **{row['adversary_error']:.2f} %** · fidelity {row['fidelity']:.2f} % · the owner pays: error "
                 f"{row['victim_error']:.2f} → {row['defender_error']:.2f} %, mean l1 {row['l1']:.3f} · "
@@ -269,7 +270,7 @@ def buttons(view: RunView) -> None:
                       args=(view.spec,), help="Fill the form with this run, to change something.")  # fmt: skip
         if view.state not in ("running", "stopping") and not view.shipped:
             with st.popover("Delete", icon=":material/delete:"):
-                size = store.used_bytes(view.folder) / 1e6
+                size = used_bytes(view.folder) / 1e6
                 st.markdown(f"Delete this run, its clone and its result ({size:.1f} MB)? It cannot be undone.")
                 remove = partial(store.delete, view.folder)
                 st.button("Yes, delete it", key=f"delete-{key}", type="primary", on_click=told, args=(remove,))
@@ -317,10 +318,10 @@ def compare(views: list[RunView]) -> None:
     rows, problems = ui.all_results()
     for problem in problems:
         st.warning(str(problem), icon=":material/report:")
-    commands = {view.spec.command for view in views if view.spec is not None}
+    keys = {view.key for view in views}
     cards = [card_of(view.spec.victim) for view in views if view.spec is not None]
     data = {card.dataset for card in cards if card is not None} or {"signs"}
-    here = plots.compared(rows[rows["dataset"].isin(data)], commands, LINES)
+    here = plots.compared(rows[rows["dataset"].isin(data)], keys, LINES)
     st.subheader("Defended beside undefended", anchor=False)
     if here.empty:
         st.caption("Nothing has been measured on this data yet.")
@@ -360,11 +361,9 @@ def table(views: list[RunView]) -> None:
                 args=({"a_runs": keys},),
             )
             ui.csv(frame, "runs", "CSV of these runs")
-    used = store.used_bytes(store.root()) / 1e9
+    used = used_bytes(root()) / 1e9
     with ui.errors_explained():
-        st.caption(
-            f"Runs use {used:.2f} GB of at most {store.limit_gb():g} GB (`DCP_RUNS_GB`) in `{store.root()}`."
-        )
+        st.caption(f"Runs use {used:.2f} GB of at most {store.limit_gb():g} GB (`DCP_RUNS_GB`) in `{root()}`.")
 
 
 if trouble := st.session_state.pop("a_trouble", None):

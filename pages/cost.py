@@ -195,13 +195,13 @@ def told(action: Callable[[], object]) -> None:
 
 def start(victim: str, seconds: float, clock: str) -> None:
     """Queue a measurement with a seed that none of this victim's has."""
-    taken = {view.bench.seed for view in measured_views(victim) if view.bench is not None}
+    taken = {view.spec.seed for view in measured_views(victim) if view.spec is not None}
     launch.launch([BenchSpec(victim, seconds, clock, min(set(range(len(taken) + 1)) - taken))])
 
 
 def measured_views(victim: str) -> list[RunView]:
     """Measurements of this victim, the newest first."""
-    return [view for view in store.benches() if view.bench is not None and view.bench.victim == victim]
+    return [view for view in store.benches() if view.spec is not None and view.spec.victim == victim]
 
 
 def panel(victim: str, seconds: float, clock: str) -> None:
@@ -227,8 +227,8 @@ def panel(victim: str, seconds: float, clock: str) -> None:
         st.session_state["c_were_busy"] = busy
         st.session_state["c_again"] = True
         for view in views:
-            if view.key in before and view.state == "done" and view.bench is not None:
-                add_to_results(view.bench, view.folder)  # its worker is about to
+            if view.key in before and view.state == "done" and view.spec is not None:
+                add_to_results(view.spec, view.folder)  # its worker is about to
                 st.session_state["c_done"] = view.key
     if st.session_state.pop("c_again", False):
         st.rerun()
@@ -236,10 +236,10 @@ def panel(victim: str, seconds: float, clock: str) -> None:
 
 def show(view: RunView) -> None:
     """One measurement: where it is, what can be done with it."""
-    assert view.bench is not None
+    assert view.spec is not None
     with st.container(border=True, key=f"bench-{view.key}"):
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(view.created))
-        st.markdown(f"**{view.state}** · {began} · `{view.key[:4]}` · {CLOCK_WORDS[view.bench.clock]}")
+        st.markdown(f"**{view.state}** · {began} · `{view.key[:4]}` · {CLOCK_WORDS[view.spec.clock]}")
         if view.active:
             eta = f" · {time_words(view.eta)} to go" if view.eta is not None else ""
             st.progress(min(1.0, max(0.0, view.fraction)), f"{view.phase or 'waits for its turn'}{eta}")
@@ -251,7 +251,7 @@ def show(view: RunView) -> None:
         if view.active:
             actions.append(("Stop", "stop", partial(launch.stop, view.folder)))
         if view.resumable:
-            actions.append(("Measure anew", "replay", partial(launch.launch, [view.bench])))
+            actions.append(("Measure anew", "replay", partial(launch.launch, [view.spec])))
         with st.container(horizontal=True, gap="small"):
             for label, icon, action in actions:
                 key = f"c_{icon}-{view.key}"

@@ -20,6 +20,7 @@ from dcp_core.defenses.base import Defense, Parameter
 from dcp_core.evaluation.stealing import Scores
 from dcp_core.files import write_atomic
 
+ATTACK_STATE, TRAINING_STATE = "state.pt", "training.pt"  # checkpoints in a theft's folder
 SAMPLE = 8  # pictures shown with an event
 PULSE = 0.5  # seconds between two events without news: what a live page and a stop button wait at most
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dcp_core.attacks.base import PULSE, SAMPLE, Attack, Event, Saver, Tally, Theft, sample
+from dcp_core.attacks.base import ATTACK_STATE, PULSE, SAMPLE, Attack, Event, Saver, Tally, Theft, sample
 from dcp_core.attacks.oracle import AttackError, NanAnswer, full_precision, in_chunks
 from dcp_core.attacks.replay import Replay
 from dcp_core.attacks.zeroth_order import Generator, estimate_gradient, probes, to_range
@@ -168,7 +168,7 @@ class DataFree(Attack):
 
     def _steps(self, theft: Theft) -> Iterator[Event]:
         run, oracle = Run(self, theft), theft.oracle
-        saver = Saver(theft.folder / "state.pt" if theft.folder else None, theft.save_every)
+        saver = Saver(theft.folder / ATTACK_STATE if theft.folder else None, theft.save_every)
         state = saver.load(run.device)
         if state is not None:
             run.load_state(state)

@@ -14,7 +14,7 @@ import torch
 
 from dcp_core.attacks.adaptive import AS_IS, TREATMENTS, check_treatment, treat
 from dcp_core.attacks.bandit import REWARDS
-from dcp_core.attacks.base import PULSE, Attack, Event, Saver, Theft
+from dcp_core.attacks.base import ATTACK_STATE, PULSE, TRAINING_STATE, Attack, Event, Saver, Theft
 from dcp_core.attacks.oracle import AttackError, NanAnswer
 from dcp_core.attacks.transfer_set import TransferSet
 from dcp_core.data.datasets import ImageSet
@@ -81,7 +81,7 @@ class KnockoffNets(Attack):
 
     def _steps(self, theft: Theft) -> Iterator[Event]:
         asked = TransferSet(theft, self.repeats, self.reward if self.strategy == "adaptive" else None)
-        saver = Saver(theft.folder / "state.pt" if theft.folder else None, theft.save_every)
+        saver = Saver(theft.folder / ATTACK_STATE if theft.folder else None, theft.save_every)
         state = saver.load(torch.device("cpu"))
         if state is not None:
             asked.load_state(state)
@@ -109,7 +109,7 @@ class KnockoffNets(Attack):
         targets = treat(answers, self.treatment, theft.known_defense, theft.seed)
         recipe = Recipe(self.epochs, self.batch, self.lr, schedule="cosine", flip=self.flip, seed=theft.seed)
         images = asked.images[asked.indices[: asked.count]]
-        checkpoint = theft.folder / "training.pt" if theft.folder else None
+        checkpoint = theft.folder / TRAINING_STATE if theft.folder else None
         used, next_log = theft.oracle.used, 0.0
         losses: dict[str, float] = {}
         training = train(theft.clone, images, targets, recipe, checkpoint=checkpoint, save_every=theft.save_every)

@@ -15,11 +15,10 @@ from dcp_core.attacks.base import Event
 from dcp_core.cli.options import attack_options, defense_options
 from dcp_core.defenses import DEFENSES
 from dcp_core.models.architectures import ARCHITECTURES
-from dcp_core.results.rows import write_results
-from dcp_core.runs import store
+from dcp_core.results.rows import keys_in, write_results
+from dcp_core.runs.folder import folder_of, result
 from dcp_core.runs.journal import add_to_results, record
 from dcp_core.runs.spec import RunSpec, Spec
-from dcp_core.runs.worker import result
 
 
 @click.command()
@@ -81,7 +80,7 @@ def command(
         clone=clone,
         seed=seed,
     )
-    folder = folder or store.folder_of(spec)
+    folder = folder or folder_of(spec)
     if result(folder) is None and not follow(spec, folder, device):
         click.echo(f"stopped; the same command goes on from {folder}")
         raise SystemExit(130)
@@ -130,12 +129,12 @@ def _words(event: Event) -> str:
 def _report(spec: RunSpec, folder: Path, shared: Path | None) -> None:
     found = result(folder)
     assert found is not None
-    row = found["row"]
+    row = found["rows"][0]
     if shared is None:
         path = add_to_results(spec, folder)
     else:
         path = shared
-        if not path.exists() or spec.command not in set(pd.read_csv(path)["where"]):
+        if not path.exists() or spec.key not in keys_in(path):
             write_results(path, pd.DataFrame([row]), append=True)
     click.echo(
         f"victim    {spec.victim}: {row['victim_error']:.2f} % error, {row['defender_error']:.2f} % defended"

@@ -11,11 +11,10 @@ from dcp_core.cli.attack import follow
 from dcp_core.costs.latency import CLOCKS
 from dcp_core.models import zoo
 from dcp_core.plots.style import mark_of
-from dcp_core.results.rows import write_results
-from dcp_core.runs import store
+from dcp_core.results.rows import keys_in, write_results
+from dcp_core.runs.folder import folder_of, result
 from dcp_core.runs.journal import add_to_results
 from dcp_core.runs.spec import BenchSpec, SpecError
-from dcp_core.runs.worker import result
 
 
 @click.command()
@@ -71,7 +70,7 @@ def command(
     spec = BenchSpec(victim, seconds, clock, seed)
     if not victim.startswith(zoo.TORCHVISION):
         zoo.card(victim)  # an unknown one leaves no run behind
-    folder = folder or store.folder_of(spec)
+    folder = folder or folder_of(spec)
     if result(folder) is None and not follow(spec, folder, device):
         click.echo("stopped; nothing was measured")
         raise SystemExit(130)
@@ -79,7 +78,7 @@ def command(
     assert found is not None
     if results is None:
         results = add_to_results(spec, folder)
-    elif not results.exists() or spec.command not in set(pd.read_csv(results)["where"]):
+    elif not results.exists() or spec.key not in keys_in(results):
         write_results(results, pd.DataFrame(found["rows"]), append=True)
     for row in found["rows"]:
         click.echo(_line(row))

@@ -23,9 +23,9 @@ from dcp_core.runs.experiment import (
     names,
     read_experiment,
 )
+from dcp_core.runs.folder import folder_of, result
 from dcp_core.runs.shared_answers import share
 from dcp_core.runs.spec import RunSpec
-from dcp_core.runs.worker import result
 
 
 @click.command()
@@ -92,7 +92,7 @@ def command(
         _gather(specs, into)
     if courses is not None:
         for spec in specs:
-            if result(store.folder_of(spec)) is not None:
+            if result(folder_of(spec)) is not None:
                 keep_course(spec, courses)
 
 
@@ -129,8 +129,8 @@ def _prepare(experiment: Experiment, todo: list[RunSpec]) -> None:
 def _left(specs: list[RunSpec], *, anew: bool) -> list[RunSpec]:
     """The runs that this machine has not done, and without `anew` nobody else has."""
     rows, _ = load_results()
-    known = set() if anew else set(rows["where"])
-    return [spec for spec in specs if result(store.folder_of(spec)) is None and spec.command not in known]
+    known = set() if anew else set(rows["key"].dropna())
+    return [spec for spec in specs if result(folder_of(spec)) is None and spec.key not in known]
 
 
 def _state(specs: list[RunSpec], todo: list[RunSpec]) -> str:
@@ -139,7 +139,7 @@ def _state(specs: list[RunSpec], todo: list[RunSpec]) -> str:
 
 def _stop(specs: list[RunSpec]) -> None:
     """Stop what works or waits; the queue first, so that nothing new begins."""
-    views = [store.view(folder) for spec in specs if (folder := store.folder_of(spec)).exists()]
+    views = [store.view(folder) for spec in specs if (folder := folder_of(spec)).exists()]
     for view in sorted(views, key=lambda view: view.state != "queued"):
         if view.active:
             launch.stop(view.folder)
@@ -149,7 +149,7 @@ def _report(specs: list[RunSpec], *, anew: bool) -> None:
     left = _left(specs, anew=anew)
     click.echo(_state(specs, left))
     for spec in left:
-        view = store.view(store.folder_of(spec)) if store.folder_of(spec).exists() else None
+        view = store.view(folder_of(spec)) if folder_of(spec).exists() else None
         if view is not None and view.state == "failed":
             click.echo(f"failed: {spec.command}: {view.message}", err=True)
     if left:

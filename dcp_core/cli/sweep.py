@@ -8,10 +8,10 @@ from tqdm import tqdm
 
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import name_of
+from dcp_core.runs.folder import folder_of, result
 from dcp_core.runs.shared_answers import share
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.sweep import read_plan
-from dcp_core.runs.worker import result
 
 
 @click.command()
@@ -41,7 +41,7 @@ def command(plan: Path, address: str | None, retries: int, only_list: bool) -> N
       beta = [0.5, 0.9, 1.2]
     """
     specs = read_plan(plan)
-    todo = [spec for spec in specs if result(store.folder_of(spec)) is None]
+    todo = [spec for spec in specs if result(folder_of(spec)) is None]
     click.echo(f"{len(specs)} runs, {len(specs) - len(todo)} of them done")
     if only_list:
         for spec in todo:
@@ -62,7 +62,7 @@ def command(plan: Path, address: str | None, retries: int, only_list: bool) -> N
 
 def watch(specs: list[RunSpec]) -> bool:
     """Show progress until no run is active; False after Ctrl-C."""
-    folders = [store.folder_of(spec) for spec in specs]
+    folders = [folder_of(spec) for spec in specs]
     layout = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}"
     try:
         with tqdm(total=len(folders), bar_format=layout) as bar:
@@ -80,7 +80,7 @@ def watch(specs: list[RunSpec]) -> bool:
 
 
 def _report(specs: list[RunSpec]) -> None:
-    views = [store.view(store.folder_of(spec)) for spec in specs]
+    views = [store.view(folder_of(spec)) for spec in specs]
     click.echo(f"{sum(view.state == 'done' for view in views)} of {len(views)} runs are done")
     lost = [view for view in views if view.state != "done"]
     for view in lost:

@@ -7,18 +7,27 @@ A new defense writes `_perturb`, declares its fields with `parameter(...)` and g
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 SUM_TOLERANCE = 1e-3
+ALWAYS_THERE = object()
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A declared parameter. `optional` names what None means; `choices` replaces the range; `guides` says that a
-    model-based defense's guide depends on it."""
+    """A declared parameter.
+
+    Args:
+        choices: the allowed values; they replace the range.
+        optional: what None means, for a parameter that may be None.
+        expert: hidden from views for a class.
+        guides: whether a model-based defense's guide depends on it.
+        before: for a parameter that was added later: the value with which a run does what it did before the parameter
+            existed. Runs with that value keep their identity (see `identity`).
+    """
 
     symbol: str
     help: str
@@ -29,6 +38,7 @@ class Parameter:
     optional: str = ""
     expert: bool = False
     guides: bool = False
+    before: Any = ALWAYS_THERE
 
     def check(self, name: str, value: Any) -> None:
         """Raise a ValueError that names the allowed values unless `value` is one of them."""
@@ -44,6 +54,24 @@ class Parameter:
 def parameter(default: Any, symbol: str, help: str, **limits: Any) -> Any:
     """A dataclass field that carries its `Parameter`."""
     return dataclasses.field(default=default, metadata={"parameter": Parameter(symbol, help, **limits)})
+
+
+class Declared(Protocol):
+    """Something with declared parameters: a defense or an attack."""
+
+    @classmethod
+    def parameters(cls) -> dict[str, Parameter]:
+        """The declared parameters by field name, in order."""
+
+
+def identity(made: Declared) -> dict[str, Any]:
+    """The parameter values that identify a defense or an attack in results, by name.
+
+    All of them, also those equal to today's defaults, so that a default may change. A parameter that was added later
+    is left out where it has the value `before`, so that older results stay the same ones.
+    """
+    values = {name: getattr(made, name) for name in made.parameters()}
+    return {name: value for name, value in values.items() if value != made.parameters()[name].before}
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dcp_core.plots.style import layout, mark_of
+from dcp_core.results.rows import differing_parameters
 
 ACROSS = {"work": "work done (%)", "queries": "queries the thief has made"}
 SCORES = {"error": "clone's test error (%)", "fidelity": "fidelity to the victim (%)"}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-SETTING = ["victim", "attack", "queries_from", "thief", "clone", "budget", "epochs", "seed"]
+SETTING = ["victim", "attack", "queries_from", "thief", "clone", "budget", "epochs", "differing", "seed"]
 LABEL = 56  # characters of a line above a pair: what a phone shows
 HALF = 0.39  # of the width, for each of two panels
 
@@ -93,10 +94,10 @@ def describe_run_curves(points: pd.DataFrame) -> str:
     return f"Where each run stands: {'; '.join(parts) or 'no clone has been judged yet'}."
 
 
-def compared(rows: pd.DataFrame, commands: set[str], limit: int) -> pd.DataFrame:
+def compared(rows: pd.DataFrame, keys: set[str], limit: int) -> pd.DataFrame:
     """Result rows of attacks, each with the `setting` it shares with those it can be compared to.
 
-    Rows of a setting differ by the defense alone. The first settings are those of the given commands (`where`), then
+    Rows of a setting differ by the defense alone. The first settings are those of the runs with these `keys`, then
     those with an undefended row beside a defended one.
 
     Args:
@@ -106,21 +107,22 @@ def compared(rows: pd.DataFrame, commands: set[str], limit: int) -> pd.DataFrame
     if rows.empty:
         return rows.assign(setting="", paired=False)
     rows = rows.copy()
+    rows["differing"] = differing_parameters(rows)
     rows["setting"] = [_setting(row) for row in rows[[*SETTING, "source"]].to_dict("records")]
     undefended = rows.loc[rows["defense"] == "none", "setting"]
     rows["paired"] = rows["setting"].isin(undefended) & (
         rows.groupby("setting")["defense"].transform("nunique") > 1
     )
-    rows["asked"] = rows["setting"].isin(rows.loc[rows["where"].isin(commands), "setting"])
+    rows["asked"] = rows["setting"].isin(rows.loc[rows["key"].isin(keys), "setting"])
     rows = rows.sort_values(["asked", "paired", "source"], ascending=[False, False, True], kind="stable")
-    return rows[rows["setting"].isin(list(rows["setting"].unique())[:limit])].drop(columns="asked")
+    return rows[rows["setting"].isin(list(rows["setting"].unique())[:limit])].drop(columns=["asked", "differing"])
 
 
 def _setting(row: dict[str, Any]) -> str:
     words = [row["attack"], row["victim"], row["queries_from"]]
     words += [f"{row['budget']:,} queries"] if pd.notna(row["budget"]) else []
     words += [f"{row['epochs']} epochs"] if pd.notna(row["epochs"]) else []
-    words += [row["thief"], row["clone"]]
+    words += [row["thief"], row["clone"], row["differing"]]
     words += [f"seed {row['seed']}"] if pd.notna(row["seed"]) else []
     named = [str(word) for word in words if pd.notna(word) and str(word)]
     return " · ".join(["paper:" if row["source"] == "paper" else "", *named]).removeprefix(" · ")

@@ -17,7 +17,18 @@ from dcp_core.results.schema import AVERAGED, COLUMNS, CONDITIONS, ResultsError,
 
 SHIPPED = PRECOMPUTED / "results"
 MANIFEST = "manifest.json"
-SETTING = ["thief", "attack", "queries_from", "budget", "epochs", "clone", "victim", "precision"]
+SETTING = [
+    "thief",
+    "attack",
+    "queries_from",
+    "budget",
+    "epochs",
+    "clone",
+    "victim",
+    "precision",
+    "attack_parameters",
+]
+IN_COLUMNS = {"epochs", "treatment", "repeats"}  # attack parameters that other columns of a row tell
 
 
 def load_results(*folders: Path) -> tuple[pd.DataFrame, list[ResultsError]]:
@@ -62,6 +73,15 @@ def write_results(path: Path, rows: pd.DataFrame, *, append: bool = False) -> No
     write_atomic(path, lambda file: file.write(text.encode()))
 
 
+def keys_in(path: Path) -> set[str]:
+    """Keys of the runs whose rows are in a CSV file; none if there is no such file.
+
+    Raises:
+        ResultsError: for a file that is not one of results.
+    """
+    return set(_read(path.name, path).get("key", ())) if path.exists() else set()
+
+
 def write_manifest(folder: Path = SHIPPED) -> None:
     """Renew the readable list of a folder's files: what made each, how many rows it has, its sha256."""
     files = {}
@@ -101,12 +121,33 @@ def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.
     """
     columns = [name for name in SETTING if name not in besides]
     telling = [name for name in columns if len(points[name].unique()) > 1] or columns
-    groups = points.groupby(columns, dropna=False, sort=False)
-    named = {
-        " · ".join(_words(name, group[name].iloc[0]) for name in telling if pd.notna(group[name].iloc[0])): group
-        for _, group in groups
-    }
+    words = points.assign(attack_parameters=differing_parameters(points))
+    named = {}
+    for _, group in points.groupby(columns, dropna=False, sort=False):
+        first = words.loc[group.index[0]]
+        named[" · ".join(_words(name, first[name]) for name in telling if pd.notna(first[name]))] = group
     return dict(sorted(named.items(), key=lambda item: -len(item[1])))
+
+
+def differing_parameters(rows: pd.DataFrame) -> pd.Series:
+    """For each row, its attack parameters that differ between the rows of the same attack: "batch 64, lr 0.1".
+
+    Parameters with a column of their own (`IN_COLUMNS`) are left out. NA where nothing differs.
+    """
+    given = [json.loads(text) if isinstance(text, str) else {} for text in rows["attack_parameters"]]
+    values: dict[tuple[str, str], set[str]] = {}
+    for attack, parameters in zip(rows["attack"], given, strict=True):
+        for name, value in parameters.items():
+            values.setdefault((str(attack), name), set()).add(repr(value))
+    words = [
+        ", ".join(
+            f"{name} {value}"
+            for name, value in parameters.items()
+            if name not in IN_COLUMNS and len(values[str(attack), name]) > 1
+        )
+        for attack, parameters in zip(rows["attack"], given, strict=True)
+    ]
+    return pd.Series([each or pd.NA for each in words], rows.index, dtype="object")
 
 
 def _words(column: str, value: Any) -> str:

@@ -70,14 +70,16 @@ COLUMNS: dict[str, Column] = {
     for column in (
         Column("source", "str", "who says so", choices=("paper", "measured"), required="always"),
         Column("where", "str", "'Table II' or the command that made the row", required="always"),
+        Column("key", "str", "key of the run that made the row: a hash of all its parameters"),
         Column("dataset", "str", "what the victim was trained and is tested on", required="always"),
         Column("victim", "str", "name of the victim, or its architecture"),
         Column("precision", "str", "of the victim's weights", choices=("fp32", "ptq", "qat"), required="always"),
         _percent("victim_error", "test error of the undefended victim"),
         Column("defense", "str", "short name, as in the registry", required="always"),
-        Column("parameters", "json", "all parameters of the defense, a JSON object", required="measured"),
+        Column("parameters", "json", "parameters of the defense (`defenses.base.identity`)", required="measured"),
         Column("strength", "float", "the parameter that a curve varies", low=-float("inf")),
         Column("attack", "str", "short name; empty for a row without an attack"),
+        Column("attack_parameters", "json", "parameters of the attack (`defenses.base.identity`)"),
         Column("queries_from", "str", "data set that the thief's queries come from"),
         Column("thief", "str", "what the thief does with the answers: 'as is', 'top-1', 'average', 'recovery'"),
         Column("clone", "str", "the clone's architecture"),
@@ -101,7 +103,18 @@ COLUMNS: dict[str, Column] = {
     )
 }
 AVERAGED = ["victim_error", "defender_error", "adversary_error", "fidelity", "l1", "l1_queries"]
-_OWN = {"seed", "where", "hardware", "versions", "date", "reason", "n_test", *AVERAGED, *(c.name for c in COSTS)}
+_OWN = {
+    "seed",
+    "where",
+    "key",
+    "hardware",
+    "versions",
+    "date",
+    "reason",
+    "n_test",
+    *AVERAGED,
+    *(c.name for c in COSTS),
+}
 CONDITIONS = [name for name in COLUMNS if name not in _OWN]
 """What a point was made with: rows that agree on all of these differ only by seed, time and place."""
 

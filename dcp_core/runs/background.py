@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from dcp_core.runs import launch
-from dcp_core.runs.journal import LOG, record
+from dcp_core.runs.folder import LOG, SPEC
+from dcp_core.runs.journal import record
 from dcp_core.runs.locks import give, retake
 from dcp_core.runs.spec import read_spec
-from dcp_core.runs.worker import SPEC
 
 
 def work(slot: int) -> None:

@@ -38,7 +38,7 @@ def run(spec: BenchSpec, device: str) -> Generator[Event, None, dict[str, Any]]:
                 step = next(steps)
             except StopIteration as end:
                 found = dataclasses.asdict(end.value)
-                found["rows"] = [{"where": spec.command} | row for row in found["rows"]]
+                found["rows"] = [{"where": spec.command, "key": spec.key} | row for row in found["rows"]]
                 return found | {"queries": queries}
             queries = step.queries
             if step.phase != phase or time.monotonic() - told > TELL_EVERY:

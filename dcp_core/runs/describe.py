@@ -11,7 +11,7 @@ from dcp_core.attacks import ATTACKS
 from dcp_core.defenses import Defense
 from dcp_core.models import zoo
 from dcp_core.runs import store
-from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.spec import RunSpec, Spec
 from dcp_core.runs.store import RunView
 
 RESULT_COLUMNS = ("adversary_error", "fidelity", "victim_error", "defender_error", "l1", "l1_queries")
@@ -35,18 +35,18 @@ def attack_words(spec: RunSpec) -> str:
     return f"{words}, {spec.budget:,} {f'of {Path(spec.pool).name}' if spec.pool else 'queries'}"
 
 
-def name_of(view: RunView) -> str:
-    """A run in a line that ends with the beginning of its key."""
+def name_of(view: RunView[Spec]) -> str:
+    """An attack in one line that ends with the beginning of its key; any other run by its key."""
     spec = view.spec
-    if spec is None:
+    if not isinstance(spec, RunSpec):
         return view.key
     words = [defense_words(spec.make_defense()), attack_words(spec), spec.victim, f"seed {spec.seed}"]
     return " · ".join([*words, view.key[:4]])
 
 
-def row_of(view: RunView) -> dict[str, Any]:
+def row_of(view: RunView[RunSpec]) -> dict[str, Any]:
     """A run as a row of a table."""
-    spec, found = view.spec, (view.result or {}).get("row", {})
+    spec, found = view.spec, (view.result or {}).get("rows", [{}])[0]
     return {
         "state": view.state,
         "defense": defense_words(spec.make_defense()) if spec else "",
@@ -60,16 +60,16 @@ def row_of(view: RunView) -> dict[str, Any]:
     }
 
 
-def table_of(views: list[RunView], states: list[str], text: str) -> pd.DataFrame:
+def table_of(views: list[RunView[RunSpec]], states: list[str], text: str) -> pd.DataFrame:
     """Runs as a table: those in one of the `states` (all without any) that contain the `text` somewhere."""
     rows = [row_of(view) for view in views if not states or view.state in states]
     return pd.DataFrame([row for row in rows if text.lower() in json.dumps(row, default=str).lower()])
 
 
-def telling_pair(views: list[RunView]) -> list[str]:
+def telling_pair(views: list[RunView[RunSpec]]) -> list[str]:
     """Keys of two finished runs that differ by the defense alone, undefended and defended: those whose clones' errors
     lie furthest apart; empty without such a pair."""
-    errors = {view.key: view.result["row"]["adversary_error"] for view in views if view.spec and view.result}
+    errors = {view.key: view.result["rows"][0]["adversary_error"] for view in views if view.spec and view.result}
     pairs = []
     for view in views:
         if view.spec is None or view.spec.defense == "none" or view.key not in errors:
@@ -80,7 +80,7 @@ def telling_pair(views: list[RunView]) -> list[str]:
     return max(pairs)[1] if pairs else []
 
 
-def courses_of(views: list[RunView]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def courses_of(views: list[RunView[RunSpec]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The judged points of runs, one below the other, and their victims' own errors: tables for `plots.run_curves`."""
     columns = ["run", "defense", "work", "queries", "error", "fidelity"]
     parts, victims = [pd.DataFrame(columns=columns)], {}

@@ -36,10 +36,9 @@ from dcp_core.files import PRECOMPUTED, write_atomic
 from dcp_core.models import auxiliary, zoo
 from dcp_core.results.schema import CONDITIONS
 from dcp_core.runs import store
-from dcp_core.runs.journal import EVENTS, SAMPLE
+from dcp_core.runs.folder import EVENTS, RESULT, SAMPLE, SPEC, folder_of, result
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.sweep import PlanError, expand
-from dcp_core.runs.worker import RESULT, SPEC, result
 
 PLANS = PRECOMPUTED / "plans"
 SCALES = ("cpu", "full")
@@ -139,14 +138,14 @@ def gathered(specs: list[RunSpec], known: pd.DataFrame) -> pd.DataFrame:
 
     Points of fewer than `SEEDS` seeds are marked as not to be trusted alone.
     """
-    by_command = known[known["source"] == "measured"].drop_duplicates("where", keep="last").set_index("where")
+    by_key = known.dropna(subset=["key"]).drop_duplicates("key", keep="last").set_index("key")
     rows = []
     for spec in specs:
-        own = result(store.folder_of(spec))
+        own = result(folder_of(spec))
         if own is not None:
-            rows.append(own["row"])
-        elif spec.command in by_command.index:
-            rows.append({"where": spec.command} | by_command.loc[spec.command].drop("id").dropna().to_dict())
+            rows.append(own["rows"][0])
+        elif spec.key in by_key.index:
+            rows.append({"key": spec.key} | by_key.loc[spec.key].drop("id").dropna().to_dict())
     found = pd.DataFrame(rows)
     if found.empty:
         return found
@@ -158,7 +157,7 @@ def gathered(specs: list[RunSpec], known: pd.DataFrame) -> pd.DataFrame:
 
 def keep_course(spec: RunSpec, into: Path) -> None:
     """Copy what a finished run shows, a few kilobytes, to a folder of runs: spec, result, sample, points of its curve."""
-    folder, target = store.folder_of(spec), into / spec.key
+    folder, target = folder_of(spec), into / spec.key
     course = store.events(folder).dropna(subset=["error"])
     lines = "".join(json.dumps(event) + "\n" for event in course.to_dict("records"))
     write_atomic(target / EVENTS, lambda file: file.write(lines.encode()))

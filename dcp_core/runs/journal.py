@@ -23,12 +23,12 @@ from PIL.PngImagePlugin import PngInfo
 from dcp_core.attacks import Event
 from dcp_core.files import home, write_atomic
 from dcp_core.results.rows import write_results
+from dcp_core.runs.folder import EVENTS, LOCK, LOG, QUEUED, SAMPLE, STOP, claim, result
 from dcp_core.runs.locks import holding
-from dcp_core.runs.spec import BenchSpec, Spec
+from dcp_core.runs.spec import Spec
 from dcp_core.runs.status import Status, beat
-from dcp_core.runs.worker import claim, result, run
+from dcp_core.runs.worker import run
 
-EVENTS, SAMPLE, LOG, STOP, LOCK, QUEUED = "events.jsonl", "sample.png", "worker.log", "stop", "lock", "queued"
 LINES = 400  # events kept of a whole run, besides those with scores
 LOG_BYTES = 1_000_000  # a longer log is begun anew by the next sitting
 STATUS_EVERY, BEAT_EVERY = 0.5, 1.0  # seconds
@@ -74,7 +74,7 @@ def add_to_results(spec: Spec, folder: Path) -> Path:
     path = home() / "results" / f"{spec.kind}-{spec.key}.csv"
     found = result(folder)
     if found is not None and not path.exists():
-        write_results(path, pd.DataFrame(found["rows"] if isinstance(spec, BenchSpec) else [found["row"]]))
+        write_results(path, pd.DataFrame(found["rows"]))
     return path
 
 

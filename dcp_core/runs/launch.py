@@ -17,11 +17,10 @@ import psutil
 
 from dcp_core.files import write_atomic
 from dcp_core.runs import store
-from dcp_core.runs.journal import QUEUED, STOP
+from dcp_core.runs.folder import QUEUED, STOP, claim, folder_of, result, root, slot
 from dcp_core.runs.locks import take
 from dcp_core.runs.spec import Spec
 from dcp_core.runs.status import Status
-from dcp_core.runs.worker import claim, result
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 SAVING = 20.0  # seconds a worker that has noticed the request may take to save
@@ -57,7 +56,7 @@ def launch(specs: Iterable[Spec]) -> list[Path]:
         ValueError: when runs use too much disk, or a folder holds another run.
     """
     specs = list({spec.key: spec for spec in specs}.values())
-    folders = [store.folder_of(spec) for spec in specs]
+    folders = [folder_of(spec) for spec in specs]
     todo = []
     for spec, folder in zip(specs, folders, strict=True):
         if result(folder) is None and not (folder.exists() and store.view(folder).active):
@@ -85,7 +84,7 @@ def turns() -> list[tuple[Path, float]]:
         except (OSError, ValueError, TypeError, KeyError):
             return float("inf")
 
-    marks = [(mark.parent, since(mark)) for mark in store.root().glob(f"*/{QUEUED}")]
+    marks = [(mark.parent, since(mark)) for mark in root().glob(f"*/{QUEUED}")]
     return sorted(marks, key=lambda turn: (turn[1], turn[0]))
 
 
@@ -96,7 +95,7 @@ def start_workers() -> None:
         if not waiting:
             return
         try:
-            held = take(store.root() / ".slots" / str(number))
+            held = take(slot(number))
         except OSError as error:
             raise store.StoreError(f"no worker could be started: {error.strerror}") from error
         if held is None:

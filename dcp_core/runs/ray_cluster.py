@@ -20,14 +20,13 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
-from dcp_core.files import home, write_atomic
+from dcp_core.files import write_atomic
 from dcp_core.runs import store
-from dcp_core.runs.journal import LOCK, QUEUED, STOP, add_to_results, record, sentence
+from dcp_core.runs.folder import LOCK, QUEUED, SPEC, STATES, STATUS, STOP, claim, folder_of, result, shared
+from dcp_core.runs.journal import add_to_results, record, sentence
 from dcp_core.runs.locks import take
-from dcp_core.runs.shared_answers import FOLDER
 from dcp_core.runs.spec import RunSpec
-from dcp_core.runs.status import STATUS, Status
-from dcp_core.runs.worker import SPEC, STATES, claim, result
+from dcp_core.runs.status import Status
 
 SEND_EVERY = 1.0  # seconds between two parcels of a run
 CHECKPOINT_EVERY = 10.0  # seconds of work that a lost node costs at most
@@ -65,7 +64,7 @@ def sweep(specs: list[RunSpec], address: str, *, retries: int = 3, say: Callable
     store.check_room()
     gpus = 1 if ray.cluster_resources().get("GPU") else 0
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0, num_returns="streaming")(work)
-    notes = ray.put(_read_all(store.root() / FOLDER))
+    notes = ray.put(_read_all(shared()))
 
     def send(spec: RunSpec, folder: Path) -> Any:
         files = {name: content for name, content in _read_all(folder).items() if name not in (SPEC, LOCK, STATUS)}
@@ -73,7 +72,7 @@ def sweep(specs: list[RunSpec], address: str, *, retries: int = 3, say: Callable
 
     jobs: list[_Job] = []
     for spec in specs:
-        folder = store.folder_of(spec)
+        folder = folder_of(spec)
         claim(spec, folder)
         held = take(folder / LOCK)
         if held is None or result(folder) is not None:
@@ -114,7 +113,7 @@ def work(text: str, files: Parcel, notes: Parcel) -> Iterator[Parcel]:
     """On a node: run or resume a spec, given the files of its folder and the shared notes; yields what changed."""
     torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
     for name, content in notes.items():
-        path = home() / "runs" / FOLDER / name
+        path = shared() / name
         if not path.exists():
             _write(path, content)
     with tempfile.TemporaryDirectory(prefix="dcp-run-") as place:

@@ -22,12 +22,12 @@ from dcp_core.attacks.transfer_set import picking_order
 from dcp_core.data.datasets import ImageSet, load
 from dcp_core.defenses.base import Defense
 from dcp_core.defenses.model_based import ModelBased
-from dcp_core.files import home, write_atomic
+from dcp_core.files import write_atomic
 from dcp_core.models import auxiliary, zoo
 from dcp_core.models.inference import predict, to_pixels
+from dcp_core.runs.folder import shared
 from dcp_core.runs.spec import RunSpec
 
-FOLDER = ".shared"
 ROWS = 128  # pictures computed between two reports of progress
 
 
@@ -150,7 +150,7 @@ def _path(card: zoo.Card, pool: ImageSet, defense: Defense | None = None) -> Pat
     if isinstance(defense, ModelBased):
         second = auxiliary.card(card.name, defense.needs) if defense.needs else None
         about.update(repr((_alike(defense), defense.needs, second.sha256 if second else "")).encode())
-    return home() / "runs" / FOLDER / f"{about.hexdigest()[:20]}.safetensors"
+    return shared() / f"{about.hexdigest()[:20]}.safetensors"
 
 
 def _stored(path: Path) -> tuple[Tensor, Tensor]:

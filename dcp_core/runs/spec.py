@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from dcp_core.attacks import Attack, make_attack
 from dcp_core.costs.latency import CLOCKS
 from dcp_core.defenses import Defense, make_defense
+from dcp_core.defenses.base import identity
 from dcp_core.models.architectures import ARCHITECTURES
 
 
@@ -85,8 +86,12 @@ class RunSpec:
 
     @property
     def key(self) -> str:
-        """Short hash: equal for equal runs."""
-        canonical = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """Short hash of all parameters: equal for equal runs, whatever today's defaults are."""
+        parameters = {
+            "attack_parameters": identity(self.make_attack()),
+            "defense_parameters": identity(self.make_defense()),
+        }
+        canonical = json.dumps(dataclasses.asdict(self) | parameters, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     @property

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import psutil
 
 from dcp_core.files import write_atomic
+from dcp_core.runs.folder import STATUS
 
-STATUS = "status.json"
 SILENCE = 30.0  # seconds without a heartbeat after which a worker on another machine counts as lost
 SAME_START = 2.0  # seconds by which the start of one process may seem to move when the clock is set
 

@@ -4,24 +4,22 @@ Folders are read while others write, kill, damage or delete them: what cannot be
 the reason, and never stops the list.
 """
 
-import dataclasses
 import json
 import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import pandas as pd
 from PIL import Image
 
 from dcp_core.files import PRECOMPUTED, home
-from dcp_core.runs.journal import EVENTS, LOCK, LOG, QUEUED, SAMPLE, STOP
+from dcp_core.runs.folder import EVENTS, LOCK, LOG, QUEUED, SAMPLE, SPEC, STOP, result, root, used_bytes
 from dcp_core.runs.locks import holding
 from dcp_core.runs.spec import BenchSpec, RunSpec, Spec, read_spec
 from dcp_core.runs.status import Status, silence
-from dcp_core.runs.worker import SPEC, result
 
 State = Literal["queued", "running", "stopping", "interrupted", "failed", "done", "unreadable"]
 ACTIVE = ("queued", "running", "stopping")
@@ -34,15 +32,20 @@ class StoreError(ValueError):
     """Something that cannot be done to a run now; the message says what can."""
 
 
-@dataclass(frozen=True)
-class RunView:
-    """A run as its folder shows it: an attack, with its `spec`, or a measurement of costs, with its `bench`.
+AnySpec = TypeVar("AnySpec", bound=Spec, covariant=True)
 
-    `eta` in seconds, None while nobody knows; `silence` since the last heartbeat."""
+
+@dataclass(frozen=True)
+class RunView(Generic[AnySpec]):
+    """A run as its folder shows it.
+
+    `spec` is None for a folder that cannot be read; `eta` in seconds, None while it is not known; `silence` in seconds
+    since the last heartbeat.
+    """
 
     folder: Path
     state: State
-    spec: RunSpec | None = None
+    spec: AnySpec | None = None
     message: str = ""
     phase: str = ""
     fraction: float = 0.0
@@ -52,7 +55,6 @@ class RunView:
     created: float = 0.0
     worker: str = ""
     result: dict[str, Any] | None = None
-    bench: BenchSpec | None = None
 
     @property
     def key(self) -> str:
@@ -72,17 +74,7 @@ class RunView:
     @property
     def resumable(self) -> bool:
         """Whether it can be launched (again)."""
-        return (self.spec or self.bench) is not None and self.state in ("interrupted", "failed")
-
-
-def root() -> Path:
-    """The folder of runs."""
-    return home() / "runs"
-
-
-def folder_of(spec: Spec) -> Path:
-    """Where a spec's run is or would be: equal specs, equal folders."""
-    return root() / spec.key
+        return self.spec is not None and self.state in ("interrupted", "failed")
 
 
 def find(key: str) -> Path:
@@ -91,30 +83,32 @@ def find(key: str) -> Path:
     return shipped if shipped.exists() and not own.exists() else own
 
 
-def views() -> list[RunView]:
-    """All attacks of this machine, and what cannot be read, the newest first."""
-    return [each for each in _views(root()) if each.bench is None]
+def views() -> list[RunView[RunSpec]]:
+    """All attacks of this machine, and folders that cannot be read, the newest first."""
+    return _views(root(), RunSpec)
 
 
-def shipped() -> list[RunView]:
-    """The attacks whose course came with the repository, without those that this machine has made itself."""
-    return [each for each in _views(SHIPPED) if not (root() / each.key).exists()]
+def shipped() -> list[RunView[RunSpec]]:
+    """The attacks that came with the repository, without those that this machine has made itself."""
+    return [each for each in _views(SHIPPED, RunSpec) if not (root() / each.key).exists()]
 
 
-def benches() -> list[RunView]:
+def benches() -> list[RunView[BenchSpec]]:
     """All measurements of costs, the newest first."""
-    return [each for each in _views(root()) if each.bench is not None]
+    return [each for each in _views(root(), BenchSpec) if each.spec is not None]
 
 
-def _views(place: Path) -> list[RunView]:
+def _views(place: Path, kind: type[AnySpec]) -> list[RunView[AnySpec]]:
     try:
         folders = [entry for entry in place.iterdir() if not entry.name.startswith(".") and entry.is_dir()]
     except OSError:
         return []
-    return sorted((view(folder) for folder in folders), key=lambda v: (-v.created, v.key))
+    seen = [view(folder) for folder in folders]
+    wanted = [each for each in seen if each.spec is None or isinstance(each.spec, kind)]
+    return sorted(wanted, key=lambda v: (-v.created, v.key))  # type: ignore[arg-type]  # their specs are of this kind
 
 
-def view(folder: Path) -> RunView:
+def view(folder: Path) -> RunView[Spec]:
     """How the run in a folder stands; never raises."""
     try:
         return _view(folder)
@@ -122,18 +116,12 @@ def view(folder: Path) -> RunView:
         return RunView(folder, "unreadable", message=f"not a run this version can read: {error}")
 
 
-def _view(folder: Path) -> RunView:
-    given = read_spec((folder / SPEC).read_text("utf-8"))
-    if isinstance(given, BenchSpec):
-        return dataclasses.replace(_stand(folder, None), bench=given)
-    return _stand(folder, given)
-
-
-def _stand(folder: Path, spec: RunSpec | None) -> RunView:
+def _view(folder: Path) -> RunView[Spec]:
+    spec = read_spec((folder / SPEC).read_text("utf-8"))
     created = (folder / SPEC).stat().st_mtime
     found = result(folder)
     if found is not None:
-        if spec is not None and not {"adversary_error", "fidelity"} <= found["row"].keys():
+        if isinstance(spec, RunSpec) and not {"adversary_error", "fidelity"} <= found["rows"][0].keys():
             raise ValueError("its result is incomplete")
         return RunView(folder, "done", spec, "", "done", 1.0, int(found["queries"]), created=created, result=found)
     status = Status.read(folder)
@@ -217,18 +205,6 @@ def log_tail(folder: Path, lines: int = 15) -> str:
             return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
     except OSError:
         return ""
-
-
-def used_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_size
-            except OSError:
-                continue  # deleted meanwhile
-    return total
 
 
 def limit_gb() -> float:

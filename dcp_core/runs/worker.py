@@ -1,8 +1,4 @@
-"""One run, start to finish, in a folder: the same function for page, command line and cluster.
-
-The folder holds `spec.json`, the attack's state while it runs, and at the end `clone.safetensors` (of an attack) and
-`result.json` (written last: a run is done when it is there).
-"""
+"""One run, start to finish, in a folder (see `folder.py`): the same function for page, command line and cluster."""
 
 import dataclasses
 import json
@@ -18,6 +14,7 @@ from torch import Tensor
 from dcp_core.attacks import Event, Oracle, Theft
 from dcp_core.data.datasets import ImageSet, load
 from dcp_core.defenses import Defense
+from dcp_core.defenses.base import identity
 from dcp_core.evaluation.metrics import error, per_answer
 from dcp_core.evaluation.stealing import Evaluator
 from dcp_core.evaluation.transfer import transfer_rate
@@ -28,10 +25,9 @@ from dcp_core.models.auxiliary import arm
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.provenance import hardware, today, versions
 from dcp_core.runs import bench, shared_answers
-from dcp_core.runs.spec import BenchSpec, RunSpec, Spec, SpecError, read_spec
+from dcp_core.runs.folder import CLONE, RESULT, STATES, claim, keep_result
+from dcp_core.runs.spec import BenchSpec, RunSpec, Spec
 
-SPEC, RESULT, CLONE = "spec.json", "result.json", "clone.safetensors"
-STATES = ("state.pt", "training.pt")
 CURVE_PICTURES, FEW = 2000, 500  # of the test set at most and least, for the curve; final scores are of all
 TRANSFER_PICTURES = 500
 LOGS = 20
@@ -98,40 +94,16 @@ def run(
     return _run(spec, folder, events, theft, victim, test, clean, judge)
 
 
-def result(folder: Path) -> dict[str, Any] | None:
-    """What a finished run found, None while it is not done; of a measurement, see `bench.run`.
-
-    `row` of the common schema; `class_errors`, `transfer_rate` in percent; `queries` spent; `seconds`.
-    """
-    path = folder / RESULT
-    return json.loads(path.read_text()) if path.exists() else None
-
-
 def curve_pictures(budget: int) -> int:
     """How many test pictures a point of the curve is judged on: judging must not outlast a small theft."""
     return min(CURVE_PICTURES, max(FEW, budget // 4))
-
-
-def claim(spec: Spec, folder: Path) -> None:
-    """Make the folder this run's.
-
-    Raises:
-        SpecError: for a folder of another run.
-    """
-    path = folder / SPEC
-    if not path.exists():
-        write_atomic(path, lambda file: file.write(spec.to_json().encode()))
-    elif read_spec(path.read_text()) != spec:
-        raise SpecError(f"{folder} holds another run: choose another folder, or delete it")
-    for half in folder.glob(".*.pt.*"):  # a state that was being written when an earlier sitting was killed
-        half.unlink()
 
 
 def _measure(spec: BenchSpec, folder: Path, device: str) -> Iterator[Event]:
     began = time.monotonic()
     found = yield from bench.run(spec, device)
     found["seconds"] = round(time.monotonic() - began, 2)
-    write_atomic(folder / RESULT, lambda file: file.write(json.dumps(found, indent=2).encode()))
+    keep_result(folder, found)
     yield Event("done", 1.0, found["queries"])
 
 
@@ -157,15 +129,16 @@ def _run(
     weights = {key: value.detach().cpu().contiguous() for key, value in theft.clone.state_dict().items()}
     write_atomic(folder / CLONE, lambda file: file.write(save(weights)))
     found = {
-        "row": _row(spec, theft, victim, test, clean, judge)
-        | {"adversary_error": round(scores.error, 4), "fidelity": round(scores.fidelity, 4)},
+        "rows": [
+            _row(spec, theft, victim, test, clean, judge)
+            | {"adversary_error": round(scores.error, 4), "fidelity": round(scores.fidelity, 4)}
+        ],
         "class_errors": scores.class_errors,
         "transfer_rate": transfer_rate(theft.clone, victim.model, few, labels),
         "queries": theft.oracle.used,
         "seconds": round(time.monotonic() - began, 1),  # of this sitting, if the run was resumed
     }
-    text = json.dumps(found, indent=2, ensure_ascii=False)
-    write_atomic(folder / RESULT, lambda file: file.write(text.encode()))
+    keep_result(folder, found)
     for name in STATES:
         (folder / name).unlink(missing_ok=True)
     yield dataclasses.replace(event, scores=scores)
@@ -187,14 +160,16 @@ def _row(
     return {
         "source": "measured",
         "where": spec.command,
+        "key": spec.key,
         "dataset": victim.card.dataset,
         "victim": spec.victim,
         "precision": victim.card.precision,
         "victim_error": round(judge.victim_error, 4),
         "defense": spec.defense,
-        "parameters": json.dumps(spec.defense_parameters),
+        "parameters": json.dumps(identity(spec.make_defense())),
         "strength": spec.defense_parameters.get(defense.strength) if defense.strength else None,
         "attack": spec.attack,
+        "attack_parameters": json.dumps(identity(spec.make_attack())),
         "queries_from": spec.pool,
         "thief": thief,
         "clone": spec.clone,

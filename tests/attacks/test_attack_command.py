@@ -21,10 +21,10 @@ from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict
 from dcp_core.results.rows import load_results
 from dcp_core.runs import store
-from dcp_core.runs.journal import EVENTS, LOCK, LOG, SAMPLE
+from dcp_core.runs.folder import CLONE, EVENTS, LOCK, LOG, RESULT, SAMPLE, SPEC, result
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.status import STATUS
-from dcp_core.runs.worker import CLONE, RESULT, SPEC, result, run
+from dcp_core.runs.worker import run
 
 COMMON = ["--victim", "small", "--budget", "120", "--epochs", "1", "--threads", "1"]
 
@@ -170,5 +170,5 @@ def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_clone(pool: str, home: Pat
     assert CliRunner().invoke(command, [*words, "--to", str(stopped)]).exit_code == 0
     assert (stopped / CLONE).read_bytes() == (whole / CLONE).read_bytes()
     one, other = (json.loads((folder / "result.json").read_text()) for folder in (whole, stopped))
-    assert one["row"] == other["row"]
+    assert one["rows"][0] == other["rows"][0]
     assert one["transfer_rate"] == other["transfer_rate"]

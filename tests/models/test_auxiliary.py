@@ -18,8 +18,9 @@ from dcp_core.models import auxiliary, zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.models.training import Recipe, train
+from dcp_core.runs.folder import result
 from dcp_core.runs.spec import RunSpec
-from dcp_core.runs.worker import result, run
+from dcp_core.runs.worker import run
 
 
 @pytest.fixture
@@ -100,8 +101,8 @@ def test_armed_defenses_answer_the_same_in_library_command_and_run(data: str, ho
         pass
     ended = result(tmp_path / "run")
     assert ended is not None
-    assert ended["row"]["l1"] == pytest.approx(l1, abs=1e-5)
-    assert json.loads(ended["row"]["parameters"])["target"] == "all-ones"
+    assert ended["rows"][0]["l1"] == pytest.approx(l1, abs=1e-5)
+    assert json.loads(ended["rows"][0]["parameters"])["target"] == "all-ones"
 
 
 def test_a_guide_is_computed_once_and_anew_for_another_setting(data: str, home: Path) -> None:

@@ -20,7 +20,7 @@ def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(error: float, **changes: object) -> store.RunView:
     spec = dataclasses.replace(SIGNS, **changes)  # type: ignore[arg-type]
-    return store.RunView(Path(spec.key), "done", spec, result={"row": {"adversary_error": error}})
+    return store.RunView(Path(spec.key), "done", spec, result={"rows": [{"adversary_error": error}]})
 
 
 def test_a_first_visitor_sees_a_shipped_theft_undefended_and_defended(home: Path) -> None:

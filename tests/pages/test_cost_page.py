@@ -12,9 +12,8 @@ from dcp_core.costs import energy
 from dcp_core.models import zoo
 from dcp_core.results.rows import SHIPPED, write_results
 from dcp_core.runs import launch, store
-from dcp_core.runs.journal import QUEUED
+from dcp_core.runs.folder import QUEUED, claim, folder_of
 from dcp_core.runs.spec import BenchSpec
-from dcp_core.runs.worker import claim
 
 SIGNS = "signs-resnet8"
 TITLE = "Signs (drawn by us), resnet8"
@@ -92,13 +91,13 @@ def test_the_button_queues_measurements_with_new_seeds_that_can_be_stopped_and_d
     app.button(key="c_measure").click().run()
     assert not app.exception
     (view,) = store.benches()
-    assert view.bench == BenchSpec(SIGNS, 10.0, "processor", 0)
+    assert view.spec == BenchSpec(SIGNS, 10.0, "processor", 0)
     assert view.state == "queued"
     assert app.button(key="c_measure").disabled
     app.button(key=f"c_stop-{view.key}").click().run()
     assert store.view(view.folder).state == "interrupted"
     app.button(key="c_measure").click().run()
-    assert {each.bench.seed for each in store.benches() if each.bench} == {0, 1}
+    assert {each.spec.seed for each in store.benches() if each.spec} == {0, 1}
     app.button(key=f"c_delete-{view.key}").click().run()
     assert not app.exception
     assert not view.folder.exists()
@@ -136,10 +135,10 @@ def test_a_full_disk_is_a_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_only_this_victims_measurements_are_listed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "start_workers", lambda: None)
     spec = BenchSpec("cifar10-resnet20")
-    claim(spec, store.folder_of(spec))
-    (store.folder_of(spec) / QUEUED).write_text("{}")
+    claim(spec, folder_of(spec))
+    (folder_of(spec) / QUEUED).write_text("{}")
     other = dataclasses.replace(spec, victim=SIGNS)
-    claim(other, store.folder_of(other))
+    claim(other, folder_of(other))
     app = open_page("cost", c_victim=TITLE)
     assert f"`{other.key[:4]}`" in texts(app)
     assert f"`{spec.key[:4]}`" not in texts(app)

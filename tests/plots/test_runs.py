@@ -54,7 +54,7 @@ def test_pairs_stand_on_one_line_and_the_asked_ones_come_first() -> None:
     table = rows(
         {"adversary_error": 40, "seed": 1},
         {"defense": "dcp", "strength": 0.9, "adversary_error": 55, "seed": 1},
-        {"adversary_error": 30, "seed": 2, "where": "mine"},
+        {"adversary_error": 30, "seed": 2, "key": "mine"},
         {"defense": "rs", "adversary_error": 45, "seed": 3},
     )
     found = compared(table, {"mine"}, 2)

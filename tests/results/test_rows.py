@@ -16,6 +16,7 @@ from dcp_core.results.rows import (
     write_results,
 )
 from dcp_core.results.schema import COLUMNS, ResultsError
+from dcp_core.runs.spec import RunSpec
 
 METHODS = ("none", "rs", "am", "mad", "grad2", "dcp")
 MEASURED = {
@@ -276,6 +277,7 @@ def test_points_of_one_setting_differ_only_by_the_defense() -> None:
             "clone": ["resnet8"] * 3,
             "budget": [10] * 3,
             "epochs": [None] * 3,
+            "attack_parameters": ['{"lr": 0.1, "epochs": 30}'] * 3,
             "defense": ["none", "dcp", "dcp"],
         }
     )
@@ -288,3 +290,23 @@ def test_points_of_one_setting_differ_only_by_the_defense() -> None:
     budgets = points.assign(queries_from="a", budget=[10, 10, 2000])
     assert list(settings(budgets)) == ["10 queries", "2,000 queries"]
     assert [len(group) for group in settings(budgets, ["budget"]).values()] == [3]
+    rates = points.assign(queries_from="a", attack_parameters=['{"lr": 0.1}', '{"lr": 0.1}', '{"lr": 0.5}'])
+    assert list(settings(rates)) == ["lr 0.1", "lr 0.5"]
+
+
+def test_the_key_of_every_shipped_row_is_that_of_the_run_its_columns_describe(shipped: pd.DataFrame) -> None:
+    attacks = shipped[(shipped["source"] == "measured") & shipped["attack"].notna()]
+    assert len(attacks) > 150
+    for row in attacks.itertuples():
+        spec = RunSpec(
+            row.victim,
+            row.attack,
+            json.loads(row.attack_parameters),
+            row.defense,
+            json.loads(row.parameters),
+            int(row.budget),
+            None if pd.isna(row.queries_from) else row.queries_from,
+            row.clone,
+            int(row.seed),
+        )
+        assert row.key == spec.key, row.id

@@ -16,10 +16,11 @@ from worlds import small_world
 
 from dcp_core import files
 from dcp_core.runs import journal, launch, store
+from dcp_core.runs.folder import folder_of, result
 from dcp_core.runs.journal import record
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.status import Status
-from dcp_core.runs.worker import result, run
+from dcp_core.runs.worker import run
 
 KILLS = 2
 
@@ -44,7 +45,7 @@ def test_killed_workers_leave_runs_that_end_like_those_never_touched(
     monkeypatch.setenv("DCP_RUNS_AT_ONCE", "1")
     long = RunSpec("small", "dfme", {"batch": 16, "width": 4}, budget=1000)
     short = RunSpec("small", "knockoff", {"epochs": 2}, budget=30, pool=pool)
-    folder = store.folder_of(long)
+    folder = folder_of(long)
     launch.launch([long, short])
     assert {view.state for view in store.views()} <= {"queued", "running"}
 
@@ -53,7 +54,7 @@ def test_killed_workers_leave_runs_that_end_like_those_never_touched(
     launch.stop(folder)
     assert store.view(folder).state == "interrupted"
     assert time.monotonic() - began < 10  # a second, on a machine that is not busy
-    wait_for(lambda: store.view(store.folder_of(short)).state == "done")  # the worker goes on with the queue
+    wait_for(lambda: store.view(folder_of(short)).state == "done")  # the worker goes on with the queue
 
     for _ in range(KILLS):
         launch.launch([long])
@@ -78,7 +79,7 @@ def test_killed_workers_leave_runs_that_end_like_those_never_touched(
     one, other = result(folder), result(whole)
     assert one is not None
     assert other is not None
-    assert one["row"]["adversary_error"] == other["row"]["adversary_error"]
+    assert one["rows"][0]["adversary_error"] == other["rows"][0]["adversary_error"]
     assert one["queries"] == 1000
 
 
@@ -88,7 +89,7 @@ def test_a_disk_that_stops_taking_files_leaves_a_run_that_goes_on_when_there_is_
     pool: str, monkeypatch: pytest.MonkeyPatch, number: int, writes: int
 ) -> None:
     spec = RunSpec("small", "knockoff", {"epochs": 1}, budget=30, pool=pool)
-    folder = store.folder_of(spec)
+    folder = folder_of(spec)
     replace, left = os.replace, writes
 
     def full(*paths: str) -> None:
@@ -113,8 +114,8 @@ def test_a_disk_that_stops_taking_files_leaves_a_run_that_goes_on_when_there_is_
 def test_an_error_is_one_sentence_in_the_status_and_a_traceback_in_the_log(pool: str) -> None:
     spec = RunSpec("small", "knockoff", {"epochs": 1}, budget=30, pool="/nowhere.npz")
     with pytest.raises(ValueError, match="no data set"):
-        list(record(spec, store.folder_of(spec), device="cpu"))
-    seen = store.view(store.folder_of(spec))
+        list(record(spec, folder_of(spec), device="cpu"))
+    seen = store.view(folder_of(spec))
     assert (seen.state, seen.resumable) == ("failed", True)
     assert seen.message.startswith("no data set '/nowhere.npz'")
     assert "Traceback" in store.log_tail(seen.folder, 100)
@@ -122,7 +123,7 @@ def test_an_error_is_one_sentence_in_the_status_and_a_traceback_in_the_log(pool:
 
 def test_a_run_says_what_it_loads_and_stops_there(pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = RunSpec("small", "knockoff", {"epochs": 1}, budget=30, pool=pool)
-    folder = store.folder_of(spec)
+    folder = folder_of(spec)
     seen = []
 
     def slow(name: str, split: str, size: int, tell: Callable[[str], object]) -> None:
@@ -145,7 +146,7 @@ def test_stopping_a_run_spares_the_worker_that_has_gone_on_to_the_next(
     pool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = RunSpec("small", "knockoff", {"epochs": 1}, budget=30, pool=pool)
-    folder = store.folder_of(spec)
+    folder = folder_of(spec)
     journal.claim(spec, folder)
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     began = psutil.Process(worker.pid).create_time()
@@ -160,7 +161,7 @@ def test_stopping_a_run_spares_the_worker_that_has_gone_on_to_the_next(
 
 def test_a_worker_that_does_not_listen_is_ended_by_a_signal(pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = RunSpec("small", "knockoff", {"epochs": 1}, budget=30, pool=pool)
-    folder = store.folder_of(spec)
+    folder = folder_of(spec)
     journal.claim(spec, folder)
     deaf = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     Status(

@@ -84,7 +84,7 @@ def test_one_command_trains_the_victim_runs_everything_and_gathers_rows(plan: Pa
     assert kept.state == "done"
     assert store.events(kept.folder)["error"].notna().all()
     assert store.events(kept.folder)["error"].iloc[-1] == pytest.approx(
-        kept.result["row"]["adversary_error"], 1e-4
+        kept.result["rows"][0]["adversary_error"], 1e-4
     )
 
 
@@ -125,6 +125,7 @@ def test_rows_that_are_shipped_are_not_run_again_unless_asked(
     row = {
         "source": "measured",
         "where": specs[0].command,
+        "key": specs[0].key,
         "dataset": "d",
         "defense": "none",
         "attack": "knockoff",
@@ -135,7 +136,7 @@ def test_rows_that_are_shipped_are_not_run_again_unless_asked(
     assert "2 runs, 1 of them done, 1 left" in reproduce(plan, "--list").output
     assert "2 runs, 0 of them done, 2 left" in reproduce(plan, "--list", "--anew").output
     found = gathered(specs, load_results()[0])
-    assert list(found["where"]) == [specs[0].command]
+    assert list(found["key"]) == [specs[0].key]
     assert list(found["reason"]) == ["1 seed, fewer than 3"]
 
 

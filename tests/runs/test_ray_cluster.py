@@ -10,6 +10,7 @@ from worlds import small_world
 
 from dcp_core.results.rows import load_results
 from dcp_core.runs import store
+from dcp_core.runs.folder import folder_of
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.worker import run
 
@@ -37,7 +38,7 @@ def test_a_sweep_that_loses_a_node_loses_no_run_and_does_none_twice(home: Path, 
             target=sweep, args=(specs, cluster.address), kwargs={"say": said.append}, daemon=True
         )
         driver.start()
-        folders = [store.folder_of(spec) for spec in specs]
+        folders = [folder_of(spec) for spec in specs]
         while not any(
             (folder / "training.pt").exists() or store.view(folder).phase == "training" for folder in folders
         ):
@@ -56,6 +57,6 @@ def test_a_sweep_that_loses_a_node_loses_no_run_and_does_none_twice(home: Path, 
     rows, problems = load_results(home / "results")
     assert not problems
     assert sorted(rows["seed"]) == [0, 1, 2]  # each run once
-    one = json.loads((folders[0] / "result.json").read_text())["row"]
-    other = json.loads((whole / "result.json").read_text())["row"]
+    one = json.loads((folders[0] / "result.json").read_text())["rows"][0]
+    other = json.loads((whole / "result.json").read_text())["rows"][0]
     assert one["adversary_error"] == other["adversary_error"]

@@ -7,11 +7,11 @@ import pytest
 from worlds import small_world
 
 from dcp_core.runs import launch, store
-from dcp_core.runs.journal import EVENTS, QUEUED, record
+from dcp_core.runs.folder import EVENTS, QUEUED, SPEC, folder_of, root
+from dcp_core.runs.journal import record
 from dcp_core.runs.locks import holding
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.status import STATUS, Status
-from dcp_core.runs.worker import SPEC
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def spec(home: Path, tmp_path: Path) -> RunSpec:
 
 
 def make(spec: RunSpec) -> Path:
-    folder = store.folder_of(spec)
+    folder = folder_of(spec)
     for _ in record(spec, folder, device="cpu"):
         pass
     return folder
@@ -35,7 +35,7 @@ def test_a_finished_run_has_its_course_pictures_answers_and_log(spec: RunSpec) -
     assert set(course["phase"]) >= {"asking", "training", "done"}
     assert course.dropna(subset=["error"])["queries"].iloc[-1] == 40
     assert seen.result is not None
-    assert course["error"].iloc[-1] == pytest.approx(seen.result["row"]["adversary_error"], abs=1e-4)
+    assert course["error"].iloc[-1] == pytest.approx(seen.result["rows"][0]["adversary_error"], abs=1e-4)
     found = store.sample(folder)
     assert found is not None
     assert found[0].size == (8 * 32, 32)
@@ -44,14 +44,14 @@ def test_a_finished_run_has_its_course_pictures_answers_and_log(spec: RunSpec) -
 
 
 @pytest.mark.parametrize("file", [SPEC, STATUS, "result.json", EVENTS, "sample.png", QUEUED])
-@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", b'{"row": 3, "state": []}', b"null"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", b'{"rows": 3, "state": []}', b"null"])
 def test_a_damaged_folder_is_shown_as_such_and_stops_nobody(spec: RunSpec, file: str, content: bytes) -> None:
-    folder = store.folder_of(spec)
+    folder = folder_of(spec)
     folder.mkdir(parents=True)
     (folder / SPEC).write_text(spec.to_json())
     (folder / file).write_bytes(content)
-    (store.root() / "somebody's folder").mkdir()
-    (store.root() / "a file").write_text("x")
+    (root() / "somebody's folder").mkdir()
+    (root() / "a file").write_text("x")
     states = {view.key: view.state for view in store.views()}
     assert states["somebody's folder"] == "unreadable"
     assert states[spec.key] in ("unreadable", "interrupted", "queued")
@@ -61,7 +61,7 @@ def test_a_damaged_folder_is_shown_as_such_and_stops_nobody(spec: RunSpec, file:
 
 
 def test_a_torn_line_and_ground_gone_over_twice_do_not_bend_the_curve(spec: RunSpec) -> None:
-    folder = store.folder_of(spec)
+    folder = folder_of(spec)
     folder.mkdir(parents=True)
     lines = [{"time": i, "phase": "training", "fraction": f, "queries": 40, "error": e, "fidelity": 9}
              for i, (f, e) in enumerate([(0.2, 90), (0.5, 80), (0.8, 70), (0.4, 85), (0.6, 75)])]  # fmt: skip
@@ -75,7 +75,7 @@ def test_a_torn_line_and_ground_gone_over_twice_do_not_bend_the_curve(spec: RunS
 def test_a_worker_that_is_gone_leaves_an_interrupted_run_also_when_its_number_is_somebody_elses(
     spec: RunSpec,
 ) -> None:
-    folder = store.folder_of(spec)
+    folder = folder_of(spec)
     folder.mkdir(parents=True)
     (folder / SPEC).write_text(spec.to_json())
     me = Status.here(1, "cpu")
@@ -97,7 +97,7 @@ def test_a_worker_that_is_gone_leaves_an_interrupted_run_also_when_its_number_is
 
 
 def test_only_one_process_works_on_a_run(spec: RunSpec) -> None:
-    folder = store.folder_of(spec)
+    folder = folder_of(spec)
     folder.mkdir(parents=True)
     with holding(folder / "lock"):
         with pytest.raises(ValueError, match="another process works on"):
@@ -112,7 +112,7 @@ def test_runs_are_refused_when_they_use_too_much_disk(spec: RunSpec, monkeypatch
     other = RunSpec("small", "knockoff", {"epochs": 2}, budget=41, pool=spec.pool)
     with pytest.raises(store.StoreError, match="delete some"):
         launch.launch([other])
-    assert launch.launch([spec]) == [store.folder_of(spec)]  # what is done is offered all the same
+    assert launch.launch([spec]) == [folder_of(spec)]  # what is done is offered all the same
     assert len(store.views()) == 1
 
 
@@ -121,7 +121,7 @@ def test_deleting_a_run_takes_its_result_along(spec: RunSpec, home: Path) -> Non
     assert list((home / "results").glob("*.csv"))
     store.delete(folder)
     assert not list((home / "results").glob("*.csv"))
-    assert not list(store.root().iterdir())
+    assert not list(root().iterdir())
 
 
 def test_shipped_runs_are_listed_apart_and_give_way_to_ones_own(
@@ -131,13 +131,13 @@ def test_shipped_runs_are_listed_apart_and_give_way_to_ones_own(
     folder = tmp_path / "shipped" / spec.key
     folder.mkdir(parents=True)
     (folder / SPEC).write_text(spec.to_json())
-    (folder / "result.json").write_text('{"queries": 40, "row": {"adversary_error": 9, "fidelity": 90}}')
+    (folder / "result.json").write_text('{"queries": 40, "rows": [{"adversary_error": 9, "fidelity": 90}]}')
     (view,) = store.shipped()
     assert view.shipped
     assert view.state == "done"
     assert store.views() == []
     assert store.find(spec.key) == folder
-    own = store.folder_of(spec)
+    own = folder_of(spec)
     own.mkdir(parents=True)
     (own / SPEC).write_text(spec.to_json())
     assert store.shipped() == []
