@@ -21,6 +21,7 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dcp_core import release
 from dcp_core.files import PRECOMPUTED, home, write_atomic
 from dcp_core.models.architectures import Classifier, build
 from dcp_core.provenance import hardware, today, versions
@@ -280,7 +281,7 @@ def _folder(name: str) -> Path:
             return root / name
     raise VictimError(
         f"no victim '{name}'; known: {', '.join(names()) or 'none'}, or {TORCHVISION}NAME. "
-        "`python -m dcp_core train` makes one"
+        + (release.hint(name) or "`python -m dcp_core train` makes one")
     )
 
 
