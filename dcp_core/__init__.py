@@ -8,6 +8,7 @@
 Everything a page or a command can do, this package can do; it never imports Streamlit.
 """
 
+from dcp_core import plugins
 from dcp_core.answers import answer, defend
 from dcp_core.data.datasets import load as load_dataset
 from dcp_core.data.images import read_image, to_tensor
@@ -49,3 +50,5 @@ __all__ = [
     "to_tensor",
     "victim_names",
 ]
+
+plugins.load()

@@ -7,7 +7,7 @@ import streamlit as st
 
 from dcp_core import ui
 from dcp_core.data.datasets import DATASETS
-from dcp_core.defenses import IN_ONE_FILE, Defense, LabelOnly, make_defense
+from dcp_core.defenses import Defense, LabelOnly, make_defense
 from dcp_core.models import zoo
 from dcp_core.plots.decision import describe_gains, gains, point_name
 from dcp_core.plots.style import mark_of
@@ -263,7 +263,7 @@ def take_it(card: zoo.Card, made: Defense) -> None:
         carried = {"t_victim": card.title, **ui.defense_state(made, ui.TRADEOFFS)}
         ui.link("tradeoffs", "Over the whole test set", "balance", **carried)
         ui.link("attack_lab", "Try to steal it", "science", **lab)
-        if made.name in IN_ONE_FILE:
+        if made.in_one_file():
             ui.link(
                 "quantized", "Export it as one file", "memory", q_victim=card.title, **ui.defense_state(made, "q_")
             )
@@ -272,7 +272,7 @@ def take_it(card: zoo.Card, made: Defense) -> None:
 
 def show_commands(victim: str, made: Defense) -> None:
     """What serves it, and what puts it into a file."""
-    actions = ["serve", "export"] if made.name in IN_ONE_FILE else ["serve"]
+    actions = ["serve", "export"] if made.in_one_file() else ["serve"]
     lines = [defense_command(action, victim, made) for action in actions]
     st.code("\n".join(lines), language="bash", wrap_lines=True)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import MARKS, faint, layout, mark_of
+from dcp_core.plots.style import faint, in_order, layout, mark_of
 from dcp_core.plots.thief import THIEF
 
 ADDED = "thief's error above the undefended (points)"
@@ -43,7 +43,7 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF) -> go.Figure:
                 f"<extra>{source}</extra>",
             }
         )
-    order = [MARKS[name].label for name in MARKS if (cells["defense"] == name).any()]
+    order = [mark_of(name).label for name in in_order(cells["defense"])]
     axis = {"categoryorder": "array", "categoryarray": order, "automargin": True}  # long names turn upright
     return go.Figure(traces, layout(x="defense", y=what, xaxis=axis, barmode="group"))
 
@@ -103,7 +103,7 @@ def cost_dots(rows: pd.DataFrame, quantity: str = "latency_ms") -> go.Figure:
         }
         for (dataset, source), group in known.groupby(["dataset", "source"], sort=False)
     ]
-    order = [MARKS[name].label for name in MARKS if (known["defense"] == name).any()]
+    order = [mark_of(name).label for name in in_order(known["defense"])]
     place = layout(
         x=f"{COSTS[quantity]}, logarithmic",
         y="defense",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import MARKS, layout, mark_of
+from dcp_core.plots.style import in_order, layout, mark_of
 
 THIEF = "thief's test error (%)"
 THIEF_AXES = {
@@ -107,9 +107,7 @@ def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: li
 
 def _legend(points: pd.DataFrame) -> list[dict[str, Any]]:
     """Entries of the legend alone: one a defense, however many lines it has, and what filled and open mean."""
-    names = [name for name in MARKS if (points["defense"] == name).any()]
-    names += sorted(set(points["defense"]) - set(MARKS))
-    entries = [(mark_of(name), name, mark_of(name).symbol) for name in names]
+    entries = [(mark_of(name), name, mark_of(name).symbol) for name in in_order(points["defense"])]
     sources = [source for source in ("measured", "paper") if (points["source"] == source).any()]
     hollow = {"measured": "circle", "paper": "circle-open"}
     legend = [

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from dcp_core.defenses import DEFENSES, IN_ONE_FILE
+from dcp_core.defenses import DEFENSES
 from dcp_core.results.constraints import STD, best_under
 from dcp_core.results.rows import settings
 
@@ -108,6 +108,8 @@ def difference(one: pd.Series, other: pd.Series) -> tuple[float, float, float]:
 
 def _unfit(name: str) -> str:
     """Why a defense does not go into one file with the victim; else empty."""
+    if name in DEFENSES and DEFENSES[name].in_one_file():
+        return ""
     if name in DEFENSES and DEFENSES[name].needs_inputs:
         return "needs a second network beside the victim, which does not go into one file"
-    return "" if name in IN_ONE_FILE else "has no form for an ONNX file"
+    return "has no form for an ONNX file"
