@@ -91,17 +91,18 @@ def questions() -> tuple[str, Needs]:
         "Your own error may rise by", 0.0, 10.0, 1.0, 0.25, "%g points", key="d_increase", **ui.IN_URL
     )
     l1 = st.slider(
-        "Customers' answers may move by (mean l1)",
+        "The mean l1 distance may be at most",
         0.0,
         2.0,
         0.9,
         0.05,
         key="d_l1",
-        help="0: not at all; 2: all of the probability goes elsewhere. On test pictures, as customers send them.",
+        help="How far answers move. 0: not at all; 2: all of the probability goes to other classes.",
         disabled=sent == "label",
         **ui.IN_URL,
     )
-    return sent, Needs(rise, l1, place == "edge")
+    l1_of = ui.choose_l1("d_l1_of")
+    return sent, Needs(rise, l1, place == "edge", l1_of)
 
 
 def error_of(point: pd.Series) -> str:

@@ -16,13 +16,14 @@ OTHER_INCREASE = "#c9862b"  # a reader's own
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "hexagon", "cross")
 
 
-def table2_bars(cells: pd.DataFrame, what: str = THIEF) -> go.Figure:
+def table2_bars(cells: pd.DataFrame, what: str = THIEF, within: str = "") -> go.Figure:
     """Table II for one victim: the best attainable thief error of each defense under each allowed increase.
 
     Args:
         cells: source, defense, max_defender_increase (percentage points), adversary_error (percent or NaN), as the
             paper's rows have them; ours from `table2`, with the strength that attains it and the deviation over seeds.
         what: the numbers are: `THIEF`, or `ADDED` for those of `constraints.added`.
+        within: the l1 constraint of our cells in words, written below the axis.
     """
     unit = "points" if what == ADDED else "%"
     traces: list[dict[str, Any]] = []
@@ -45,7 +46,8 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF) -> go.Figure:
         )
     order = [MARKS[name].label for name in MARKS if (cells["defense"] == name).any()]
     axis = {"categoryorder": "array", "categoryarray": order, "automargin": True}  # long names turn upright
-    return go.Figure(traces, layout(x="defense", y=what, xaxis=axis, barmode="group"))
+    title = f"defense<br><sub>ours: {within}</sub>" if within else "defense"
+    return go.Figure(traces, layout(x=title, y=what, xaxis=axis, barmode="group"))
 
 
 def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:

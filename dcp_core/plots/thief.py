@@ -10,13 +10,13 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dcp_core.plots.style import MARKS, layout, mark_of
+from dcp_core.results.constraints import L1_LIMITS
 
 THIEF = "thief's test error (%)"
 THIEF_AXES = {
     "increase": "rise of the owner's error (percentage points)",
     "defender_error": "owner's test error (%)",
-    "l1": "mean l1 distance, test set (0 to 2)",
-    "l1_queries": "mean l1 distance, thief's queries (0 to 2)",
+    **{column: f"mean {name}" for column, name in L1_LIMITS.items()},
     "budget": "query budget",
 }
 SERIES = ("attack", "queries_from", "dataset", "victim", "precision", "thief", "clone", "budget", "epochs")

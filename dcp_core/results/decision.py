@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from dcp_core.defenses import DEFENSES, IN_ONE_FILE
-from dcp_core.results.constraints import STD, best_under
+from dcp_core.results.constraints import L1, L1_DEFAULT, STD, best_under
 from dcp_core.results.rows import settings
 
 AS_IS, TOP_1 = "as is", "top-1"  # what a thief does with the answers, as result rows name it
@@ -21,12 +21,13 @@ MORE = ["increase", "gain", "gain_low", "gain_high", "why_not"]  # columns that 
 
 @dataclass(frozen=True)
 class Needs:
-    """What an owner can bear. `increase`: percentage points of his own error; `l1`: mean l1 distance of customers'
-    answers, 0 to 2; `one_file`: victim and defense must fit into one ONNX file, for a device."""
+    """What an owner can bear. `increase`: percentage points of his own error; `l1`: mean l1 distance, 0 to 2, on what
+    `l1_of` says; `one_file`: victim and defense must fit into one ONNX file, for a device."""
 
     increase: float
     l1: float
     one_file: bool = False
+    l1_of: L1 = L1_DEFAULT
 
 
 def measured_cases(points: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -57,7 +58,7 @@ def operating_points(points: pd.DataFrame, needs: Needs) -> pd.DataFrame:
     defended = trusted[trusted["defense"] != "none"] if len(bare) else trusted[:0]
     for name, curve in defended.groupby("defense", sort=False):
         why_not = _unfit(str(name)) if needs.one_file else ""
-        best = best_under(curve, needs.increase, needs.l1)
+        best = best_under(curve, needs.increase, needs.l1, l1=needs.l1_of)
         if why_not or best.reason:
             rows.append({"defense": name, "why_not": why_not or best.reason})
             continue

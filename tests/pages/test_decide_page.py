@@ -31,7 +31,7 @@ def test_limits_change_the_answer(home: Path) -> None:
     name, case = signs()
     app = open_page("decide", d_case_like=name, d_increase="0.0", d_l1="0.0")
     assert "No defense pays here" in app.warning[0].value
-    assert "every point has a mean l1 of at least" in texts(app)
+    assert "every point has a mean l1 on the thief" in texts(app)
     wide = recommended(operating_points(case, Needs(10.0, 2.0)))
     assert wide is not None
     app.slider(key="d_increase").set_value(10.0)
@@ -72,6 +72,7 @@ OWN = {
     "victim_error": 5.0,
     "defender_error": 5.0,
     "l1": 0.1,
+    "l1_queries": 0.1,
     "attack": "knockoff",
     "queries_from": "own",
     "thief": "as is",

@@ -18,7 +18,13 @@ COMMON = dict.fromkeys(COLUMNS) | {"unreliable": False, "thief": "as is", "victi
 
 
 def point(defense: str, thief_error: float, std: float, **more: object) -> dict[str, object]:
-    errors = {"adversary_error": thief_error, "adversary_error_std": std, "defender_error": 10.0, "l1": 0.5}
+    errors = {
+        "adversary_error": thief_error,
+        "adversary_error_std": std,
+        "defender_error": 10.0,
+        "l1": 0.5,
+        "l1_queries": 0.5,
+    }
     return COMMON | {"defense": defense, "strength": 0.5, "parameters": "{}"} | errors | more
 
 
@@ -26,7 +32,7 @@ def points(*rows: dict[str, object]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-NONE = point("none", 40.0, 2.0, strength=None, l1=0.0)
+NONE = point("none", 40.0, 2.0, strength=None, l1=0.0, l1_queries=0.0)
 WIDE = Needs(increase=1.0, l1=0.9)
 
 
@@ -50,7 +56,7 @@ def test_the_most_helpful_within_the_limits_is_recommended():
         points(
             NONE,
             point("dcp", 60.0, 1.0),
-            point("dcp", 80.0, 1.0, strength=0.9, l1=1.2),  # moves answers too far
+            point("dcp", 80.0, 1.0, strength=0.9, l1_queries=1.2),  # moves answers too far
             point("rs", 50.0, 1.0),
             point("mad", 95.0, 1.0, defender_error=12.0),  # costs the owner too much
         ),
