@@ -14,8 +14,9 @@ from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.evaluation.metrics import TOUCHED, per_answer
 from dcp_core.models import zoo
 from dcp_core.plots.curves import CURVES
-from dcp_core.plots.thief import THIEF_AXES, placed
-from dcp_core.results.constraints import L1, l1_limit, limits, pareto_front, table2
+from dcp_core.plots.tables import ADDED, ERROR_BARS, TABLE2
+from dcp_core.plots.thief import THIEF, THIEF_AXES, placed
+from dcp_core.results.constraints import L1, added, l1_limit, limits, pareto_front, table2
 from dcp_core.results.rows import settings
 
 ui.frame("Trade-offs", "What does protection cost over a whole test set?")
@@ -263,10 +264,12 @@ def best_attainable(
     """Table II under the reader's constraints."""
     increases = sorted({1.0, 2.0, 5.0, allowed})
     st.markdown(f"**Best attainable thief error**: {limits(increases, l1, l1_of)}")
-    left, right = st.columns([1, 2])
+    left, middle, right = st.columns([2, 2, 3])
+    with left:
+        what = ui.select("Shown", TABLE2, "attainable", THIEF)
     mode = "discrete"
     if groups and ui.experts():
-        mode = left.segmented_control(
+        mode = middle.segmented_control(
             "between measured points",
             ["discrete", "piecewise"],
             default="discrete",
@@ -275,11 +278,9 @@ def best_attainable(
             help="'discrete' takes measured points only; 'piecewise' also the straight line between neighbours.",
             **ui.IN_URL,
         )
-    name = (
-        right.selectbox("Thief", list(groups), key="setting", **ui.IN_URL)
-        if len(groups) > 1
-        else next(iter(groups), "")
-    )
+    name = next(iter(groups), "")
+    if len(groups) > 1:
+        name = right.selectbox("Thief", list(groups), key="setting", **ui.IN_URL)
     paper = bounds[np.isclose(bounds["max_l1"].astype(float), l1)]
     ours = table2(groups[name], increases, l1, mode, l1=l1_of) if name else bounds[:0]
     cells = pd.concat([paper, ours], ignore_index=True)
@@ -288,8 +289,10 @@ def best_attainable(
             "No point to be trusted lies within these bounds; the paper's table is for its data and l1 ≤ 0.9."
         )
         return
-    figure = plots.table2_bars(cells, within=l1_limit(l1, l1_of))
-    ui.chart(figure, key="table2", alt=plots.describe_table2(cells), data=cells)
+    cells = added(cells) if what == ADDED else cells
+    figure = plots.table2_bars(cells, what, l1_limit(l1, l1_of))
+    ui.chart(figure, key="table2", alt=plots.describe_table2(cells, what), data=cells)
+    st.caption(f"Error bars: {ERROR_BARS[what]}.")
     if name and (reasons := plots.table2_gaps(ours)):
         st.caption(f"No bar: {reasons}")
 

@@ -9,6 +9,12 @@ from dcp_core.plots.style import MARKS, faint, layout, mark_of
 from dcp_core.plots.thief import THIEF
 
 ADDED = "thief's error above the undefended (points)"
+TABLE2 = {ADDED: "what the defense adds", THIEF: "the thief's error, as printed"}
+"""What `table2_bars` can show, and its names for a reader."""
+ERROR_BARS = {
+    ADDED: "95 % interval of the differences, paired by seed",
+    THIEF: "one standard deviation over the seeds",
+}
 COSTS = {"latency_ms": "inference latency per query (ms)", "energy_wh": "energy for all queries (Wh)"}
 INCREASES = {1.0: "#86bbe6", 2.0: "#3f8dce", 5.0: "#2763a8"}  # light to dark with the allowance
 GREY = "#8a8f98"  # seen on light and on dark
@@ -22,7 +28,7 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF, within: str = "") -> go.
     Args:
         cells: source, defense, max_defender_increase (percentage points), adversary_error (percent or NaN), as the
             paper's rows have them; ours from `table2`, with the strength that attains it and the deviation over seeds.
-        what: the numbers are: `THIEF`, or `ADDED` for those of `constraints.added`.
+        what: the numbers are: `THIEF`, or `ADDED` for those of `constraints.added`, with their intervals.
         within: the l1 constraint of our cells in words, written below the axis.
     """
     unit = "points" if what == ADDED else "%"
@@ -38,7 +44,7 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF, within: str = "") -> go.
                 "y": group["adversary_error"],
                 "name": f"≤ +{increase:g}, {source}",
                 "marker": open_bar if source == "paper" else {"color": color},
-                "error_y": _over_seeds(group),
+                "error_y": _scatter_of(group),
                 "customdata": [f", at strength {value:g}" if pd.notna(value) else "" for value in at],
                 "hovertemplate": f"%{{x}}: thief %{{y:.2f}} {unit}, owner at most +{increase:g}%{{customdata}}"
                 f"<extra>{source}</extra>",
@@ -50,11 +56,15 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF, within: str = "") -> go.
     return go.Figure(traces, layout(x=title, y=what, xaxis=axis, barmode="group"))
 
 
-def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
-    known = "adversary_error_std" in group and group["adversary_error_std"].notna().any()
-    if not known:
-        return {"visible": False}
-    return {"array": group["adversary_error_std"], "thickness": 1, "width": 3, "color": GREY}
+def _scatter_of(group: pd.DataFrame) -> dict[str, Any]:
+    """Error bars: the interval `low` to `high` of what a defense adds; else one standard deviation over seeds."""
+    drawn = {"thickness": 1, "width": 3, "color": GREY}
+    if "low" in group and group["low"].notna().any():
+        value = group["adversary_error"]
+        return {"array": group["high"] - value, "arrayminus": value - group["low"], **drawn}
+    if "adversary_error_std" in group and group["adversary_error_std"].notna().any():
+        return {"array": group["adversary_error_std"], **drawn}
+    return {"visible": False}
 
 
 def describe_table2(cells: pd.DataFrame, what: str = THIEF) -> str:

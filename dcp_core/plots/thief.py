@@ -13,10 +13,11 @@ from dcp_core.plots.style import MARKS, layout, mark_of
 from dcp_core.results.constraints import L1_LIMITS
 
 THIEF = "thief's test error (%)"
-THIEF_AXES = {
+THIEF_AXES: dict[str, str] = {
     "increase": "rise of the owner's error (percentage points)",
     "defender_error": "owner's test error (%)",
-    **{column: f"mean {name}" for column, name in L1_LIMITS.items()},
+    "l1": f"mean {L1_LIMITS['l1']}",
+    "l1_queries": f"mean {L1_LIMITS['l1_queries']}",
     "budget": "query budget",
 }
 SERIES = ("attack", "queries_from", "dataset", "victim", "precision", "thief", "clone", "budget", "epochs")

@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from dcp_core.results.pairing import difference
+
 Mode = Literal["discrete", "piecewise"]
 L1 = Literal["l1_queries", "l1"]
 L1_LIMITS: dict[L1, str] = {
@@ -109,33 +111,39 @@ def table2(
         points: rows of one victim, attack and query set, one curve a defense. Unreliable ones are left out.
 
     Returns:
-        Columns source ("measured"), defense, max_defender_increase, max_l1, the fields of `Best`, and
-        adversary_error_std: the points' standard deviation over seeds; NaN where unknown and between two points.
+        Columns source ("measured"), defense, max_defender_increase, max_l1, the fields of `Best`, and of the point that
+        attains it adversary_error_std and by_seed (see `rows.over_seeds`); NaN where unknown and between two points.
     """
     trusted = points[~points["unreliable"]]
     rows = []
     for defense, curve in trusted.groupby("defense", sort=False):
         for increase in increases:
             best = best_under(curve, increase, max_l1, mode, l1=l1)
-            known = STD in curve and len(best.between) == 1
+            at = curve.loc[best.between[0]] if len(best.between) == 1 else pd.Series(dtype=object)
             cell = {"source": "measured", "defense": defense, "max_defender_increase": float(increase)}
-            cell |= {"max_l1": max_l1, **vars(best), STD: curve.loc[best.between[0], STD] if known else np.nan}
+            cell |= {"max_l1": max_l1, **vars(best), **{name: at.get(name, np.nan) for name in (STD, "by_seed")}}
             rows.append(cell)
-    columns = ["source", "defense", "max_defender_increase", "max_l1", *Best.__annotations__, STD]
+    columns = ["source", "defense", "max_defender_increase", "max_l1", *Best.__annotations__, STD, "by_seed"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def added(cells: pd.DataFrame) -> pd.DataFrame:
-    """What each defense adds: cells of Table II whose `adversary_error` is the rise, in percentage points, over "none"
-    of the same source and allowance, with its standard deviation where both have one. A weak thief errs more with or
-    without a defense; this tells the two apart.
+    """What each defense adds: cells of Table II whose `adversary_error` is the rise, in percentage points, over "none" of
+    the same source and allowance. A weak thief errs more with or without a defense; this tells the two apart.
+
+    Where both have two seeds in common, the rise is the mean of the differences of each seed, and `low` to `high` its 95 %
+    interval (`pairing.paired`).
     """
     by = ["source", "max_defender_increase"]
-    undefended = cells[cells["defense"] == "none"].set_index(by)[["adversary_error", STD]].add_suffix("_none")
-    beside = cells.join(undefended, on=by)
-    rise = beside["adversary_error"] - beside["adversary_error_none"]
-    spread = np.hypot(beside[STD].astype(float), beside[f"{STD}_none"].astype(float))  # of independent runs
-    return cells.assign(**{"adversary_error": rise, STD: spread})[cells["defense"] != "none"]
+    undefended = {key: group.iloc[0] for key, group in cells[cells["defense"] == "none"].groupby(by)}
+    defended = cells[cells["defense"] != "none"]
+    rises = []
+    for _, cell in defended.iterrows():
+        bare = undefended.get((cell["source"], cell["max_defender_increase"]))
+        rise = None if bare is None else difference(cell, bare)
+        rises.append((rise.mean, rise.low, rise.high) if rise else (np.nan, np.nan, np.nan))
+    numbers = pd.DataFrame(rises, columns=["adversary_error", "low", "high"], index=defended.index)
+    return defended.drop(columns=[STD, "by_seed"], errors="ignore").assign(**numbers)
 
 
 def _feasible_ends(a: np.ndarray, b: np.ndarray, limits: np.ndarray) -> tuple[float, ...]:

@@ -158,12 +158,28 @@ def test_what_a_defense_adds_is_over_the_undefended_of_its_own_source_and_allowa
     cells = pd.DataFrame(
         rows, columns=["source", "defense", "max_defender_increase", "adversary_error"], index=range(7, 15)
     )
-    cells["adversary_error_std"] = [np.nan, np.nan, 3.0, 4.0, np.nan, np.nan, 1.0, 1.0]
     found = added(cells)
-    assert list(found["adversary_error_std"].dropna()) == [5.0, pytest.approx(10**0.5)]
     assert list(found["defense"]) == ["dcp", "dcp", "dcp", "am", "rs"]
     assert list(found["adversary_error"][:3]) == [7.0, 4.0, 5.0]
     assert found["adversary_error"][3:].isna().all()
+
+
+def test_what_a_defense_adds_is_paired_by_seed_where_both_have_the_seeds():
+    # Seed by seed 9, 10 and 11; s = 1; half of the interval t(0.975, 2) / sqrt(3) = 2.484. Seed 7 has no pair.
+    cells = pd.DataFrame(
+        {
+            "source": "measured",
+            "defense": ["none", "dcp", "rs"],
+            "max_defender_increase": 1.0,
+            "adversary_error": [47.5, 50.0, 52.5],
+            "by_seed": ['{"0": 20, "1": 40, "2": 60, "7": 70}', '{"0": 29, "1": 50, "2": 71}', np.nan],
+        }
+    )
+    dcp, rs = (row for _, row in added(cells).iterrows())
+    assert dcp["adversary_error"] == 10
+    assert (dcp["low"], dcp["high"]) == (pytest.approx(7.516, abs=1e-3), pytest.approx(12.484, abs=1e-3))
+    assert rs["adversary_error"] == 5  # of the means
+    assert np.isnan(rs["low"])
 
 
 @pytest.mark.parametrize("costs", [("defender_error",), ("l1_queries",), ("defender_error", "l1_queries")])
