@@ -40,6 +40,14 @@ class Best:
     """Why there is none; else empty."""
 
 
+def admissible(
+    points: pd.DataFrame, max_defender_increase: float, max_l1: float, l1: L1 = L1_DEFAULT
+) -> pd.DataFrame:
+    """The points that meet both constraints; those that lack a number do not."""
+    increase = points["defender_error"] - points["victim_error"]
+    return points[(increase <= max_defender_increase + ROUNDING) & (points[l1] <= max_l1 + ROUNDING)]
+
+
 def best_under(
     points: pd.DataFrame,
     max_defender_increase: float,
