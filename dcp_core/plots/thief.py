@@ -10,13 +10,14 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dcp_core.plots.style import in_order, layout, mark_of
+from dcp_core.results.constraints import L1_LIMITS
 
 THIEF = "thief's test error (%)"
-THIEF_AXES = {
+THIEF_AXES: dict[str, str] = {
     "increase": "rise of the owner's error (percentage points)",
     "defender_error": "owner's test error (%)",
-    "l1": "mean l1 distance, test set (0 to 2)",
-    "l1_queries": "mean l1 distance, thief's queries (0 to 2)",
+    "l1": f"mean {L1_LIMITS['l1']}",
+    "l1_queries": f"mean {L1_LIMITS['l1_queries']}",
     "budget": "query budget",
 }
 SERIES = ("attack", "queries_from", "dataset", "victim", "precision", "thief", "clone", "budget", "epochs")
