@@ -12,6 +12,7 @@ FLOORS = {  # package -> what it must never import, directly
     "defenses": ("attacks", "evaluation", "runs", "plots", "results", "ui", "cli", "answers", "data"),
     "evaluation": ("attacks", "runs", "plots", "ui", "cli"),
     "attacks": ("runs", "plots", "results", "ui", "cli"),
+    "making": ("attacks", "runs", "plots", "results", "ui", "cli"),
     "plots": ("ui", "cli", "runs", "attacks", "models", "data", "defenses", "evaluation"),
 }
 

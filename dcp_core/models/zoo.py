@@ -276,10 +276,19 @@ def _complete(folder: Path, described: Card, logits: Tensor, labels: Tensor) -> 
     return complete
 
 
-def _new_folder(name: str, root: Path | None) -> Path:
+def checked_name(name: str) -> str:
+    """A new victim's name, if it can be a folder's.
+
+    Raises:
+        VictimError: if it cannot.
+    """
     if not name or name.startswith((".", TORCHVISION)) or Path(name).name != name:
         raise VictimError(f"a victim's name is also a folder's: {name!r} cannot be one, choose another")
-    return (root or home() / "victims") / name
+    return name
+
+
+def _new_folder(name: str, root: Path | None) -> Path:
+    return (root or home() / "victims") / checked_name(name)
 
 
 def roots() -> tuple[Path, Path]:
