@@ -1,6 +1,6 @@
 """Model stealing and its price: defenses, attacks and their measurement.
 
-    from dcp_core import Deception, load_victim, answer
+    from dcp_core import Deception, answer, load_victim
 
     victim = load_victim("signs-resnet8")
     answers = answer(victim, pixels, Deception(beta=0.9, gamma=0.2))
@@ -8,14 +8,21 @@
 Everything a page or a command can do, this package can do; it never imports Streamlit.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from dcp_core import plugins
 from dcp_core.answers import answer, defend
+from dcp_core.attacks import ATTACKS, DFME, MAZE, Attack, Event, KnockoffNets, Oracle, Theft, make_attack
 from dcp_core.data.datasets import load as load_dataset
 from dcp_core.data.images import read_image, to_tensor
 from dcp_core.defenses import (
     DEFENSES,
+    MAD,
+    AdaptiveMisinformation,
     Deception,
     Defense,
+    GradientRedirection,
     LabelOnly,
     NoDefense,
     RandomNoise,
@@ -24,31 +31,72 @@ from dcp_core.defenses import (
     TopK,
     make_defense,
 )
-from dcp_core.models.zoo import Victim
+from dcp_core.evaluation.curves import tradeoff_curve
+from dcp_core.making import finish, make_onnx, make_quantized, make_second_network, make_victim
+from dcp_core.models.architectures import build as build_network
+from dcp_core.models.auxiliary import arm
+from dcp_core.models.zoo import Card, Victim
 from dcp_core.models.zoo import load as load_victim
 from dcp_core.models.zoo import names as victim_names
+from dcp_core.results.rows import load_results
+
+if TYPE_CHECKING:
+    from dcp_core.runs.direct import BenchSpec, RunSpec, result, run
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "DEFENSES",
-    "Deception",
-    "Defense",
-    "LabelOnly",
-    "NoDefense",
-    "RandomNoise",
-    "ReverseSigmoid",
-    "Rounding",
-    "TopK",
-    "Victim",
-    "answer",
-    "defend",
-    "load_dataset",
-    "load_victim",
-    "make_defense",
-    "read_image",
-    "to_tensor",
-    "victim_names",
+    "ATTACKS",  # the attacks by name
+    "DEFENSES",  # the defenses by name
+    "DFME",  # attack: data-free model extraction
+    "MAD",  # defense: maximising angular deviation
+    "MAZE",  # attack: zeroth-order data-free extraction
+    "AdaptiveMisinformation",  # defense: AM, answers unsure queries with a network that is wrong
+    "Attack",  # base class of attacks
+    "BenchSpec",  # a measurement of what every defense costs, for `run`
+    "Card",  # what is known of a victim
+    "Deception",  # defense: DCP, the paper's
+    "Defense",  # base class of defenses
+    "Event",  # where an attack is
+    "GradientRedirection",  # defense: GRAD²
+    "KnockoffNets",  # attack: queries with a pool of pictures
+    "LabelOnly",  # defense: answers the top class alone
+    "NoDefense",  # defense: answers as the victim does
+    "Oracle",  # a victim behind a defense and a query budget; all that an attack sees
+    "RandomNoise",  # defense: random noise on the posteriors
+    "ReverseSigmoid",  # defense: RS
+    "Rounding",  # defense: posteriors with few decimals
+    "RunSpec",  # one attack on one defended victim, for `run`
+    "Theft",  # what an attack starts with: oracle, clone, pool
+    "TopK",  # defense: the k largest posteriors alone
+    "Victim",  # a card and its model
+    "answer",  # clean and defended posteriors of pictures
+    "arm",  # a defense with the second network that it needs for a victim
+    "build_network",  # a freshly initialised network by name, for a clone
+    "defend",  # clean and defended posteriors of logits
+    "finish",  # run one of the makers below to its end, and give the card
+    "load_dataset",  # a data set by name or path
+    "load_results",  # all result rows, measured and of the paper
+    "load_victim",  # a victim by name
+    "make_attack",  # an attack by name
+    "make_defense",  # a defense by name
+    "make_onnx",  # make the ONNX file of a victim, for CPUs
+    "make_quantized",  # make an eight-bit version of a victim
+    "make_second_network",  # train what AM, MAD and GRAD² need for a victim
+    "make_victim",  # train a victim
+    "read_image",  # a picture from a file or bytes
+    "result",  # what a finished run found
+    "run",  # run an attack or a measurement, yielding its events
+    "to_tensor",  # a picture as pixels for a victim
+    "tradeoff_curve",  # what a defense does to a test set, strength by strength
+    "victim_names",  # the victims on this machine
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("BenchSpec", "RunSpec", "result", "run"):  # importing these takes a second more
+        return getattr(import_module("dcp_core.runs.direct"), name)
+    raise AttributeError(f"module 'dcp_core' has no attribute '{name}'")
+
 
 plugins.load()

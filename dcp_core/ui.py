@@ -147,14 +147,22 @@ def csv(data: pd.DataFrame, key: str, label: str = "CSV") -> None:
     )
 
 
-def choose_victim(prefix: str = "") -> zoo.Card:
-    """A picker of victims, with what the card says below it; `torchvision:NAME` can be typed in."""
+def victims() -> list[str]:
+    """The names of the victims, with a warning for each that cannot be read; without any, the page stops."""
+    for problem in zoo.problems():
+        st.warning(str(problem), icon=":material/report:")
     known = zoo.names()
     if not known:
         st.error(
             "There is no victim on this machine: run  python -m dcp_core train --data signs --network resnet8"
         )
         st.stop()
+    return known
+
+
+def choose_victim(prefix: str = "") -> zoo.Card:
+    """A picker of victims, with what the card says below it; `torchvision:NAME` can be typed in."""
+    known = victims()
     _take_short_name(f"{prefix}victim", known)
     name = st.selectbox(
         "Victim",
@@ -168,8 +176,9 @@ def choose_victim(prefix: str = "") -> zoo.Card:
     )
     with errors_explained():
         card = load_victim(name).card if str(name).startswith(zoo.TORCHVISION) else zoo.card(str(name))
+    accuracy = "accuracy unknown" if card.test_accuracy is None else f"**{card.test_accuracy:.2f} %**"
     st.caption(
-        f"{card.architecture} · {card.precision} · {len(card.classes)} classes · **{card.test_accuracy:.2f} %** "
+        f"{card.architecture} · {card.precision} · {len(card.classes)} classes · {accuracy} "
         f"of {card.test_pictures:,} test pictures · {card.parameters:,} parameters"
         + (f" · sha256 `{card.sha256[:10]}`" if card.sha256 else "")
     )

@@ -213,11 +213,7 @@ def limits(card: zoo.Card) -> None:
 
 
 with ui.errors_explained():
-    known = zoo.names()
-    if not known:
-        raise zoo.VictimError(
-            "There is no victim here: run  python -m dcp_core train --data signs --network resnet8"
-        )
+    known = ui.victims()
     victim = zoo.card(ui.EMBEDDED if ui.EMBEDDED in known else known[0])
     victim_logits, victim_labels = ui.test_answers(victim.name)
 

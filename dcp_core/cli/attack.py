@@ -8,11 +8,11 @@ from typing import Any
 import click
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from dcp_core.attacks import ATTACKS
 from dcp_core.attacks.base import Event
 from dcp_core.cli.options import attack_options, defense_options
+from dcp_core.cli.progress import progress_bar
 from dcp_core.defenses import DEFENSES
 from dcp_core.models.architectures import ARCHITECTURES
 from dcp_core.results.rows import keys_in, write_results
@@ -102,14 +102,10 @@ def follow(spec: Spec, folder: Path, device: str | None) -> bool:
 
     before = signal.signal(signal.SIGINT, ask_to_stop)
     events = record(spec, folder, device=device, publish=False)
-    layout = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}"
     try:
-        with tqdm(total=1.0, bar_format=layout) as bar:
+        with progress_bar() as show:
             for event in events:
-                if not bar.n and event.fraction < 1:
-                    bar.initial = bar.n = event.fraction  # a resumed run: the rate counts from here
-                bar.n = event.fraction
-                bar.set_postfix_str(_words(event))
+                show(event.fraction, _words(event))
                 if asked_to_stop and event.fraction < 1:
                     events.close()
                     return False

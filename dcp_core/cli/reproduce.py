@@ -4,14 +4,15 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
+from dcp_core.cli.progress import made
 from dcp_core.cli.sweep import watch
 from dcp_core.data.datasets import download
+from dcp_core.making import MAKERS
 from dcp_core.results.rows import MANIFEST, load_results, write_manifest, write_results
 from dcp_core.runs import launch, store
 from dcp_core.runs.experiment import (
@@ -122,8 +123,7 @@ def _prepare(experiment: Experiment, todo: list[RunSpec]) -> None:
         download(name)
     for step in steps:
         click.echo(f"{step.command} {step.victim}: {', '.join(f'{k} {v}' for k, v in step.options.items())}")
-        maker = import_module(f"dcp_core.cli.{step.command}").command
-        click.get_current_context().invoke(maker, **step.options)
+        made(MAKERS[step.command](**step.options))
 
 
 def _left(specs: list[RunSpec], *, anew: bool) -> list[RunSpec]:

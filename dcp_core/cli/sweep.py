@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
+from dcp_core.cli.progress import progress_bar
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import name_of
 from dcp_core.runs.folder import folder_of, result
@@ -63,15 +63,14 @@ def command(plan: Path, address: str | None, retries: int, only_list: bool) -> N
 def watch(specs: list[RunSpec]) -> bool:
     """Show progress until no run is active; False after Ctrl-C."""
     folders = [folder_of(spec) for spec in specs]
-    layout = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}"
     try:
-        with tqdm(total=len(folders), bar_format=layout) as bar:
+        with progress_bar(len(folders)) as show:
             while True:
                 views = [store.view(folder) for folder in folders]
                 launch.start_workers()  # should one have been killed
                 states = [view.state for view in views]
-                bar.n = sum(view.fraction for view in views)
-                bar.set_postfix_str(f"{states.count('done')} done, {states.count('running')} running")
+                done = sum(view.fraction for view in views)
+                show(done, f"{states.count('done')} done, {states.count('running')} running")
                 if not any(view.active for view in views):
                     return True
                 time.sleep(1)

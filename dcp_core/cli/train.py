@@ -1,19 +1,13 @@
 """`train`: a victim of your own, by the one training loop."""
 
-import dataclasses
 from pathlib import Path
 
 import click
 import torch
-from tqdm import tqdm
 
-from dcp_core.data.datasets import DATASETS, DataError, download, load
-from dcp_core.files import home
-from dcp_core.models import zoo
-from dcp_core.models.architectures import ARCHITECTURES, build
-from dcp_core.models.inference import predict
-from dcp_core.models.training import Recipe
-from dcp_core.models.training import train as run
+from dcp_core.cli.progress import made
+from dcp_core.making import make_victim
+from dcp_core.models.architectures import ARCHITECTURES
 
 
 @click.command()
@@ -26,7 +20,7 @@ from dcp_core.models.training import train as run
 @click.option("--schedule", type=click.Choice(["onecycle", "cosine"]), default="onecycle", show_default=True)
 @click.option("--flip/--no-flip", default=None, help="Mirror pictures; default: only where that keeps the label.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
+@click.option("--device", help="Default: a GPU if there is one.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores without it.")
 @click.option("--compile", "compiled", is_flag=True, help="Use torch.compile: about 1.3 times faster on a CPU.")
 @click.option("--to", "root", type=click.Path(path_type=Path), help="Folder of victims; default DCP_HOME/victims.")
@@ -40,7 +34,7 @@ def command(
     schedule: str,
     flip: bool | None,
     seed: int,
-    device: str,
+    device: str | None,
     threads: int | None,
     compiled: bool,
     root: Path | None,
@@ -55,34 +49,20 @@ def command(
     """
     if threads:
         torch.set_num_threads(threads)
-    if data in DATASETS:
-        download(data)
-    training, test = load(data, "train"), load(data, "test")
-    if training.labels is None or test.labels is None:
-        raise DataError(f"{data} has no labels: it can be queried with, not trained on")
-    mirror = flip if flip is not None else data in DATASETS and DATASETS[data].flip
-    recipe = Recipe(epochs, batch_size, lr, schedule=schedule, flip=mirror, seed=seed)  # type: ignore[arg-type]
-    name = name or f"{Path(data).stem}-{network}"
-
-    torch.manual_seed(seed)
-    model = build(network, len(training.classes)).to(device)
-    checkpoint = home() / "training" / f"{name}.pt"
-    with tqdm(total=1.0, bar_format="{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}") as bar:
-        for progress in run(
-            model, training.images, training.labels, recipe, checkpoint=checkpoint, compile_model=compiled
-        ):
-            bar.n = progress.fraction
-            bar.set_postfix_str(f"step {progress.step}/{progress.steps}, loss {progress.loss:.3f}")
-    card = zoo.Card(
-        name=name,
-        title=f"{DATASETS[data].title if data in DATASETS else Path(data).name}, {network}",
-        dataset=data,
-        architecture=network,
-        classes=training.classes,
-        size=int(training.images.shape[-1]),
-        train_pictures=len(training),
-        recipe=dataclasses.asdict(recipe),
+    saved = made(
+        make_victim(
+            data,
+            network,
+            name=name,
+            device=device,
+            compiled=compiled,
+            root=root,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            schedule=schedule,
+            flip=flip,
+            seed=seed,
+        )
     )
-    saved = zoo.save(model, card, predict(model, test.images), test.labels, root)
-    checkpoint.unlink(missing_ok=True)
-    click.echo(f"{name}: {saved.test_accuracy:.2f} % of {saved.test_pictures:,} test pictures")
+    click.echo(f"{saved.name}: {saved.test_accuracy:.2f} % of {saved.test_pictures:,} test pictures")

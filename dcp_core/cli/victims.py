@@ -19,8 +19,10 @@ def command(name: str | None) -> None:
         click.echo(json.dumps(dataclasses.asdict(zoo.card(name)), indent=2, ensure_ascii=False))
         return
     click.echo(f"{'name':24}{'data set':12}{'network':18}{'precision':11}{'accuracy':>9}  made")
-    for each in map(zoo.card, zoo.names()):
+    for each in zoo.cards():
         accuracy = "?" if each.test_accuracy is None else f"{each.test_accuracy:.2f} %"
         click.echo(
             f"{each.name:24}{each.dataset:12}{each.architecture:18}{each.precision:11}{accuracy:>9}  {each.date}"
         )
+    for problem in zoo.problems():
+        click.echo(str(problem), err=True)

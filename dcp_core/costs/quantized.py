@@ -51,7 +51,7 @@ def family(victim: str) -> dict[str, str]:
         VictimError: for an unknown victim or a broken card.
     """
     base = zoo.card(victim).of or victim
-    found = {card.precision: card.name for card in map(zoo.card, zoo.names()) if card.of == base}
+    found = {card.precision: card.name for card in zoo.cards() if card.of == base}
     return {"fp32": base} | {precision: found[precision] for precision in zoo.PRECISIONS if precision in found}
 
 

@@ -5,6 +5,7 @@ as uint8 (N, H, W, 3) and labels as integers. `download(name)` makes it from its
 are made on first use; a user's own `.npz` or folder of pictures is named by its path.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,6 +39,12 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def drawn(self, count: int, seed: int) -> "ImageSet":
+        """At most `count` of the pictures, drawn at random without replacement, in random order."""
+        pick = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count]
+        labels = None if self.labels is None else self.labels[pick]
+        return dataclasses.replace(self, images=self.images[pick], labels=labels)
 
 
 @dataclass(frozen=True)

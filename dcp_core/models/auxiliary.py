@@ -6,8 +6,6 @@ network and is trained on the victim's clean answers to pictures that a thief ma
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +14,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor, nn
 
 from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses import Defense
 from dcp_core.defenses.adaptive_misinformation import misinformation_loss
 from dcp_core.defenses.model_based import Kind, ModelBased
-from dcp_core.files import home, write_atomic
+from dcp_core.files import home
 from dcp_core.models import zoo
 from dcp_core.models.architectures import ARCHITECTURES, build
+from dcp_core.models.cards import check_sha256, file_of, read_card, read_file, replace_card, store_file
 from dcp_core.models.inference import predict
 from dcp_core.provenance import hardware, today, versions
 
@@ -49,6 +49,14 @@ class AuxiliaryCard:
     date: str = field(default_factory=today)
     versions: dict[str, str] = field(default_factory=versions)
     hardware: str = ""
+
+    def __post_init__(self) -> None:
+        check_sha256(sha256=self.sha256)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The file with the weights, and its sha256."""
+        return {f"{self.kind}.safetensors": self.sha256}
 
 
 def arm(defense: Defense, victim: str, device: str | torch.device = "cpu") -> Defense:
@@ -79,20 +87,17 @@ def load(victim: str, kind: Kind, device: str | torch.device = "cpu") -> nn.Modu
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return build(known.architecture, len(known.classes)).to(device).eval()
-    about = card(victim, kind)
-    if about is None:
+    found = _card_in(victim, kind)
+    if found is None:
         raise zoo.VictimError(
             f"{victim} has no {kind} model yet: python -m dcp_core auxiliary --victim {victim} --kind {kind}"
         )
-    path = _find(victim, f"{kind}.safetensors")
+    folder, about = found
+    path = file_of(folder, f"{kind}.safetensors", about.sha256)
     try:
-        if path is None or hashlib.sha256(path.read_bytes()).hexdigest() != about.sha256:
-            raise zoo.VictimError(
-                f"the {kind} model of {victim} is not the file that its card describes: make it anew"
-            )
         network = build(about.architecture, len(known.classes))
-        network.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        network.load_state_dict(load_tensors(read_file(path, about.sha256)))
+    except (SafetensorError, RuntimeError) as error:
         raise zoo.VictimError(f"the {kind} model {path} cannot be read: {error}") from error
     return network.to(device).eval()
 
@@ -103,13 +108,8 @@ def card(victim: str, kind: str) -> AuxiliaryCard | None:
     Raises:
         VictimError: for a broken card.
     """
-    path = _find(victim, f"{kind}.json")
-    if path is None:
-        return None
-    try:
-        return AuxiliaryCard(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise zoo.VictimError(f"the card {path} is broken ({error}); make the {kind} model anew") from error
+    found = _card_in(victim, kind)
+    return None if found is None else found[1]
 
 
 def lesson(kind: str, victim: zoo.Victim, pool: ImageSet) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
@@ -126,23 +126,32 @@ def lesson(kind: str, victim: zoo.Victim, pool: ImageSet) -> tuple[Tensor, Calla
 
 
 def keep(network: nn.Module, described: AuxiliaryCard, root: Path | None = None) -> AuxiliaryCard:
-    """Store a second network beside its victim, below `root` (a folder of victims; `home()/victims` without it)."""
+    """Store a second network beside its victim, below `root` (a folder of victims; `home()/victims` without it).
+
+    One of the same kind is replaced in one step, as by `zoo.save`.
+    """
     folder = (root or home() / "victims") / described.victim
-    folder.mkdir(parents=True, exist_ok=True)
-    content = save({key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()})
-    write_atomic(folder / f"{described.kind}.safetensors", lambda file: file.write(content))
+    weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     complete = dataclasses.replace(
         described,
-        sha256=hashlib.sha256(content).hexdigest(),
+        sha256=store_file(folder, f"{described.kind}.safetensors", tensors_as_bytes(weights)),
         parameters=sum(p.numel() for p in network.parameters()),
         hardware=described.hardware or hardware(next(network.parameters()).device),
     )
-    text = json.dumps(dataclasses.asdict(complete), indent=2, ensure_ascii=False)
-    write_atomic(folder / f"{described.kind}.json", lambda file: file.write(text.encode()))
+    replace_card(folder / f"{described.kind}.json", complete)
     return complete
 
 
-def _find(victim: str, file: str) -> Path | None:
-    """A file beside the victim; what this machine's user made goes before what was shipped."""
+def _card_in(victim: str, kind: str) -> tuple[Path, AuxiliaryCard] | None:
+    """A second network's card and its folder; what this machine's user made goes before what was shipped."""
     name = zoo.card(victim).name
-    return next((root / name / file for root in reversed(zoo.roots()) if (root / name / file).exists()), None)
+    for root in reversed(zoo.roots()):
+        path = root / name / f"{kind}.json"
+        if path.exists():
+            about = read_card(path, AuxiliaryCard)
+            if (about.victim, about.kind) != (victim, kind):
+                raise zoo.VictimError(
+                    f"the card {path} is broken (it is of a {about.kind} model of '{about.victim}'): make it again"
+                )
+            return path.parent, about
+    return None

@@ -62,7 +62,8 @@ def _strip(model: ModelProto) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the notes of exporters about their own innards."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torchao", "onnxscript")]
+    names = ("torch.onnx", "torch.export", "torch.utils._pytree", "torchao", "onnxscript")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

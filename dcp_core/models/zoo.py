@@ -3,27 +3,35 @@
 A victim is a folder `victims/NAME` below `precomputed/` or `home()`:
 `weights.safetensors`, or `model.onnx`, or both; `card.json`, which says what it is and how it was made;
 `test_answers.safetensors`, its clean logits on its whole test set and the labels. Nothing in it is ever unpickled.
+Stored files carry the first digits of their sha256 in their names (see `cards.py`).
 
 `model.onnx` is the whole of a quantized victim. Beside the weights of an fp32 victim it is the same network for
 ONNX Runtime, which answers several times as fast as eager torch on CPUs (equal to 1e-5).
 """
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as load_bytes
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor, nn
 
 from dcp_core import release
-from dcp_core.files import PRECOMPUTED, home, write_atomic
+from dcp_core.files import PRECOMPUTED, home
 from dcp_core.models.architectures import Classifier, build
+from dcp_core.models.cards import (
+    VictimError,
+    check_sha256,
+    file_of,
+    read_card,
+    read_file,
+    replace_card,
+    store_file,
+)
 from dcp_core.provenance import hardware, today, versions
 from dcp_core.vision import torchvision
 
@@ -32,16 +40,15 @@ WEIGHTS, ONNX, CARD, ANSWERS = "weights.safetensors", "model.onnx", "card.json",
 PRECISIONS = {"fp32": "fp32", "ptq": "int8 PTQ", "qat": "int8 QAT"}  # of a card, and in words
 
 
-class VictimError(ValueError):
-    """A victim is missing or unusable; the message says what to do next."""
-
-
 @dataclass(frozen=True)
 class Card:
     """What a victim is. `test_accuracy` in percent of the whole test set; `precision` one of `PRECISIONS`.
 
-    `sha256` is that of the file with the weights, `onnx_sha256` that of `model.onnx` beside an fp32 victim's;
-    `of` is the fp32 victim that a quantized one was made from.
+    `sha256` is that of the file with the weights, `onnx_sha256` that of `model.onnx` beside an fp32 victim's,
+    `answers_sha256` that of the test answers; `of` is the fp32 victim that a quantized one was made from.
+
+    Raises:
+        ValueError: for a size below 1, an unknown precision, an accuracy above 100 or a digest that is no sha256.
     """
 
     name: str
@@ -58,10 +65,28 @@ class Card:
     parameters: int = 0
     sha256: str = ""
     onnx_sha256: str = ""
+    answers_sha256: str = ""
     of: str = ""
     date: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     hardware: str = ""
+
+    def __post_init__(self) -> None:
+        check_sha256(sha256=self.sha256, onnx_sha256=self.onnx_sha256, answers_sha256=self.answers_sha256)
+        if self.size < 1:
+            raise ValueError(f"size is {self.size}, below one pixel")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r} is none of {', '.join(PRECISIONS)}")
+        if self.test_accuracy is not None and not 0 <= self.test_accuracy <= 100:
+            raise ValueError(f"test_accuracy is {self.test_accuracy}, not a percentage")
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that belong to the victim, each with its sha256; "" where the card does not know it."""
+        network = (
+            {WEIGHTS: self.sha256, ONNX: self.onnx_sha256} if self.precision == "fp32" else {ONNX: self.sha256}
+        )
+        return network | {ANSWERS: self.answers_sha256}
 
 
 @dataclass(frozen=True)
@@ -72,13 +97,19 @@ class Victim:
     model: nn.Module
 
 
+def cards() -> list[Card]:
+    """The victims on this machine whose cards can be read, shipped ones first."""
+    return [found for found in _every_card() if isinstance(found, Card)]
+
+
 def names() -> list[str]:
-    """The victims on this machine, shipped ones first."""
-    found: dict[str, None] = {}
-    for root in roots():
-        for card in sorted(root.glob(f"*/{CARD}")):
-            found.setdefault(card.parent.name)
-    return list(found)
+    """Their names."""
+    return [found.name for found in cards()]
+
+
+def problems() -> list[VictimError]:
+    """What is wrong with the cards that cannot be read: `cards` and `names` leave these victims out."""
+    return [found for found in _every_card() if isinstance(found, VictimError)]
 
 
 def card(name: str) -> Card:
@@ -87,15 +118,7 @@ def card(name: str) -> Card:
     Raises:
         VictimError: for an unknown name or a broken card.
     """
-    path = _folder(name) / CARD
-    try:
-        fields = json.loads(path.read_text())
-        known = Card(**{**fields, "classes": tuple(fields["classes"])})
-        if known.precision not in PRECISIONS:
-            raise ValueError(f"precision {known.precision!r} is none of {', '.join(PRECISIONS)}")
-        return known
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise VictimError(f"the card {path} is broken ({error}); train the victim again") from error
+    return _card_in(_folder(name))
 
 
 def load(name: str, device: str = "cpu") -> Victim:
@@ -117,7 +140,7 @@ def load(name: str, device: str = "cpu") -> Victim:
     try:
         model = OnnxClassifier(content, known.size, len(known.classes))
     except OnnxError as error:
-        raise VictimError(f"{_folder(name) / ONNX} cannot be used: {error}") from error
+        raise VictimError(f"{_path(known, ONNX)} cannot be used: {error}") from error
     return Victim(known, model.to(device).eval())
 
 
@@ -131,12 +154,13 @@ def network(name: str) -> Classifier:
         model = _load_torchvision(name, "cpu").model
         assert isinstance(model, Classifier)
         return model
-    known, path = card(name), _folder(name) / WEIGHTS
+    known = card(name)
     if known.precision != "fp32":
         raise VictimError(f"{name} is {PRECISIONS[known.precision]}: take {known.of or 'the fp32 victim'} instead")
+    path = _path(known, WEIGHTS)
     try:
         model = build(known.architecture, len(known.classes))
-        model.load_state_dict(load_bytes(_read(path, known.sha256)))
+        model.load_state_dict(load_tensors(read_file(path, known.sha256)))
     except (SafetensorError, RuntimeError) as error:
         raise VictimError(f"the weights {path} cannot be read: {error}") from error
     return model.eval()
@@ -153,44 +177,41 @@ def onnx_file(name: str) -> bytes:
         raise VictimError(
             f"{name} has no ONNX file yet: python -m dcp_core quantize --victim {name} --method fp32"
         )
-    return _read(_folder(name) / ONNX, known.onnx_sha256 or known.sha256)
+    return read_file(_path(known, ONNX), known.onnx_sha256 or known.sha256)
 
 
 def size(name: str, file: str) -> int:
-    """Bytes on disk of one of a victim's files.
+    """Bytes on disk of one of a victim's files: `WEIGHTS`, `ONNX` or `ANSWERS`.
 
     Raises:
         VictimError: for an unknown victim or a file that it does not have.
     """
-    path = _folder(name) / file
+    path = _path(card(name), file)
     if not path.exists():
         raise VictimError(f"{name} has no {file}")
     return path.stat().st_size
-
-
-def _read(path: Path, sha256: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise VictimError(f"{path} cannot be read: {error}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != sha256:
-        raise VictimError(f"{path} is not the file that its card describes (its sha256 is {digest[:12]}...)")
-    return content
 
 
 def test_answers(name: str) -> tuple[Tensor, Tensor]:
     """Clean logits float32 (N, K) on the victim's full test set, and its labels int64 (N,).
 
     Raises:
-        VictimError: when the file is missing or broken.
+        VictimError: when the file is missing, broken or not the one that the card describes.
     """
-    path = _folder(name) / ANSWERS
+    known = card(name)
+    path = _path(known, ANSWERS)
     try:
-        stored = load_file(path)
-        return stored["logits"], stored["labels"].long()
-    except (OSError, SafetensorError, KeyError) as error:
+        content = read_file(path, known.answers_sha256) if known.answers_sha256 else path.read_bytes()
+        stored = load_tensors(content)
+        logits, labels = stored["logits"].float(), stored["labels"].long()
+    except (OSError, SafetensorError, KeyError, VictimError) as error:
         raise VictimError(f"{path} is missing or broken ({error}); train the victim again") from error
+    if logits.shape != (len(labels), len(known.classes)):
+        raise VictimError(
+            f"{path} has answers {tuple(logits.shape)} for {len(labels)} labels and {len(known.classes)} classes; "
+            "train the victim again"
+        )
+    return logits, labels
 
 
 def save(
@@ -202,76 +223,106 @@ def save(
 ) -> Card:
     """Store a victim and its clean answers on its test set; the card's measured fields are filled in here.
 
+    A victim of the same name is replaced in one step: whoever is interrupted leaves the old one or the new one.
+
     Args:
         described: a card with the fields that nobody can measure from the model.
         logits: clean logits (N, K) on the test set; labels (N,).
         root: the folder of victims; `home()/victims` without it.
+
+    Raises:
+        VictimError: for a name that cannot be a folder's.
     """
-    folder = (root or home() / "victims") / described.name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _new_folder(described.name, root)
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    _save_tensors(weights, folder / WEIGHTS)
-    return _complete(
-        folder,
-        dataclasses.replace(
-            described,
-            parameters=sum(p.numel() for p in model.parameters()),
-            sha256=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
-            hardware=described.hardware or hardware(next(model.parameters()).device),
-        ),
-        logits,
-        labels,
+    complete = dataclasses.replace(
+        described,
+        parameters=sum(p.numel() for p in model.parameters()),
+        sha256=store_file(folder, WEIGHTS, tensors_as_bytes(weights)),
+        onnx_sha256="",  # of a network that is no longer there
+        hardware=described.hardware or hardware(next(model.parameters()).device),
     )
+    return _complete(folder, complete, logits, labels)
 
 
 def save_quantized(
     content: bytes, described: Card, logits: Tensor, labels: Tensor, root: Path | None = None
 ) -> Card:
-    """Store a victim that is one ONNX file; arguments as for `save`."""
-    folder = (root or home() / "victims") / described.name
-    write_atomic(folder / ONNX, lambda file: file.write(content))
-    digest = hashlib.sha256(content).hexdigest()
+    """Store a victim that is one ONNX file; as `save`."""
+    folder = _new_folder(described.name, root)
+    digest = store_file(folder, ONNX, content)
     described = dataclasses.replace(described, sha256=digest, hardware=described.hardware or hardware())
     return _complete(folder, described, logits, labels)
 
 
 def add_onnx(name: str, content: bytes) -> Card:
-    """Store `model.onnx` beside the weights of an fp32 victim, from when on it answers on CPUs."""
+    """Store `model.onnx` beside the weights of an fp32 victim; from then on ONNX Runtime answers for it on CPUs."""
     folder, known = _folder(name), card(name)
-    write_atomic(folder / ONNX, lambda file: file.write(content))
-    complete = dataclasses.replace(known, onnx_sha256=hashlib.sha256(content).hexdigest())
-    _write_card(folder, complete)
+    complete = dataclasses.replace(known, onnx_sha256=store_file(folder, ONNX, content))
+    replace_card(folder / CARD, complete)
     return complete
 
 
 def _complete(folder: Path, described: Card, logits: Tensor, labels: Tensor) -> Card:
-    _save_tensors({"logits": logits.float(), "labels": labels.to(torch.int16)}, folder / ANSWERS)
+    answers = tensors_as_bytes({"logits": logits.float().contiguous(), "labels": labels.to(torch.int16)})
     complete = dataclasses.replace(
         described,
+        answers_sha256=store_file(folder, ANSWERS, answers),
         test_accuracy=round(100 * float((logits.argmax(1) == labels).double().mean()), 2),
         test_pictures=len(labels),
         date=today(),
         versions=versions(),
     )
-    _write_card(folder, complete)  # last: a victim exists once it has a card
+    replace_card(folder / CARD, complete)
     return complete
 
 
-def _write_card(folder: Path, described: Card) -> None:
-    text = json.dumps(dataclasses.asdict(described), indent=2, ensure_ascii=False)
-    write_atomic(folder / CARD, lambda file: file.write(text.encode()))
+def checked_name(name: str) -> str:
+    """A new victim's name, if it can be a folder's.
+
+    Raises:
+        VictimError: if it cannot.
+    """
+    if not name or name.startswith((".", TORCHVISION)) or Path(name).name != name:
+        raise VictimError(f"a victim's name is also a folder's: {name!r} cannot be one, choose another")
+    return name
 
 
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    part = path.with_name(f".{path.name}.part")
-    save_file(tensors, part)
-    part.chmod(0o644)
-    part.replace(path)
+def _new_folder(name: str, root: Path | None) -> Path:
+    return (root or home() / "victims") / checked_name(name)
 
 
 def roots() -> tuple[Path, Path]:
     """The folders of victims: the shipped ones, and this machine's user's own."""
     return PRECOMPUTED / "victims", home() / "victims"
+
+
+def _every_card() -> list[Card | VictimError]:
+    """Each victim's card, or what is wrong with it."""
+    folders: dict[str, Path] = {}
+    for root in roots():
+        for path in sorted(root.glob(f"*/{CARD}")):
+            folders.setdefault(path.parent.name, path.parent)
+    found: list[Card | VictimError] = []
+    for folder in folders.values():
+        try:
+            found.append(_card_in(folder))
+        except VictimError as error:
+            found.append(error)
+    return found
+
+
+def _card_in(folder: Path) -> Card:
+    known = read_card(folder / CARD, Card)
+    if known.name != folder.name:
+        raise VictimError(
+            f"the card {folder / CARD} is of '{known.name}': rename the folder or make the victim again"
+        )
+    return known
+
+
+def _path(known: Card, file: str) -> Path:
+    return file_of(_folder(known.name), file, known.files.get(file, ""))
 
 
 def _folder(name: str) -> Path:

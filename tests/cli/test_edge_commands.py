@@ -44,6 +44,7 @@ def test_qat_makes_a_victim_with_its_control(trained: Path) -> None:
     assert "fp32 fine-tuned for the same steps" in result.output
     card = json.loads(run("victims", "own-qat").output)
     assert (card["precision"], card["of"], card["recipe"]["epochs"]) == ("qat", "own", 2)
+    assert card["recipe"]["bytes"] == zoo.size("own-qat", zoo.ONNX)
     assert 0 <= card["recipe"]["fp32_control"]["agreement"] <= 100
     assert card["parameters"] == zoo.card("own").parameters
     logits, _ = zoo.test_answers("own-qat")

@@ -43,6 +43,27 @@ def test_every_page_opens_without_an_error(home: Path, page: str) -> None:
     assert not app.error
 
 
+@pytest.mark.parametrize("page", ["story", "playground", "tradeoffs", "attack_lab", "quantized", "cost"])
+def test_a_broken_card_is_told_in_one_line_and_hides_no_other_victim(
+    home: Path, victim: zoo.Victim, page: str
+) -> None:
+    broken = home / "victims" / "toy" / zoo.CARD
+    broken.write_text("{")
+    app = open_page(page)
+    (warning,) = [each.value for each in app.warning if str(broken) in each.value]
+    assert "\n" not in warning
+    assert not app.error
+    for picker in (each for each in app.selectbox if each.label == "Victim"):
+        assert "toy" not in picker.options
+        assert len(picker.options) >= 7
+
+
+def test_a_victim_of_unknown_accuracy_can_be_looked_at(home: Path, victim: zoo.Victim) -> None:
+    card = home / "victims" / "toy" / zoo.CARD
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"test_accuracy": None}))
+    assert "accuracy unknown" in texts(open_page("playground", victim="toy"))
+
+
 def test_the_collector_called_after_every_run_passes_over_what_imports_left(home: Path) -> None:
     gc.unfreeze()
     ui._spare_the_collector.cache_clear()

@@ -1,0 +1,38 @@
+"""The one progress bar of the commands, on standard error."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from dcp_core.making import Making, Progress, finish
+from dcp_core.models.auxiliary import AuxiliaryCard
+from dcp_core.models.zoo import Card
+
+C = TypeVar("C", bound=Card | AuxiliaryCard)
+LAYOUT = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}"
+
+
+@contextmanager
+def progress_bar(total: float = 1.0) -> Iterator[Callable[[float, str], None]]:
+    """A bar, to be called with how much of the total is done and with words beside it."""
+    with tqdm(total=total, bar_format=LAYOUT) as bar:
+
+        def show(done: float, words: str) -> None:
+            if not bar.n and done < total:
+                bar.initial = done  # the work of an earlier sitting: the time left is reckoned from here
+            bar.n = done
+            bar.set_postfix_str(words)
+
+        yield show
+
+
+def made(making: Making[C]) -> C:
+    """Make something under a bar; its card."""
+    with progress_bar() as show:
+
+        def tell(progress: Progress) -> None:
+            show(progress.fraction, progress.words)
+
+        return finish(making, tell)

@@ -1,0 +1,86 @@
+"""The second network that AM, MAD or GRAD² needs for a victim."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from dcp_core.data.datasets import DATASETS, download, load
+from dcp_core.making.progress import Making, Progress, checkpoint_of, following, recipe_of, usual_device
+from dcp_core.making.victim import fresh
+from dcp_core.models import auxiliary, zoo
+from dcp_core.models.inference import predict
+from dcp_core.models.training import train
+
+EPOCHS = {"surrogate": 10, "misinformation": 5}  # of the released code of DCP
+
+
+def make_second_network(
+    victim: str,
+    kind: str,
+    *,
+    pool: str | None = None,
+    pictures: int | None = None,
+    device: str | None = None,
+    root: Path | None = None,
+    **recipe: Any,
+) -> Making[auxiliary.AuxiliaryCard]:
+    """Train the second network that AM ("misinformation") or GRAD² and MAD ("surrogate") need, and store it.
+
+    A surrogate learns the victim's clean answers to pictures that a thief may ask about: the owner is assumed to know
+    them. A misinformation model learns to be wrong on the victim's training set.
+
+    Args:
+        victim: a name of the zoo.
+        pool: data set to learn from; a surrogate needs it, else it is the victim's training set.
+        pictures: how many of them, drawn at random; all without it.
+        device, root, recipe: as for `make_victim`. Batches of 128, a peak learning rate of 0.1 with a cosine to 0, and
+            10 epochs for a surrogate, 5 for a misinformation model, where nothing else is given.
+
+    Raises:
+        ValueError: for an unknown victim or kind, or pictures that cannot be learned from.
+        FloatingPointError: when the training diverges.
+    """
+    if kind not in auxiliary.TRAINED:
+        raise ValueError(f"a second network is one of {', '.join(auxiliary.TRAINED)}, not '{kind}'")
+    if kind == "surrogate" and pool is None:
+        raise ValueError("a surrogate needs a pool: pictures that a thief may ask about, for example cifar100")
+    device = device or usual_device()
+    target = zoo.load(victim, device)
+    data = pool or target.card.dataset
+    defaults = {"epochs": EPOCHS[kind], "batch_size": 128, "lr": 0.1, "schedule": "cosine"}
+    chosen = recipe_of(data, defaults, recipe)
+    if data in DATASETS:
+        download(data)
+    lessons = load(data, "train", size=target.card.size)
+    if pictures is not None and pictures < len(lessons):
+        lessons = lessons.drawn(pictures, chosen.seed)
+    targets, loss = auxiliary.lesson(kind, target, lessons)
+    network = fresh(target.card.architecture, len(target.card.classes), chosen.seed).to(device)
+    checkpoint = checkpoint_of(
+        f"{victim}-{kind}", victim=target.card.sha256, data=data, pictures=len(lessons), recipe=chosen
+    )
+    began = time.monotonic()
+    steps = train(network, lessons.images, targets, chosen, loss=loss, checkpoint=checkpoint)
+    yield from following(steps, "training", end=0.98)
+    seconds = time.monotonic() - began
+    yield Progress("answering the test pictures", 0.98)
+    test = load(target.card.dataset, "test", size=target.card.size)
+    assert test.labels is not None
+    right = predict(network, test.images).argmax(1) == test.labels
+    about = auxiliary.AuxiliaryCard(
+        kind=kind,
+        victim=victim,
+        architecture=target.card.architecture,
+        data=data,
+        pictures=len(lessons),
+        recipe=dataclasses.asdict(chosen),
+        seconds=round(seconds, 1),
+        accuracy=round(100 * float(right.double().mean()), 2),
+        parameters=0,
+        sha256="",
+    )
+    kept = auxiliary.keep(network, about, root)
+    checkpoint.unlink(missing_ok=True)
+    yield Progress("done", 1.0)
+    return kept

@@ -1,0 +1,78 @@
+"""A victim of one's own, by the one training loop."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dcp_core.data.datasets import DATASETS, DataError, download, load
+from dcp_core.making.progress import Making, Progress, checkpoint_of, following, recipe_of, usual_device
+from dcp_core.models import zoo
+from dcp_core.models.architectures import Classifier, build
+from dcp_core.models.inference import predict
+from dcp_core.models.training import train
+
+
+def make_victim(
+    data: str,
+    network: str = "resnet20",
+    *,
+    name: str | None = None,
+    device: str | None = None,
+    compiled: bool = False,
+    root: Path | None = None,
+    **recipe: Any,
+) -> Making[zoo.Card]:
+    """Train a victim and store it with its card and its clean answers on the test set.
+
+    Args:
+        data: a data set's name, which is downloaded if it is not here, or the path of an `.npz` file or a folder.
+        network: one of `models.architectures.ARCHITECTURES`.
+        name: of the victim; DATA-NETWORK without it.
+        device: where to train; a GPU if there is one.
+        compiled: use torch.compile, about 1.3 times as fast on a CPU.
+        root: the folder of victims; `home()/victims` without it.
+        recipe: fields of `models.training.Recipe`, such as `epochs`, `lr` or `seed`.
+
+    Raises:
+        ValueError: for a data set that is missing or has no labels, an unknown network, a recipe or name that cannot be.
+        FloatingPointError: when the training diverges.
+    """
+    chosen = recipe_of(data, {}, recipe)
+    name = zoo.checked_name(name or f"{Path(data).stem}-{network}")
+    if data in DATASETS:
+        download(data)
+    training, test = load(data, "train"), load(data, "test")
+    if training.labels is None or test.labels is None:
+        raise DataError(f"{data} has no labels: it can be queried with, not trained on")
+    model = fresh(network, len(training.classes), chosen.seed).to(device or usual_device())
+    checkpoint = checkpoint_of(name, data=data, network=network, pictures=len(training), recipe=chosen)
+    steps = train(model, training.images, training.labels, chosen, checkpoint=checkpoint, compile_model=compiled)
+    yield from following(steps, "training", end=0.98)
+    yield Progress("answering the test pictures", 0.98)
+    card = zoo.Card(
+        name=name,
+        title=f"{DATASETS[data].title if data in DATASETS else Path(data).name}, {network}",
+        dataset=data,
+        architecture=network,
+        classes=training.classes,
+        size=int(training.images.shape[-1]),
+        train_pictures=len(training),
+        recipe=dataclasses.asdict(chosen),
+    )
+    saved = zoo.save(model, card, predict(model, test.images), test.labels, root)
+    checkpoint.unlink(missing_ok=True)
+    yield Progress("done", 1.0)
+    return saved
+
+
+def fresh(network: str, classes: int, seed: int) -> Classifier:
+    """A network as initialised from a seed, without touching torch's global random state.
+
+    Raises:
+        ValueError: for an unknown network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(network, classes)
