@@ -1,0 +1,112 @@
+"""A hook of MkDocs: fills the pages' `<!-- fill: NAME -->` marks from what the code declares.
+
+Parameters, commands and columns are declared once, in the code; the documentation repeats nothing by hand.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+import dcp_core
+from dcp_core.attacks import ATTACKS, Attack
+from dcp_core.cli import COMMANDS
+from dcp_core.data.datasets import DATASETS
+from dcp_core.defenses import DEFENSES, Defense
+from dcp_core.results.schema import COLUMNS
+
+MARK = re.compile(r"<!-- fill: (\w+)(?: (\w+))? -->")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called by MkDocs for every page, before it is rendered."""
+    return MARK.sub(lambda mark: FILLS[mark[1]](*filter(None, [mark[2]])), markdown)
+
+
+def methods(registry: Mapping[str, type[Attack]] | Mapping[str, type[Defense]]) -> str:
+    """A section for each defense or attack: what it does, its source, its parameters."""
+    return "\n".join(_method(name, kind) for name, kind in registry.items())
+
+
+def _method(name: str, kind: type[Attack] | type[Defense]) -> str:
+    text = [f"### {kind.title}", "", f"`{name}`. Source: {kind.source}.", "", *_first_paragraph(kind), ""]
+    if declared := kind.parameters():
+        text += ["| parameter | symbol | default | allowed | meaning |", "|---|---|---|---|---|"]
+    for key, each in declared.items():
+        default = getattr(kind, key)
+        allowed = ", ".join(map(str, each.choices)) or f"{each.low:g} to {each.high:g}"
+        shown = each.optional if default is None else default
+        text.append(f"| `{key}` | {each.symbol} | {shown} | {allowed} | {_cell(each.help)} |")
+    return "\n".join([*text, ""])
+
+
+def _first_paragraph(kind: type) -> list[str]:
+    return (inspect.getdoc(kind) or "").split("\n\n")[0].splitlines()
+
+
+def commands() -> str:
+    """The help of each command, as the command line prints it."""
+    parts = []
+    for name, summary in COMMANDS.items():
+        parts += [f"## {name}", "", summary, ""]
+        parts += _help(import_module(f"dcp_core.cli.{name}").command, f"dcp {name}")
+    return "\n".join(parts)
+
+
+def _help(command: click.Command, path: str) -> list[str]:
+    context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
+    lines = ["```text", command.get_help(context), "```", ""]
+    for name, each in getattr(command, "commands", {}).items():
+        lines += _help(each, f"{path} {name}")
+    return lines
+
+
+def columns() -> str:
+    """The columns of a result row."""
+    rows = [f"| `{each.name}` | {_cell(each.meaning)} | {_cell(each.expected)} |" for each in COLUMNS.values()]
+    return "\n".join(["| column | meaning | a cell is |", "|---|---|---|", *rows])
+
+
+def datasets() -> str:
+    """The data sets that are known by name."""
+    rows = [
+        f"| `{name}` | {each.title} | {each.classes or 'none: a query pool'} | {each.size} | "
+        f"{'drawn on first use' if each.drawn else '`dcp data download ' + name + '`'} |"
+        for name, each in DATASETS.items()
+    ]
+    return "\n".join(
+        ["| name | data set | classes | pixels a side | how it gets here |", "|---|---|---|---|---|", *rows]
+    )
+
+
+def public() -> str:
+    """Every public name of the package, with the first line of its docstring."""
+    rows = ["| name | what it is |", "|---|---|"]
+    for name in dcp_core.__all__:
+        value = getattr(dcp_core, name)
+        documented = inspect.getdoc(value) if inspect.isroutine(value) or inspect.isclass(value) else ""
+        rows.append(f"| `{name}` | {_cell((documented or 'a table by name').split(chr(10) * 2)[0])} |")
+    return "\n".join(rows)
+
+
+def have(name: str) -> str:
+    """Whether a defense or an attack is in this version."""
+    return f"yes: `{name}`" if name in DEFENSES or name in ATTACKS else "no"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+FILLS: dict[str, Callable[..., str]] = {
+    "defenses": lambda: methods(DEFENSES),
+    "attacks": lambda: methods(ATTACKS),
+    "commands": commands,
+    "columns": columns,
+    "datasets": datasets,
+    "public": public,
+    "have": have,
+}
