@@ -159,7 +159,6 @@ def test_the_attack_lab_shows_and_launches_an_attack_from_outside(pool: str) -> 
     app.multiselect(key="a_runs").set_value(done).run()
     assert not app.exception
     assert any("One pass, 64 of data.npz" in each.value for each in app.markdown)
-    app.selectbox(key="a_pool_knowledgeable").set_value(pool).run()
     app.button(key="a_launch").click().run()
     assert not app.exception
     assert not app.error
