@@ -10,7 +10,7 @@ import streamlit as st
 
 from dcp_core import plots, ui
 from dcp_core.attacks import ATTACKS
-from dcp_core.data.datasets import DATASETS, available
+from dcp_core.data.datasets import DATASETS, available, pools_for, thief_knowledge
 from dcp_core.models import zoo
 from dcp_core.models.architectures import ARCHITECTURES
 from dcp_core.runs import launch, store
@@ -141,12 +141,9 @@ def choose_pool(card: zoo.Card) -> str:
         help="knowledgeable: has pictures of the victim's kind; limited: only of another kind.",
         **ui.IN_URL,
     )
-    kin = DATASETS[card.dataset].kin if card.dataset in DATASETS else ()
-    others = [n for n, info in DATASETS.items() if n not in (*kin, card.dataset) and info.size == card.size]
-    fitting = sorted((kin or others) if knowledge == "knowledgeable" else others, key=lambda n: not available(n))
     return st.selectbox(
         "Pictures it asks about",
-        fitting,
+        pools_for(card.dataset, card.size, knowledge),
         key=f"a_pool_{knowledge}",
         format_func=lambda n: (
             (DATASETS[n].title if n in DATASETS else n) + ("" if available(n) else " (not here)")
@@ -307,8 +304,7 @@ def duplicate(spec: RunSpec) -> None:
     state |= {f"{LAB}{name}": getattr(spec, name) for name in ("victim", "attack", "clone", "budget", "seed")}
     if spec.pool is not None:
         card = card_of(spec.victim)
-        kin = DATASETS[card.dataset].kin if card and card.dataset in DATASETS else ()
-        knows = "knowledgeable" if spec.pool in kin else "limited"
+        knows = thief_knowledge(card.dataset if card else "", spec.pool)
         state |= {"a_knowledge": knows, f"a_pool_{knows}": spec.pool}
     set_next(state)
 

@@ -19,7 +19,7 @@ def signs() -> tuple[str, pd.DataFrame]:
 
 def test_the_first_answer_is_the_librarys(home: Path) -> None:
     name, case = signs()
-    app = open_page("decide", d_case_like=name)
+    app = open_page("decide", d_case_knowledgeable=name)
     best = recommended(operating_points(case, Needs(1.0, 0.9)))
     assert best is not None
     assert f"**{best['gain']:+.1f} points**" in app.success[0].value
@@ -29,7 +29,7 @@ def test_the_first_answer_is_the_librarys(home: Path) -> None:
 
 def test_limits_change_the_answer(home: Path) -> None:
     name, case = signs()
-    app = open_page("decide", d_case_like=name, d_increase="0.0", d_l1="0.0")
+    app = open_page("decide", d_case_knowledgeable=name, d_increase="0.0", d_l1="0.0")
     assert "No defense pays here" in app.warning[0].value
     assert "every point has a mean l1 of at least" in texts(app)
     wide = recommended(operating_points(case, Needs(10.0, 2.0)))
@@ -40,12 +40,12 @@ def test_limits_change_the_answer(home: Path) -> None:
 
 
 def test_on_the_edge_a_second_network_is_refused(home: Path) -> None:
-    app = open_page("decide", d_case_like=signs()[0], d_place="edge, one file")
+    app = open_page("decide", d_case_knowledgeable=signs()[0], d_place="edge, one file")
     assert "MAD: needs a second network" in texts(app)
 
 
 def test_who_needs_labels_alone_is_told_to_send_labels_alone(home: Path) -> None:
-    app = open_page("decide", d_case_like=signs()[0], d_sent="the label")
+    app = open_page("decide", d_case_knowledgeable=signs()[0], d_sent="the label")
     assert "Send the label alone" in app.success[0].value
     assert app.slider(key="d_l1").disabled
     assert "serve --victim signs-resnet8 --defense label" in app.main.code[0].value
@@ -53,7 +53,7 @@ def test_who_needs_labels_alone_is_told_to_send_labels_alone(home: Path) -> None
 
 def test_cleverer_thieves_behind_the_chosen_point_are_named(home: Path) -> None:
     name, case = signs()
-    app = open_page("decide", d_case_like=name, d_place="edge, one file", d_increase="0.5", d_l1="2.0")
+    app = open_page("decide", d_case_knowledgeable=name, d_place="edge, one file", d_increase="0.5", d_l1="2.0")
     best = recommended(operating_points(case, Needs(0.5, 2.0, one_file=True)))
     assert best is not None
     assert best["defense"] == "dcp"
@@ -96,7 +96,7 @@ def own_case() -> str:
 def test_one_seed_recommends_nothing(home: Path) -> None:
     dcp = {"defense": "dcp", "strength": 0.9, "seed": 0, "adversary_error": 90.0}
     own_results(home, {"defense": "none", "seed": 0, "adversary_error": 20.0}, dcp)
-    app = open_page("decide", d_case_like=own_case())
+    app = open_page("decide", d_case_knowledgeable=own_case())
     assert "One seed is not enough" in app.warning[0].value
     assert not app.success
 
@@ -111,7 +111,7 @@ def test_a_victim_that_is_not_here_and_a_defense_without_strength_are_no_trouble
             for seed in range(3)
         ),
     )
-    app = open_page("decide", d_case_like=own_case())
+    app = open_page("decide", d_case_knowledgeable=own_case())
     assert (
         "**Label only.** It takes this thief from 21.0 ± 1.0 % to 61.0 ± 1.0 %: **+40.0 points**"
         in app.success[0].value
@@ -129,7 +129,9 @@ def test_a_victim_that_is_not_here_and_a_defense_without_strength_are_no_trouble
         "latency_ratio": 1.0,
     }
     write_results(home / "results" / "bench.csv", pd.DataFrame([bench]))  # which lacks the recommended one
-    assert "not measured for Label only on this victim" in texts(open_page("decide", d_case_like=own_case()))
+    assert "not measured for Label only on this victim" in texts(
+        open_page("decide", d_case_knowledgeable=own_case())
+    )
 
 
 def test_a_case_without_an_undefended_thief_is_not_offered(home: Path) -> None:
@@ -139,4 +141,4 @@ def test_a_case_without_an_undefended_thief_is_not_offered(home: Path) -> None:
         {"defense": "rs", "strength": 0.3, "seed": 0, "adversary_error": 80.0},
     )
     app = open_page("decide")
-    assert not any("77 queries" in option for option in app.selectbox(key="d_case_like").options)
+    assert not any("77 queries" in option for option in app.selectbox(key="d_case_knowledgeable").options)
