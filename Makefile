@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: app test lint clean
+.PHONY: app test lint release clean
 
 app: $(VENV)/.app
 	$(BIN)/streamlit run app.py
@@ -15,6 +15,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The wheel, and the archive of the victims that it leaves out, in dist/.
+release: $(VENV)/.dev
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/python tools/release.py dist
 
 $(VENV)/.app: requirements.txt
 	$(PYTHON) -m venv $(VENV)

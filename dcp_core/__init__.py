@@ -11,6 +11,7 @@ Everything a page or a command can do, this package can do; it never imports Str
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dcp_core import plugins
 from dcp_core.answers import answer, defend
 from dcp_core.attacks import ATTACKS, DFME, MAZE, Attack, Event, KnockoffNets, Oracle, Theft, make_attack
 from dcp_core.data.datasets import load as load_dataset
@@ -96,3 +97,6 @@ def __getattr__(name: str) -> Any:
     if name in ("BenchSpec", "RunSpec", "result", "run"):  # importing these takes a second more
         return getattr(import_module("dcp_core.runs.direct"), name)
     raise AttributeError(f"module 'dcp_core' has no attribute '{name}'")
+
+
+plugins.load()

@@ -13,9 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dcp_core.defenses import AdaptiveMisinformation, Deception, Defense, ReverseSigmoid
-from dcp_core.defenses.base import Answer, normalise
-from dcp_core.defenses.deception import detector, log_odds, reverse_sigmoid_noise
+from dcp_core.defenses.base import Answer, Defense
 from dcp_core.evaluation.metrics import per_answer
 from dcp_core.models.auxiliary import arm
 from dcp_core.models.inference import predict
@@ -91,44 +89,13 @@ def with_posteriors(table: pd.DataFrame, answers: Answers, classes: tuple[str, .
     return pd.concat([table, pd.DataFrame(posteriors, index=table.index)], axis=1)
 
 
-def threshold(defense: Defense) -> float | None:
-    """tau: the top posterior below or above which the detector picks an answer; None without a detector."""
-    if isinstance(defense, Deception):
-        return defense.beta if defense.tau is None else defense.tau
-    return defense.tau if isinstance(defense, AdaptiveMisinformation) else None
+def every_step(defense: Defense, logits: Tensor, classes: tuple[str, ...]) -> pd.DataFrame:
+    """The terms of a defense's formula for one picture's logits (K,), a row a class in the classes' order.
 
-
-def alpha(defense: Defense, y_max: Tensor) -> Tensor | None:
-    """The detector's output (Eq. 4) at top posteriors of any shape; 1 for RS, None where there is no detector."""
-    if isinstance(defense, ReverseSigmoid):
-        return torch.ones_like(y_max)
-    if not isinstance(defense, Deception | AdaptiveMisinformation):
-        return None
-    perturb = defense.perturb if isinstance(defense, Deception) else "uncertain"
-    return detector(y_max, threshold(defense), defense.nu, perturb)
-
-
-def every_step(defense: Deception | ReverseSigmoid, logits: Tensor, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Eq. 7 term by term for one picture's logits (K,), a row a class in the classes' order."""
-    given = Answer(logits[None].softmax(-1), logits[None])
-    noise = reverse_sigmoid_noise(given, defense.gamma, defense.cap_odds)[0]
-    on = alpha(defense, given.y_max)
-    assert on is not None
-    y, amount = given.y[0], defense.beta * on[0]
-    raised = (y - amount * noise).clamp_min(0)
-    odds = log_odds(given, defense.cap_odds)[0]
-    columns: dict[str, Any] = {
-        "class": list(classes),
-        "y": y,
-        "log-odds used": odds,
-        "γ · log-odds": defense.gamma * odds,
-        "r = S(·) − ½": noise,
-        "α": on[0].expand_as(y),
-        "−β·α·r": -amount * noise,
-        "y − β·α·r": raised,
-        "y′ (normalised)": normalise(raised),
-    }
-    return pd.DataFrame({k: v.tolist() if isinstance(v, Tensor) else v for k, v in columns.items()})
+    The column `class` alone for a defense that declares no steps.
+    """
+    steps = defense.steps(Answer(logits[None].softmax(-1), logits[None]))
+    return pd.DataFrame({"class": list(classes)} | {name: values[0].tolist() for name, values in steps.items()})
 
 
 def compare_defenses(
@@ -169,19 +136,20 @@ def compare_defenses(
 
 
 def detector_curve(defense: Defense, classes: int, points: int = 601) -> pd.DataFrame:
-    """alpha over y_max from 1/K to 1 (Fig. 2): columns x, y."""
+    """alpha over y_max from 1/K to 1 (Fig. 2): columns x, y. For a defense with a detector."""
     x = torch.linspace(1 / classes, 1, points, dtype=torch.float64)
-    on = alpha(defense, x)
-    assert on is not None
-    return pd.DataFrame({"x": x.numpy(), "y": on.numpy()})
+    alpha = defense.alpha(x)
+    assert alpha is not None
+    return pd.DataFrame({"x": x.numpy(), "y": alpha.numpy()})
 
 
-def noise_curve(defense: Deception | ReverseSigmoid, points: int = 601) -> pd.DataFrame:
-    """r over y from 0 to 1 (Eq. 6): columns x, y."""
+def noise_curve(defense: Defense, points: int = 601) -> pd.DataFrame:
+    """r over y from 0 to 1 (Eq. 6): columns x, y. For a defense with noise."""
     x = torch.linspace(0, 1, points, dtype=torch.float64)
     pairs = torch.stack([x, 1 - x], 1)  # the odds of y against everything else
-    noise = reverse_sigmoid_noise(Answer(pairs), defense.gamma, defense.cap_odds)[:, 0]
-    return pd.DataFrame({"x": x.numpy(), "y": noise.numpy()})
+    noise = defense.noise(Answer(pairs))
+    assert noise is not None
+    return pd.DataFrame({"x": x.numpy(), "y": noise[:, 0].numpy()})
 
 
 def examples(logits: Tensor, labels: Tensor) -> dict[str, int]:

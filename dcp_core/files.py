@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-PRECOMPUTED = Path(__file__).resolve().parent.parent / "precomputed"
+PACKAGE = Path(__file__).resolve().parent
+# The folder of app.py, pages/ and precomputed/: inside an installed package, or else the repository around it.
+SHIPPED = PACKAGE / "_shipped" if (PACKAGE / "_shipped").is_dir() else PACKAGE.parent
+PRECOMPUTED = SHIPPED / "precomputed"
 
 
 def home() -> Path:

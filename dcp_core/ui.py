@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import pandas as pd
@@ -28,6 +28,7 @@ from dcp_core.evaluation import guides
 from dcp_core.files import home
 from dcp_core.models import auxiliary, zoo
 from dcp_core.results import rows as result_rows
+from dcp_core.results.constraints import L1, L1_LIMITS
 from dcp_core.results.schema import ResultsError
 
 PAGES = {  # file in pages/ -> title, icon
@@ -40,6 +41,7 @@ PAGES = {  # file in pages/ -> title, icon
     "decide": ("Decide", "gavel"),
     "paper": ("Paper", "article"),
 }
+Name = TypeVar("Name", bound=str)
 VIEWS = ("full", "class")
 EMBEDDED = "signs-resnet8"  # pages begin with it: its pictures need no download
 TRADEOFFS = "t_"  # before the names of that page's widgets, see below
@@ -190,12 +192,25 @@ def _take_short_name(key: str, names: Sequence[str]) -> None:
         st.session_state[key] = st.query_params[key]
 
 
-def select(label: str, titles: Mapping[str, str], key: str, start: str | None = None) -> str:
+def select(
+    label: str, titles: Mapping[Name, str], key: str, start: Name | None = None, help: str | None = None
+) -> Name:
     """A selectbox of short names that shows their titles."""
     names = list(titles)
     _take_short_name(key, names)
     first = 0 if start is None else names.index(start)
-    return st.selectbox(label, names, first, key=key, format_func=titles.__getitem__, **IN_URL)
+    return st.selectbox(label, names, first, key=key, format_func=titles.__getitem__, help=help, **IN_URL)
+
+
+def choose_l1(key: str) -> L1:
+    """A picker of what a limit on the mean l1 distance holds for, the same on every page; in the address by `key`."""
+    return select(
+        "The l1 limit holds for",
+        L1_LIMITS,
+        key,
+        help="A defense may move answers to a thief's pictures further than answers to customers' pictures. The paper's "
+        "released code limits the mean over the thief's queries.",
+    )
 
 
 def choose_defense(names: Sequence[str] | None = None, prefix: str = "") -> Defense:

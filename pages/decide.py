@@ -1,29 +1,19 @@
 """An engineer's questions, answered from what was measured: deploy a defense, which, and what it will not stop."""
 
-import json
-
 import pandas as pd
 import streamlit as st
 
 from dcp_core import ui
 from dcp_core.data.datasets import DATASETS, thief_knowledge
-from dcp_core.defenses import IN_ONE_FILE, Defense, LabelOnly, make_defense
+from dcp_core.defenses import Defense
 from dcp_core.models import zoo
-from dcp_core.plots.decision import describe_gains, gains, point_name
+from dcp_core.plots.decision import describe_gains, gains
 from dcp_core.plots.style import mark_of
-from dcp_core.results.decision import (
-    AS_IS,
-    Needs,
-    as_good,
-    cleverer,
-    difference,
-    label_only,
-    measured_cases,
-    operating_points,
-    recommended,
-    undefended,
-)
+from dcp_core.results.constraints import limits
+from dcp_core.results.decision import Needs, label_only, measured_cases, undefended
+from dcp_core.results.pairing import difference
 from dcp_core.results.table3 import measurements
+from dcp_core.results.verdict import KEPT, SCALE, Verdict, decide
 from dcp_core.runs.spec import defense_command
 
 ui.frame("Decide", "Should I deploy a defense, and which?")
@@ -31,6 +21,11 @@ ui.frame("Decide", "Should I deploy a defense, and which?")
 THIEVES = {"knowledgeable": "like yours", "limited": "others", "data-free": "none"}
 SENT = {"all": "probabilities", "label": "the label"}
 PLACES = {"server": "server", "edge": "edge, one file"}
+ICONS = {
+    "yes": ":material/verified_user:",
+    "no": ":material/do_not_disturb_on:",
+    "cannot tell": ":material/help:",
+}
 
 
 def knowledge(case: pd.DataFrame) -> str:
@@ -63,7 +58,7 @@ def choose_case(cases: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return near[name]
 
 
-def questions() -> tuple[str, Needs]:
+def questions() -> Needs:
     """What is sent, and what its owner can bear."""
     sent = st.segmented_control(
         "What do your customers need?",
@@ -86,142 +81,58 @@ def questions() -> tuple[str, Needs]:
         **ui.IN_URL,
     )
     rise = st.slider(
-        "Your own error may rise by", 0.0, 10.0, 1.0, 0.25, "%g points", key="d_increase", **ui.IN_URL
+        "Your own error may rise by at most", 0.0, 10.0, 1.0, 0.25, "%g points", key="d_increase", **ui.IN_URL
     )
+    l1_of = ui.choose_l1("d_l1_of")
     l1 = st.slider(
-        "Customers' answers may move by (mean l1)",
+        "Its mean may be at most",
         0.0,
         2.0,
         0.9,
         0.05,
         key="d_l1",
-        help="0: not at all; 2: all of the probability goes elsewhere. On test pictures, as customers send them.",
+        help="l1: how far answers move. 0: not at all; 2: all of the probability goes to other classes.",
         disabled=sent == "label",
         **ui.IN_URL,
     )
-    return sent, Needs(rise, l1, place == "edge")
+    return Needs(rise, l1, place == "edge", l1_of, sent == "label")
 
 
-def error_of(point: pd.Series) -> str:
-    """A thief's error with what is known of its scatter."""
-    spread = point["adversary_error_std"]
-    over = f" ± {spread:.1f}" if pd.notna(spread) else ""
-    return f"{point['adversary_error']:.1f}{over} %"
+def answer(verdict: Verdict) -> None:
+    """The verdict's headline, its place on the scale, and why."""
+    box = {"yes": st.success, "no": st.warning, "cannot tell": st.info}[verdict.answer]
+    box(f"**{verdict.headline}**", icon=ICONS[verdict.answer])
+    if verdict.level:
+        steps = (f":blue-badge[**{each}**]" if each == verdict.level else f":gray-badge[{each}]" for each in SCALE)
+        st.markdown(" ".join(steps), help="; ".join(f"{level}: {meaning}" for level, meaning in SCALE.items()))
+    st.markdown("\n".join(f"- {line}" for line in verdict.why))
 
 
-def interval(low: float, high: float) -> str:
-    """An interval in words; empty if it is not known."""
-    return "" if pd.isna(low) else f" (95 % interval over seeds {low:+.1f} to {high:+.1f})"
-
-
-def answer_for_labels(case: pd.DataFrame) -> None:
-    """Customers need the label alone: then nothing else should be sent."""
-    labels, bare = label_only(case), undefended(case).iloc[0]
-    st.success(
-        "**Send the label alone.** What is not sent cannot leak, and customers lose nothing.",
-        icon=":material/label:",
-    )
-    if labels is None:
-        st.markdown(
-            f"Undefended, this thief errs in {error_of(bare)}. What labels alone leave him is not measured for this "
-            "case: on Attack lab, *What the thief does* → top-1 against *No defense* measures it."
+def every_defense(case: pd.DataFrame, verdict: Verdict, needs: Needs) -> None:
+    """What each defense adds within the limits."""
+    known = verdict.table["gain"].notna()
+    if known.any():
+        labels = label_only(case)
+        above = None if labels is None else difference(labels, undefended(case).iloc[0]).mean
+        st.markdown("**What each defense adds within your limits**, at its best measured strength")
+        figure = gains(verdict.table, above, limits([needs.increase], needs.l1, needs.l1_of))
+        ui.chart(figure, key="gains", alt=describe_gains(verdict.table, above), data=verdict.table)
+        st.caption(
+            "Filled: the thief who trusts the answers, with the 95 % interval of the differences, paired by seed. Open: the "
+            f"best measured thief behind the same defense, where that is another one. {KEPT}"
         )
-    else:
-        gain, low, high = difference(labels, bare)
-        st.markdown(
-            f"Measured: from all probabilities this thief's clone errs in {error_of(bare)}, from labels alone in "
-            f"{error_of(labels)}: {gain:+.1f} points{interval(low, high)}."
-        )
-    st.markdown(
-        "**What it does not stop.** The labels themselves: with more queries a thief learns from them too. A defense that "
-        "perturbs probabilities adds nothing to an API that sends none."
-    )
-    if bare["victim"] in zoo.names():
-        show_commands(bare["victim"], LabelOnly())
-
-
-def answer(case: pd.DataFrame, needs: Needs) -> pd.Series | None:
-    """The recommendation, and what every defense buys within the limits."""
-    table, bare = operating_points(case, needs), undefended(case).iloc[0]
-    best = recommended(table)
-    gained = table["gain"].notna()
-    if best is None and (table.empty or (gained.any() and table["gain_low"].isna().all())):
-        st.warning(
-            "**One seed is not enough.** Nothing tells what the defenses do here from chance: launch the same runs with "
-            "two more seeds in Attack lab.",
-            icon=":material/casino:",
-        )
-    elif best is None:
-        st.warning(
-            "**No defense pays here.** None that was measured raises this thief's error, within your limits, by more than "
-            f"the seeds alone would. Undefended it errs in {error_of(bare)}.",
-            icon=":material/do_not_disturb_on:",
-        )
-    else:
-        made = defense_of(best)
-        at = f", {made.parameters()[made.strength].symbol} = {best['strength']:g}" if made.strength else ""
-        st.success(
-            f"**{made.title}{at}.** It takes this thief from {error_of(bare)} to "
-            f"{error_of(best)}: **{best['gain']:+.1f} points**{interval(best['gain_low'], best['gain_high'])}. You pay "
-            f"{best['increase']:.2f} points of your own error, and customers' answers move by a mean l1 of "
-            f"{best['l1']:.2f}.",
-            icon=":material/verified_user:",
-        )
-        if len(rivals := as_good(table, best)):
-            names = ", ".join(map(point_name, rivals["defense"], rivals["strength"]))
-            st.caption(f"The seeds cannot tell it from {names}: let the costs decide.")
-    if gained.any():
-        st.markdown("**What each defense buys within your limits**, at its best measured strength")
-        ui.chart(gains(table), key="gains", alt=describe_gains(table), data=table)
-    left_out = table[~gained]
+    left_out = verdict.table[~known]
     if len(left_out):
         reasons = "; ".join(f"{mark_of(row.defense).label}: {row.why_not}" for row in left_out.itertuples())
         st.caption(f"Left out: {reasons}.")
-    return best
 
 
-def defense_of(point: pd.Series) -> Defense:
-    """The defense of a measured point."""
-    return make_defense(point["defense"], **json.loads(point["parameters"]))
-
-
-def limits(case: pd.DataFrame, best: pd.Series) -> None:
-    """What the chosen point does not stop, with numbers where they were measured."""
-    bare = undefended(case).iloc[0]
-    lines = [
-        f"A thief who does more than trust the answers (*{row['thief']}*) errs in **{error_of(row)}** behind this very "
-        "defense."
-        for _, row in cleverer(case, best).iterrows()
-    ]
-    if not lines:
-        others = case[(case["thief"] != AS_IS) & (case["defense"] != "none")]
-        elsewhere = "; ".join(
-            f"*{row['thief']}* behind {point_name(row['defense'], row['strength'])}: {error_of(row)}"
-            for _, row in others.iterrows()
-        )
-        lines.append(
-            "A thief who keeps the **top class** of each answer, or knows the defense and inverts it: not measured at this "
-            f"point{f', but in this case: {elsewhere}' if elsewhere else ', nor in this case'}."
-        )
-    if (labels := label_only(case)) is not None:
-        lines.append(
-            f"Labels alone, undefended, leave this thief at {error_of(labels)} ({error_of(bare)} from all "
-            "probabilities): where a defense keeps the top class, that bounds what it can do against whoever knows."
-        )
-    budget = bare["budget"]
-    lines.append(
-        f"**More queries.** This thief had {budget:,}. Limits on queries, terms of use and watching accounts belong beside "
-        "any defense."
-    )
-    st.markdown("**What it will not stop**\n\n" + "\n".join(f"- {line}" for line in lines))
-
-
-def price(victim: str, best: pd.Series) -> None:
+def price(victim: str, defense: str) -> None:
     """Latency and second networks, where they were measured."""
     found = measurements(ui.all_results()[0], victim)
     rows = next(iter(found.values()), ui.all_results()[0][:0])
-    name = mark_of(best["defense"]).label
-    ours = rows[(rows["defense"] == best["defense"]) & (rows["implementation"] == "here")]
+    name = mark_of(defense).label
+    ours = rows[(rows["defense"] == defense) & (rows["implementation"] == "here")]
     if ours.empty:
         st.markdown(
             f"**What an answer costs** is not measured for {name} on this victim; page Cost does it with a button."
@@ -258,21 +169,18 @@ def take_it(card: zoo.Card, made: Defense) -> None:
     with st.container(horizontal=True):
         lab = {"a_victim": card.title, **ui.defense_state(made, "a_")}
         ui.link("playground", "On one answer", "tune", victim=card.title, **ui.defense_state(made))
-        carried = {"t_victim": card.title, **ui.defense_state(made, ui.TRADEOFFS)}
-        ui.link("tradeoffs", "Over the whole test set", "balance", **carried)
+        if made.strength:
+            carried = {"t_victim": card.title, **ui.defense_state(made, ui.TRADEOFFS)}
+            ui.link("tradeoffs", "Over the whole test set", "balance", **carried)
         ui.link("attack_lab", "Try to steal it", "science", **lab)
-        if made.name in IN_ONE_FILE:
+        if made.in_one_file():
             ui.link(
                 "quantized", "Export it as one file", "memory", q_victim=card.title, **ui.defense_state(made, "q_")
             )
-    show_commands(card.name, made)
-
-
-def show_commands(victim: str, made: Defense) -> None:
-    """What serves it, and what puts it into a file."""
-    actions = ["serve", "export"] if made.name in IN_ONE_FILE else ["serve"]
-    lines = [defense_command(action, victim, made) for action in actions]
-    st.code("\n".join(lines), language="bash", wrap_lines=True)
+    actions = ["serve", "export"] if made.in_one_file() else ["serve"]
+    st.code(
+        "\n".join(defense_command(action, card.name, made) for action in actions), language="bash", wrap_lines=True
+    )
 
 
 cases = measured_cases(ui.thief_points())
@@ -284,17 +192,20 @@ if not cases:
 side, main = st.columns([1, 2.4], gap="medium")
 with side:
     case = choose_case(cases)
-    sent, needs = questions()
+    needs = questions()
 with main, ui.errors_explained():
-    if sent == "label":
-        answer_for_labels(case)
-    else:
-        best = answer(case, needs)
-        if best is not None:
-            limits(case, best)
-            price(best["victim"], best)
-            if best["victim"] in zoo.names():
-                take_it(zoo.card(best["victim"]), defense_of(best))
+    verdict = decide(case, needs)
+    answer(verdict)
+    if len(verdict.table):
+        every_defense(case, verdict, needs)
+    if verdict.not_stopped:
+        st.markdown("**What it will not stop**\n\n" + "\n".join(f"- {line}" for line in verdict.not_stopped))
+    victim = case["victim"].iloc[0]
+    if verdict.defense:
+        if not needs.label_only:
+            price(victim, verdict.defense.name)
+        if victim in zoo.names():
+            take_it(zoo.card(victim), verdict.defense)
     published(case["dataset"].iloc[0])
     st.caption(
         "Measured by this code on small victims and thieves (the case's name says which), not on yours: it ranks defenses, "

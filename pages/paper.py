@@ -5,9 +5,8 @@ import streamlit as st
 
 from dcp_core import plots, ui
 from dcp_core.plots.style import mark_of
-from dcp_core.plots.tables import ADDED
-from dcp_core.plots.thief import THIEF
-from dcp_core.results.constraints import added, table2
+from dcp_core.plots.tables import ADDED, ERROR_BARS, TABLE2
+from dcp_core.results.constraints import added, l1_limit, table2
 from dcp_core.results.rows import paper_table1, settings
 from dcp_core.runs.experiment import names
 
@@ -42,20 +41,18 @@ points = ui.thief_points()
 points = points[(points["dataset"] == dataset) & points["max_defender_increase"].isna()]
 groups = settings(points)
 setting = st.selectbox("Our thief", list(groups), key="paper_setting", **ui.IN_URL) if groups else None
-ours = table2(groups[setting] if setting else points, (1.0, 2.0, 5.0), 0.9, l1="l1_queries")
+l1_of = ui.choose_l1("paper_l1_of")
+ours = table2(groups[setting] if setting else points, (1.0, 2.0, 5.0), 0.9, l1=l1_of)
 cells = pd.concat([bounds[bounds["dataset"] == dataset], ours], ignore_index=True)
-what = st.segmented_control(
+what = ui.select(
     "Shown",
-    [ADDED, THIEF],
-    default=ADDED,
-    required=True,
-    key="paper_what",
-    format_func={ADDED: "what the defense adds", THIEF: "the thief's error, as printed"}.__getitem__,
+    TABLE2,
+    "paper_what",
     help="A weaker thief errs more, defended or not: what a defense adds to it is what compares across conditions.",
-    **ui.IN_URL,
 )
 cells = added(cells) if what == ADDED else cells
-ui.chart(plots.table2_bars(cells, what), key="table2", alt=plots.describe_table2(cells, what), data=cells)
+figure = plots.table2_bars(cells, what, l1_limit(0.9, l1_of))
+ui.chart(figure, key="table2", alt=plots.describe_table2(cells, what), data=cells)
 wide = cells.assign(defense=cells["defense"].map(label)).pivot_table(
     index="defense", columns=["source", "max_defender_increase"], values="adversary_error", sort=False
 )
@@ -67,8 +64,8 @@ for increase in ("1", "2", "5"):
 st.dataframe(wide.round(2), alt=f"Table II: {what} for each defense and allowed increase")
 st.caption(
     "From the largest error of the thief's clone in percent, with the owner's error up by at most Δ on the test set and "
-    "mean l1 ≤ 0.9 on the thief's queries, as in the released code; of the strengths measured, none in between. "
-    "Error bars: one standard deviation over the seeds; the paper gives none."
+    f"{l1_limit(0.9, l1_of)}; of the strengths measured, none in between. The paper does not say which l1 it limits; its "
+    f"released code takes the thief's queries. Error bars: {ERROR_BARS[what]}; the paper gives none."
 )
 if points.empty:
     st.info(f"No thief of ours has been measured on {dataset} yet, so there are no deltas to show.")

@@ -14,7 +14,8 @@ from dcp_core import plots, ui
 from dcp_core.data.archives import read_archive
 from dcp_core.data.datasets import available, test_picture
 from dcp_core.data.images import MAX_BYTES, ImageError, read_image, to_image, to_tensor
-from dcp_core.defenses import DEFENSES, Deception, Defense, ReverseSigmoid
+from dcp_core.defenses import DEFENSES, Defense
+from dcp_core.defenses.base import Answer
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.models.zoo import TORCHVISION, Card
 from dcp_core.runs.spec import defense_command
@@ -135,51 +136,27 @@ def _go_to(index: int) -> None:
 
 def show_numbers(row: pd.Series, defense: Defense, clean: torch.Tensor) -> None:
     """l1, y_max, alpha and entropy, before and after, and whether the owner's decision changes."""
-    on = engine.alpha(defense, clean.max())
+    alpha = defense.alpha(clean.max())
     changed = f":red[**now {row.defended_class}**]" if row.top_class_changed else "**kept**"
     numbers = [
         f"l1 distance **{row.l1:.3f}**",
         f"y_max {row.clean_y_max:.3f} → **{row.defended_y_max:.3f}**",
-        *([] if on is None else [f"detector α **{float(on):.3f}**"]),
+        *([] if alpha is None else [f"detector α **{float(alpha):.3f}**"]),
         f"entropy {row.clean_entropy_nats:.2f} → **{row.defended_entropy_nats:.2f}** nats",
         f"top class {changed}",
     ]
     st.markdown(" · ".join(numbers), help="l1 = Σ|y′ − y|, from 0 to 2 (Eq. 2). y_max is the top posterior.")
 
 
-def explain_limits(defense: Defense) -> None:
-    """What a person should know about the chosen parameters before reading the picture."""
-    if not isinstance(defense, Deception):
-        return
-    tau = engine.threshold(defense)
-    assert tau is not None
-    if defense.perturb == "confident":
-        st.caption(
-            "Eq. 4 as printed perturbs *confident* answers (y_max > τ); the paper's prose and released code perturb "
-            "*uncertain* ones."
-        )
-    if tau > 1.01:
-        effect = "no answer at all: no defense" if defense.perturb == "confident" else "every answer: this *is* RS"
-        st.caption(f"With τ = {tau:g} above 1 the detector picks {effect}.")
-
-
-GUIDES = {
-    "am": ("**The second network's answer** F_M(x), trained to be wrong", "posterior (probability)"),
-    "mad": ("**Where the answer is moved to** y*", "probability"),
-    "grad2": ("**What each class gains** for the owner", "slope of log p(class) along the target"),
-}
-
-
-def show_guide(defense: Defense, guide: torch.Tensor, card: Card) -> None:
+def show_guide(defense: ModelBased, guide: torch.Tensor, card: Card) -> None:
     """What the second network says about this picture."""
-    title, unit = GUIDES[defense.name]
-    st.markdown(title)
+    st.markdown(f"**{defense.guide_title}**")
     values = guide[0].numpy()
     ui.chart(
-        plots.class_values(card.classes, values, unit),
+        plots.class_values(card.classes, values, defense.guide_unit),
         key="guide",
-        alt=f"The largest value has {card.classes[int(values.argmax())]}.",
-        data=pd.DataFrame({"class": card.classes, unit: values}),
+        alt=f"{card.classes[int(values.argmax())]} has the largest value.",
+        data=pd.DataFrame({"class": card.classes, defense.guide_unit: values}),
     )
 
 
@@ -187,35 +164,35 @@ def show_functions(defense: Defense, answers: engine.Answers, card: Card, guide:
     """alpha(y_max), r(y) or what the second network says, and y -> y', with this answer's points."""
     clean, defended = answers.clean[0].numpy(), answers.defended[0].numpy()
     first, second, third = st.columns(3)
-    on = engine.alpha(defense, answers.clean[0].max())
-    if on is not None:
+    alpha = defense.alpha(answers.clean[0].max())
+    if alpha is not None:
         curve = engine.detector_curve(defense, len(clean))
-        here = pd.DataFrame({"x": [clean.max()], "y": [float(on)]})
+        here = pd.DataFrame({"x": [clean.max()], "y": [float(alpha)]})
         with first:
             st.markdown("**Detector** α(y_max), Eq. 4")
             ui.chart(
-                plots.function_plot(curve, here, x="top posterior y_max", y="α", limit=engine.threshold(defense)),
+                plots.function_plot(curve, here, x="top posterior y_max", y="α", limit=defense.threshold),
                 key="detector",
-                alt=f"At y_max {clean.max():.3f} the detector gives α = {float(on):.3f}.",
+                alt=f"At y_max {clean.max():.3f} the detector gives α = {float(alpha):.3f}.",
                 data=curve,
             )
-    if isinstance(defense, Deception | ReverseSigmoid):
-        steps = engine.every_step(defense, answers.logits[0], card.classes)
+    noise = defense.noise(Answer(answers.clean, answers.logits))
+    if noise is not None:
         with second:
             st.markdown("**Noise** r(y), Eq. 6")
-            noise = engine.noise_curve(defense)
-            points = pd.DataFrame({"x": clean, "y": steps["r = S(·) − ½"]})
+            curve = engine.noise_curve(defense)
+            points = pd.DataFrame({"x": clean, "y": noise[0].numpy()})
             ui.chart(
-                plots.function_plot(noise, points, x="clean posterior y", y="r(y)", labels=card.classes),
+                plots.function_plot(curve, points, x="clean posterior y", y="r(y)", labels=card.classes),
                 key="noise",
                 alt="Unlikely classes get the most negative noise, which the defense subtracts: they are raised.",
-                data=noise,
+                data=curve,
             )
-    elif guide is not None:
+    elif isinstance(defense, ModelBased) and guide is not None:
         with second:
             show_guide(defense, guide, card)
-    elif on is None:
-        first.info("Detector and noise are parts of DCP and RS; this defense has neither.")
+    elif alpha is None:
+        first.info("This defense has neither a detector nor noise of its own to show.")
     with third:
         st.markdown("**Every class** y → y′")
         ui.chart(
@@ -227,20 +204,17 @@ def show_functions(defense: Defense, answers: engine.Answers, card: Card, guide:
 
 
 def show_steps(defense: Defense, logits: torch.Tensor, card: Card) -> None:
-    """Eq. 7 term by term."""
-    if not isinstance(defense, Deception | ReverseSigmoid):
-        st.info("Eq. 7 belongs to DCP and RS: choose one of them to see its terms.")
+    """The defense's formula term by term."""
+    steps = engine.every_step(defense, logits, card.classes)
+    if len(steps.columns) == 1:
+        shown = ", ".join(kind.short for kind in DEFENSES.values() if kind.steps is not Defense.steps)
+        st.info(f"{defense.title} shows no terms of its formula. These do: {shown}.")
         return
-    st.latex(
-        r"y' = N\big(\max(0,\; y - \beta\,\alpha\,r(y))\big),\quad r(y) = S(\gamma \log\tfrac{y}{1-y}) - \tfrac12"
-    )
-    if defense.cap_odds:
-        st.caption(
-            "The odds y/(1−y) are capped at 1, as in the released code: a class above ½ is never lowered itself."
-        )
-    steps = engine.every_step(defense, logits, card.classes).sort_values("y", ascending=False)
+    if defense.formula:
+        st.latex(defense.formula)
+    steps = steps.sort_values(steps.columns[1], ascending=False)
     numbers = {c: st.column_config.NumberColumn(format="%.6f") for c in steps.columns[1:]}
-    st.dataframe(steps, hide_index=True, column_config=numbers, alt="Every term of Eq. 7 for every class")
+    st.dataframe(steps, hide_index=True, column_config=numbers, alt="Every term of the formula for every class")
     ui.csv(steps, "every-step")
 
 
@@ -331,7 +305,8 @@ with left:
 with right:
     defense = ui.choose_defense()
     seed = st.number_input("seed", 0, 10_000, 0, key="seed", **ui.IN_URL) if defense.randomised else 0
-    explain_limits(defense)
+    for remark in defense.remarks():
+        st.caption(remark)
     ui.hidden_costs(defense, victim.name)
 with middle, ui.errors_explained():
     seen = question.seen_by(defense, victim.name, seed)

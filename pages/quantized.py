@@ -10,7 +10,7 @@ from dcp_core import ui
 from dcp_core.costs import quantized as measure
 from dcp_core.data import synthetic
 from dcp_core.data.sources import SIGNS_TEST
-from dcp_core.defenses import DEFENSES, IN_ONE_FILE, Defense
+from dcp_core.defenses import DEFENSES, Defense, exportable
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.evaluation.metrics import wilson
 from dcp_core.models import zoo
@@ -198,9 +198,9 @@ def export_form(family: dict[str, str]) -> None:
     with side:
         known = [name for name in family.values() if zoo.card(name).of or zoo.card(name).onnx_sha256]
         name = st.selectbox("Version", known, key="q_export", format_func=lambda n: zoo.card(n).title, **ui.IN_URL)
-        defense = ui.choose_defense(IN_ONE_FILE, PREFIX)
+        defense = ui.choose_defense(exportable(), PREFIX)
         baked = False
-        if defense.name in COMPARED:
+        if defense.nodes(len(zoo.card(name).classes)).inputs:
             baked = st.toggle(
                 "Bake the parameters in",
                 key="q_baked",

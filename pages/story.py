@@ -150,7 +150,7 @@ def detector(card: zoo.Card, logits: torch.Tensor) -> None:
     y_max = logits.softmax(-1).amax(-1)
     thiefs = engine.predict(ui.load_victim(card.name).model, gallery()[1]).softmax(-1).amax(-1)
     curve = engine.detector_curve(defense, len(card.classes))
-    some = pd.DataFrame({"x": thiefs.numpy(), "y": engine.alpha(defense, thiefs).numpy()})
+    some = pd.DataFrame({"x": thiefs.numpy(), "y": defense.alpha(thiefs).numpy()})
     left, right = st.columns([2.2, 1])
     with left:
         ui.chart(

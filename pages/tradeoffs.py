@@ -14,8 +14,9 @@ from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.evaluation.metrics import TOUCHED, per_answer
 from dcp_core.models import zoo
 from dcp_core.plots.curves import CURVES
-from dcp_core.plots.thief import THIEF_AXES, placed
-from dcp_core.results.constraints import pareto_front, table2
+from dcp_core.plots.tables import ADDED, ERROR_BARS, TABLE2
+from dcp_core.plots.thief import THIEF, THIEF_AXES, placed
+from dcp_core.results.constraints import L1, added, l1_limit, limits, pareto_front, table2
 from dcp_core.results.rows import settings
 
 ui.frame("Trade-offs", "What does protection cost over a whole test set?")
@@ -146,7 +147,7 @@ def thiefs_side(card: zoo.Card) -> None:
         st.warning(str(problem), icon=":material/report:")
     everything = ui.thief_points()
     known = sorted(everything["dataset"].unique())
-    first, second, third, fourth = st.columns(4)
+    first, second, third, fourth, fifth = st.columns([2, 3, 3, 3, 3])
     with first:
         dataset = _choose_data(known, card)
     with second:
@@ -156,7 +157,9 @@ def thiefs_side(card: zoo.Card) -> None:
             "Owner's error may rise by", 0.0, 10.0, 1.0, 0.25, "%g points", key="increase", **ui.IN_URL
         )
     with fourth:
-        l1 = st.slider("Mean l1 may be", 0.0, 2.0, 0.9, 0.05, key="budget", **ui.IN_URL)
+        l1_of = ui.choose_l1("l1_of")
+    with fifth:
+        l1 = st.slider("Its mean may be at most", 0.0, 2.0, 0.9, 0.05, key="budget", **ui.IN_URL)
     here = everything[everything["dataset"] == dataset]
     bounds = here[here["max_defender_increase"].notna()]
     groups = settings(here[here["source"] == "measured"], ["budget"] if axis == "budget" else [])
@@ -168,10 +171,8 @@ def thiefs_side(card: zoo.Card) -> None:
         chosen = st.multiselect("Thieves", list(groups), list(groups)[:1], key=key, **ui.IN_URL)
     ours = pd.concat([groups[name] for name in chosen]) if chosen else here[:0]
     points = pd.concat([ours, bounds], ignore_index=True)
-    scatter(
-        points, ours, axis, {"increase": allowed, "l1": l1, "l1_queries": l1}.get(axis), single=len(chosen) == 1
-    )
-    best_attainable(bounds, {name: groups[name] for name in chosen}, allowed, l1)
+    scatter(points, ours, axis, {"increase": allowed, l1_of: l1}.get(axis), single=len(chosen) == 1)
+    best_attainable(bounds, {name: groups[name] for name in chosen}, allowed, l1, l1_of)
 
 
 def _choose_data(known: list[str], card: zoo.Card) -> str:
@@ -257,17 +258,18 @@ def _use(row: pd.Series) -> None:
     ui.link("playground", "Use this operating point", "tune", **victim, **ui.defense_state(defense))
 
 
-def best_attainable(bounds: pd.DataFrame, groups: dict[str, pd.DataFrame], allowed: float, l1: float) -> None:
+def best_attainable(
+    bounds: pd.DataFrame, groups: dict[str, pd.DataFrame], allowed: float, l1: float, l1_of: L1
+) -> None:
     """Table II under the reader's constraints."""
     increases = sorted({1.0, 2.0, 5.0, allowed})
-    st.markdown(
-        "**Best attainable thief error** with the owner's error up by at most "
-        f"{', '.join(f'{increase:g}' for increase in increases)} points and mean l1 ≤ {l1:g}"
-    )
-    left, right = st.columns([1, 2])
+    st.markdown(f"**Best attainable thief error**: {limits(increases, l1, l1_of)}")
+    left, middle, right = st.columns([2, 2, 3])
+    with left:
+        what = ui.select("Shown", TABLE2, "attainable", THIEF)
     mode = "discrete"
     if groups and ui.experts():
-        mode = left.segmented_control(
+        mode = middle.segmented_control(
             "between measured points",
             ["discrete", "piecewise"],
             default="discrete",
@@ -276,20 +278,21 @@ def best_attainable(bounds: pd.DataFrame, groups: dict[str, pd.DataFrame], allow
             help="'discrete' takes measured points only; 'piecewise' also the straight line between neighbours.",
             **ui.IN_URL,
         )
-    name = (
-        right.selectbox("Thief", list(groups), key="setting", **ui.IN_URL)
-        if len(groups) > 1
-        else next(iter(groups), "")
-    )
+    name = next(iter(groups), "")
+    if len(groups) > 1:
+        name = right.selectbox("Thief", list(groups), key="setting", **ui.IN_URL)
     paper = bounds[np.isclose(bounds["max_l1"].astype(float), l1)]
-    ours = table2(groups[name], increases, l1, mode=mode) if name else bounds[:0]
+    ours = table2(groups[name], increases, l1, mode, l1=l1_of) if name else bounds[:0]
     cells = pd.concat([paper, ours], ignore_index=True)
     if cells.empty:
         st.caption(
             "No point to be trusted lies within these bounds; the paper's table is for its data and l1 ≤ 0.9."
         )
         return
-    ui.chart(plots.table2_bars(cells), key="table2", alt=plots.describe_table2(cells), data=cells)
+    cells = added(cells) if what == ADDED else cells
+    figure = plots.table2_bars(cells, what, l1_limit(l1, l1_of))
+    ui.chart(figure, key="table2", alt=plots.describe_table2(cells, what), data=cells)
+    st.caption(f"Error bars: {ERROR_BARS[what]}.")
     if name and (reasons := plots.table2_gaps(ours)):
         st.caption(f"No bar: {reasons}")
 

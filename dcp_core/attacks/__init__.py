@@ -1,12 +1,13 @@
 """Attacks: thieves of models behind an `Oracle`. One file a method, one line here."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from dcp_core.attacks.base import Attack, Event, Theft
 from dcp_core.attacks.dfme import DFME
 from dcp_core.attacks.knockoff import KnockoffNets
 from dcp_core.attacks.maze import MAZE
 from dcp_core.attacks.oracle import AttackError, BudgetSpent, NanAnswer, Oracle
+from dcp_core.defenses import registry
 
 __all__ = [
     "ATTACKS",
@@ -18,9 +19,25 @@ __all__ = [
     "Oracle",
     "Theft",
     "make_attack",
+    "register",
 ]
 
-ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in (KnockoffNets, DFME, MAZE)}
+ATTACKS: dict[str, type[Attack]] = {}
+A = TypeVar("A", bound=Attack)
+
+
+def register(attack: type[A]) -> type[A]:
+    """Make an attack known to every page and command of this process, and return it: also a decorator.
+
+    Raises:
+        ValueError: for a class that declares too little, or whose name, title or short name is taken.
+    """
+    registry.add(ATTACKS, attack)
+    return attack
+
+
+for _attack in (KnockoffNets, DFME, MAZE):
+    register(_attack)
 
 
 def make_attack(name: str, **parameters: Any) -> Attack:
@@ -29,10 +46,4 @@ def make_attack(name: str, **parameters: Any) -> Attack:
     Raises:
         ValueError: for an unknown name, an unknown parameter or a value out of range.
     """
-    if name not in ATTACKS:
-        raise ValueError(f"unknown attack '{name}'; known: {', '.join(ATTACKS)}")
-    known = ATTACKS[name].parameters()
-    for parameter in parameters:
-        if parameter not in known:
-            raise ValueError(f"{name} has no parameter '{parameter}'; it takes {', '.join(known)}")
-    return ATTACKS[name](**parameters)
+    return registry.make(ATTACKS, "attack", name, parameters)

@@ -1,7 +1,8 @@
 """What an attack is: a frozen dataclass of its parameters, and a generator of events.
 
-A new attack writes `check` and `_steps`, declares its fields with `parameter(...)` and gets one line in the
-registry of `dcp_core/attacks/__init__.py`; forms, command-line options and sweeps follow from the declarations.
+A new attack writes `_steps`, declares its fields with `parameter(...)` and gets one line in the registry of
+`dcp_core/attacks/__init__.py`, or calls `register` there from outside. Forms, command-line options, sweeps and
+estimates of the time it takes follow from the declarations.
 """
 
 import dataclasses
@@ -16,12 +17,14 @@ from torch import Tensor, nn
 
 from dcp_core.attacks.oracle import AttackError, Oracle
 from dcp_core.data.datasets import ImageSet
-from dcp_core.defenses.base import Defense, Parameter
+from dcp_core.defenses.base import Declared, Defense
 from dcp_core.evaluation.stealing import Scores
 from dcp_core.files import write_atomic
 
 ATTACK_STATE, TRAINING_STATE = "state.pt", "training.pt"  # checkpoints in a theft's folder
 SAMPLE = 8  # pictures shown with an event
+TIMED_QUERIES = 256  # of a small theft that is timed to estimate a large one
+AS_IS = "as is"  # what result rows call a thief who trains on the answers as they are
 PULSE = 0.5  # seconds between two events without news: what a live page and a stop button wait at most
 
 
@@ -72,13 +75,17 @@ class Theft:
         return None if self.evaluate is None else self.evaluate(self.clone)
 
 
-@dataclass(frozen=True)
-class Attack:
-    """Base of all attacks."""
+Timed = Callable[["Attack", int], list[tuple[Event, float]]]
+"""Runs an attack with a budget on the victim and clone of a run, and gives each event with the seconds until it."""
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    source: ClassVar[str]
+
+@dataclass(frozen=True)
+class Attack(Declared):
+    """Base of all attacks.
+
+    A class must declare `name`, `title` and `source`. `needs_pool`: whether it asks about the pictures of a pool.
+    """
+
     needs_pool: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -89,14 +96,22 @@ class Attack:
             if isinstance(defaults[name], int) and not isinstance(value, int):
                 raise ValueError(f"{name} must be a whole number, not {value!r}")
 
-    @classmethod
-    def parameters(cls) -> dict[str, Parameter]:
-        """The declared parameters by field name, in order."""
-        return {
-            field.name: field.metadata["parameter"]
-            for field in dataclasses.fields(cls)
-            if "parameter" in field.metadata
-        }
+    @property
+    def thief(self) -> str:
+        """What the thief does with the answers before training, as result rows say it in their column `thief`."""
+        return AS_IS
+
+    def will_ask(self, pool: int, budget: int, seed: int) -> Tensor | None:
+        """Indices of the pictures, of a pool of that size, that a theft will ask about; None if answers decide it.
+
+        Several runs that will ask about the same pictures share the victim's computation.
+        """
+        return None
+
+    def seconds(self, budget: int, timed: Timed) -> float:
+        """Seconds that a theft with that budget takes, from smaller ones that are timed: here in proportion to it."""
+        small = min(budget, TIMED_QUERIES)
+        return timed(self, small)[-1][1] * budget / small
 
     def steps(self, theft: Theft) -> Iterator[Event]:
         """Steal, yielding events; `theft.clone` is the clone. Closing the iterator saves the state.
@@ -115,7 +130,8 @@ class Attack:
 
     def check(self, theft: Theft) -> None:
         """Raise an `AttackError` if the attack cannot work with what the thief has."""
-        raise NotImplementedError
+        if self.needs_pool and theft.pool is None:
+            raise AttackError(f"{self.title} needs a pool of pictures to ask about")
 
     def _steps(self, theft: Theft) -> Iterator[Event]:
         raise NotImplementedError

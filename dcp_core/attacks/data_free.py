@@ -13,12 +13,24 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dcp_core.attacks.base import ATTACK_STATE, PULSE, SAMPLE, Attack, Event, Saver, Tally, Theft, sample
+from dcp_core.attacks.base import (
+    ATTACK_STATE,
+    PULSE,
+    SAMPLE,
+    Attack,
+    Event,
+    Saver,
+    Tally,
+    Theft,
+    Timed,
+    sample,
+)
 from dcp_core.attacks.oracle import AttackError, NanAnswer, full_precision, in_chunks
 from dcp_core.attacks.replay import Replay
 from dcp_core.attacks.zeroth_order import Generator, estimate_gradient, probes, to_range
 from dcp_core.defenses.base import parameter
 
+TIMED_ITERATIONS, TIMED_BATCH = 2, 32  # timed to estimate how long a theft takes
 ANSWER_FLOOR = 1e-12  # under the logarithm of an answer
 
 
@@ -119,6 +131,15 @@ class DataFree(Attack):
     def iterate(self, run: Run) -> dict[str, Tensor]:
         """One iteration; its losses."""
         raise NotImplementedError
+
+    def seconds(self, budget: int, timed: Timed) -> float:
+        """See `Attack`: iterations are timed, after one that warms up, with a smaller batch where that is large."""
+        small = dataclasses.replace(self, batch=max(2, min(self.batch, TIMED_BATCH)))
+        events = timed(small, (1 + TIMED_ITERATIONS) * small.queries_per_iteration)
+        first, last = events[0], events[-1]
+        done = (last[0].queries - first[0].queries) / small.queries_per_iteration
+        iteration = (last[1] - first[1]) / done * self.batch / small.batch
+        return budget / self.queries_per_iteration * iteration
 
     def check(self, theft: Theft) -> None:
         """See `Attack.check`."""

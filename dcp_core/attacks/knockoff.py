@@ -4,6 +4,8 @@ Orekondy, Schiele and Fritz, "Knockoff Nets", CVPR 2019. Pictures are drawn with
 they are; the clone is trained with soft cross-entropy on augmented views of them by the one training loop.
 """
 
+import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,12 +13,23 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from dcp_core.attacks.adaptive import AS_IS, TREATMENTS, check_treatment, treat
 from dcp_core.attacks.bandit import REWARDS
-from dcp_core.attacks.base import ATTACK_STATE, PULSE, TRAINING_STATE, Attack, Event, Saver, Theft
+from dcp_core.attacks.base import (
+    ATTACK_STATE,
+    PULSE,
+    TIMED_QUERIES,
+    TRAINING_STATE,
+    Attack,
+    Event,
+    Saver,
+    Theft,
+    Timed,
+)
 from dcp_core.attacks.oracle import AttackError, NanAnswer
-from dcp_core.attacks.transfer_set import TransferSet
+from dcp_core.attacks.transfer_set import TransferSet, picking_order
 from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses.base import parameter
 from dcp_core.models.training import Recipe, train
@@ -61,11 +74,33 @@ class KnockoffNets(Attack):
     source: ClassVar[str] = 'Orekondy et al., "Knockoff Nets", CVPR 2019'
     needs_pool: ClassVar[bool] = True
 
+    @property
+    def thief(self) -> str:
+        """See `Attack`."""
+        if self.treatment == AS_IS:
+            return "average" if self.repeats > 1 else super().thief
+        return self.treatment if self.treatment == "top-1" else f"recovery ({self.treatment})"
+
+    def will_ask(self, pool: int, budget: int, seed: int) -> Tensor | None:
+        """See `Attack`."""
+        if self.strategy != "random":
+            return None
+        return picking_order(pool, seed)[: math.ceil(budget / self.repeats)]
+
+    def seconds(self, budget: int, timed: Timed) -> float:
+        """See `Attack`: answers, and pictures in an epoch of training, are timed apart."""
+        small = KnockoffNets(epochs=2, batch=self.batch)
+        timed(dataclasses.replace(small, epochs=1), 2 * self.batch)  # warms up: a first step takes seconds
+        count = max(2 * self.batch, TIMED_QUERIES)
+        ends = {event.phase: at for event, at in timed(small, count)}  # the last event of each phase
+        answer, step = ends["asking"] / count, (ends["training"] - ends["asking"]) / (small.epochs * count)
+        return budget * answer + self.epochs * math.ceil(budget / self.repeats) * step
+
     def check(self, theft: Theft) -> None:
         """See `Attack.check`."""
         pool, oracle = theft.pool, theft.oracle
-        if pool is None:
-            raise AttackError("KnockoffNets needs a pool of pictures to ask about")
+        super().check(theft)
+        assert pool is not None
         _check_pool(pool, oracle.shape, self.strategy)
         wanted = -(-oracle.budget // self.repeats)
         if wanted < 2:

@@ -7,7 +7,9 @@ import click
 
 # Loaded when asked for, so that `--help` does not wait for torch.
 COMMANDS = {
+    "app": "Open the dashboard.",
     "victims": "List the victims: the shipped ones and your own.",
+    "fetch": "Unpack the other shipped victims from a release archive.",
     "data": "List, download and describe data sets.",
     "train": "Train a victim of your own.",
     "quantize": "Make an eight-bit victim (PTQ, QAT), or the ONNX file that answers faster.",

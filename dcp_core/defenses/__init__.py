@@ -1,7 +1,8 @@
 """Defenses: functions from posteriors to posteriors. One file a method, one line here."""
 
-from typing import Any
+from typing import Any, TypeVar
 
+from dcp_core.defenses import registry
 from dcp_core.defenses.adaptive_misinformation import AdaptiveMisinformation
 from dcp_core.defenses.base import Defense
 from dcp_core.defenses.deception import Deception
@@ -10,23 +11,38 @@ from dcp_core.defenses.mad import MAD
 from dcp_core.defenses.naive import LabelOnly, NoDefense, RandomNoise, Rounding, TopK
 from dcp_core.defenses.reverse_sigmoid import ReverseSigmoid
 
-DEFENSES: dict[str, type[Defense]] = {
-    defense.name: defense
-    for defense in (
-        NoDefense,
-        Deception,
-        ReverseSigmoid,
-        AdaptiveMisinformation,
-        MAD,
-        GradientRedirection,
-        LabelOnly,
-        TopK,
-        Rounding,
-        RandomNoise,
-    )
-}
-IN_ONE_FILE = ("dcp", "rs", "label", "topk", "none")
-"""Those that go into one ONNX file with the victim: `models/defense_nodes.py` has their nodes."""
+DEFENSES: dict[str, type[Defense]] = {}
+D = TypeVar("D", bound=Defense)
+
+
+def register(defense: type[D]) -> type[D]:
+    """Make a defense known to every page and command of this process, and return it: also a decorator.
+
+    Raises:
+        ValueError: for a class that declares too little, or whose name, title or short name is taken.
+    """
+    registry.add(DEFENSES, defense)
+    return defense
+
+
+for _defense in (
+    NoDefense,
+    Deception,
+    ReverseSigmoid,
+    AdaptiveMisinformation,
+    MAD,
+    GradientRedirection,
+    LabelOnly,
+    TopK,
+    Rounding,
+    RandomNoise,
+):
+    register(_defense)
+
+
+def exportable() -> list[str]:
+    """Names of the defenses that can be exported into one ONNX file with the victim."""
+    return [name for name, kind in DEFENSES.items() if kind.in_one_file()]
 
 
 def make_defense(name: str, **parameters: Any) -> Defense:
@@ -35,11 +51,4 @@ def make_defense(name: str, **parameters: Any) -> Defense:
     Raises:
         ValueError: for an unknown name, an unknown parameter or a value out of range.
     """
-    if name not in DEFENSES:
-        raise ValueError(f"unknown defense '{name}'; known: {', '.join(DEFENSES)}")
-    known = DEFENSES[name].parameters()
-    for parameter in parameters:
-        if parameter not in known:
-            takes = ", ".join(known) or "no parameters"
-            raise ValueError(f"{name} has no parameter '{parameter}'; it takes {takes}")
-    return DEFENSES[name](**parameters)
+    return registry.make(DEFENSES, "defense", name, parameters)

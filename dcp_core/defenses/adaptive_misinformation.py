@@ -45,9 +45,22 @@ class AdaptiveMisinformation(ModelBased):
 
     name: ClassVar[str] = "am"
     title: ClassVar[str] = "Adaptive Misinformation (AM)"
+    short: ClassVar[str] = "AM"
     source: ClassVar[str] = "Kariyappa and Qureshi, CVPR 2020"
     strength: ClassVar[str | None] = "tau"
     grid: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    mark: ClassVar[tuple[str, str, str] | None] = ("#c77cae", "diamond", "dot")
+    guide_title: ClassVar[str] = "The second network's answer F_M(x), trained to be wrong"
+    guide_unit: ClassVar[str] = "posterior (probability)"
+
+    @property
+    def threshold(self) -> float:
+        """tau."""
+        return self.tau
+
+    def alpha(self, y_max: Tensor) -> Tensor:
+        """S(nu (tau - y_max))."""
+        return detector(y_max, self.tau, self.nu, "uncertain")
 
     @property
     def needs(self) -> Kind | None:

@@ -1,16 +1,20 @@
 """What a defense is: a frozen dataclass of its parameters, and a function on posteriors.
 
 A new defense writes `_perturb`, declares its fields with `parameter(...)` and gets one line in the registry of
-`dcp_core/defenses/__init__.py`; sliders, command-line options, sweeps and checks follow from the declarations.
+`dcp_core/defenses/__init__.py`, or calls `register` there from outside. Pages, figures, command-line options, sweeps
+and checks follow from the declarations.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from dcp_core.defenses.nodes import Nodes
 
 SUM_TOLERANCE = 1e-3
 ALWAYS_THERE = object()
@@ -56,12 +60,43 @@ def parameter(default: Any, symbol: str, help: str, **limits: Any) -> Any:
     return dataclasses.field(default=default, metadata={"parameter": Parameter(symbol, help, **limits)})
 
 
-class Declared(Protocol):
-    """Something with declared parameters: a defense or an attack."""
+class Declared:
+    """What defenses and attacks have in common: names, a source, and declared parameters.
+
+    `short` is the name in figures and tables; the title, unless a class declares another.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    short: ClassVar[str]
+    source: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        if "title" in vars(cls) and "short" not in vars(cls):
+            cls.short = cls.title
 
     @classmethod
     def parameters(cls) -> dict[str, Parameter]:
         """The declared parameters by field name, in order."""
+        assert dataclasses.is_dataclass(cls)
+        return {
+            field.name: field.metadata["parameter"]
+            for field in dataclasses.fields(cls)
+            if "parameter" in field.metadata
+        }
+
+    @classmethod
+    def check_declaration(cls) -> None:
+        """Raise a ValueError that says what the class lacks to be used by pages and commands."""
+        for attribute in ("name", "title", "source"):
+            if not isinstance(getattr(cls, attribute, None), str):
+                raise ValueError(f"{cls.__name__} must declare `{attribute}: ClassVar[str]`")
+        if not re.fullmatch("[a-z][a-z0-9_]*", cls.name):
+            raise ValueError(f"{cls.__name__}: a name has lower-case letters, digits and _ only, not '{cls.name}'")
+        try:
+            cls()
+        except TypeError as error:
+            raise ValueError(f"{cls.__name__}: every field needs a default ({error})") from error
 
 
 def identity(made: Declared) -> dict[str, Any]:
@@ -102,33 +137,80 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Defense:
-    """Base of all defenses. `strength` names the field that a trade-off curve varies over `grid`."""
+class Defense(Declared):
+    """Base of all defenses.
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    source: ClassVar[str]
+    A class must declare `name`, `title` and `source`. Everything else here has a default that pages and commands can
+    work with: `strength` names the field that a trade-off curve varies over `grid`; `mark` is the colour "#rrggbb",
+    Plotly's marker symbol and line dash in figures (chosen automatically without it).
+    """
+
     strength: ClassVar[str | None] = None
     grid: ClassVar[tuple[float, ...]] = ()
     needs_inputs: ClassVar[bool] = False
+    mark: ClassVar[tuple[str, str, str] | None] = None
 
     def __post_init__(self) -> None:
         for name, declared in self.parameters().items():
             declared.check(name, getattr(self, name))
 
     @classmethod
-    def parameters(cls) -> dict[str, Parameter]:
-        """The declared parameters by field name, in order."""
-        return {
-            field.name: field.metadata["parameter"]
-            for field in dataclasses.fields(cls)
-            if "parameter" in field.metadata
-        }
+    def check_declaration(cls) -> None:
+        """See `Declared`; also checks `strength`, `grid` and `mark`."""
+        super().check_declaration()
+        if cls.strength is not None:
+            if cls.strength not in cls.parameters():
+                raise ValueError(f"{cls.__name__}: its strength '{cls.strength}' is none of its parameters")
+            if not cls.grid:
+                raise ValueError(f"{cls.__name__}: a defense with a strength needs a `grid` of its values")
+            for value in cls.grid:
+                cls.parameters()[cls.strength].check(cls.strength, value)
+        if cls.mark is not None and not (len(cls.mark) == 3 and re.fullmatch("#[0-9a-f]{6}", cls.mark[0])):
+            raise ValueError(f"{cls.__name__}: a mark is ('#rrggbb', symbol, dash), not {cls.mark!r}")
+
+    @classmethod
+    def in_one_file(cls) -> bool:
+        """Whether the defense can be exported into one ONNX file with the victim, that is, whether it has `nodes`."""
+        return cls.nodes is not Defense.nodes
+
+    def nodes(self, classes: int) -> Nodes:
+        """The defense as ONNX nodes, for a victim with that many classes.
+
+        Raises:
+            NotImplementedError: unless `in_one_file()`.
+        """
+        raise NotImplementedError
 
     @property
     def randomised(self) -> bool:
         """Whether equal questions may get different answers."""
         return False
+
+    @property
+    def threshold(self) -> float | None:
+        """The top posterior at which the detector switches; None for a defense without a detector."""
+        return None
+
+    def alpha(self, y_max: Tensor) -> Tensor | None:
+        """The detector's output, 0 to 1, at top posteriors of any shape; None for a defense without a detector."""
+        return None
+
+    def noise(self, answer: Answer) -> Tensor | None:
+        """The noise r (N, K) that is subtracted from the posteriors, before its strength; None without such noise."""
+        return None
+
+    @property
+    def formula(self) -> str:
+        """The perturbation in LaTeX, for whoever reads `steps`; empty without."""
+        return ""
+
+    def steps(self, answer: Answer) -> dict[str, Tensor]:
+        """Every term of the formula by its name, in order, each (N, K); empty for a defense that shows none."""
+        return {}
+
+    def remarks(self) -> list[str]:
+        """Sentences on what these parameter values mean, for a reader who has just set them."""
+        return []
 
     def values(self) -> dict[str, Any]:
         """The parameters' values by name: what `make_defense` takes."""

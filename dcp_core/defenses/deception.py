@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dcp_core.defenses.base import Answer, Defense, normalise, parameter
+from dcp_core.defenses.nodes import NORMALISE, Nodes, is_top
 
 PAPER = 'Khaled et al., "Efficient Defense Against Model Stealing Attacks on Convolutional Neural Networks"'
 LOG_ODDS_FLOOR = math.log(1e-12)  # the released code's lower clamp
@@ -43,6 +44,73 @@ def reverse_sigmoid_noise(answer: Answer, gamma: float, cap_odds: bool) -> Tenso
 def subtract_noise(y: Tensor, amount: Any, noise: Tensor) -> Tensor:
     """N(max(0, y - amount * r)): the last step of Eq. 7."""
     return normalise((y - amount * noise).clamp_min(0.0))
+
+
+def formula(cap_odds: bool) -> str:
+    """Eq. 6 and 7 in LaTeX."""
+    odds = r"\min\big(1, \tfrac{y}{1-y}\big)" if cap_odds else r"\tfrac{y}{1-y}"
+    return (
+        r"y' = N\big(\max(0,\; y - \beta\,\alpha\,r(y))\big),\quad r(y) = S(\gamma \log " + odds + r") - \tfrac12"
+    )
+
+
+def noise_steps(answer: Answer, alpha: Tensor, beta: float, gamma: float, cap_odds: bool) -> dict[str, Tensor]:
+    """Every term of Eq. 7, each (N, K); `alpha` (N, 1)."""
+    odds, noise = log_odds(answer, cap_odds), reverse_sigmoid_noise(answer, gamma, cap_odds)
+    raised = (answer.y - beta * alpha * noise).clamp_min(0.0)
+    return {
+        "y": answer.y,
+        "log-odds used": odds,
+        "γ · log-odds": gamma * odds,
+        "r = S(·) − ½": noise,
+        "α": alpha.expand_as(answer.y),
+        "−β·α·r": -beta * alpha * noise,
+        "y − β·α·r": raised,
+        "y′ (normalised)": normalise(raised),
+    }
+
+
+def noise_nodes(detector: str, amount: str, cap_odds: bool) -> str:
+    """ONNX nodes of Eq. 6 and 7.
+
+    Args:
+        detector: nodes that compute `amount`, or none.
+        amount: name of half of beta alpha, that is, of what tanh is multiplied with.
+    """
+    odds = _CAPPED if cap_odds else is_top("logits") + _EXACT
+    return _NOISE.format(detector=detector, log_odds=odds, amount=amount) + NORMALISE
+
+
+FOLLOWS = -1.0  # value of the file's input `tau` that means "follows beta"
+_DETECTOR = """
+    defense_y_max = ReduceMax <keepdims = 1> (defense_y, defense_last)
+    defense_follows = Less (tau, defense_zero)
+    defense_tau = Where (defense_follows, beta, tau)
+    defense_distance = Sub ({minuend}, {subtrahend})
+    defense_steep = Mul (nu, defense_distance)
+    defense_alpha = Sigmoid (defense_steep)
+    defense_amount = Mul (defense_half_beta, defense_alpha)"""
+_NOISE = """
+    defense_half_beta = Mul (beta, defense_half)
+    {detector}
+    defense_rest = Sub (defense_one, defense_y)
+    defense_odds = Div (defense_y, defense_rest)
+    {log_odds}
+    defense_half_gamma = Mul (gamma, defense_half)
+    defense_scaled = Mul (defense_half_gamma, defense_log_odds)
+    defense_noise = Tanh (defense_scaled)
+    defense_moved = Mul ({amount}, defense_noise)
+    defense_kept = Sub (defense_y, defense_moved)
+    defense_raised = Relu (defense_kept)"""
+_CAPPED = """
+    defense_odds_capped = Clip (defense_odds, defense_floor, defense_one)
+    defense_log_odds = Log (defense_odds_capped)"""
+_EXACT = """
+    defense_all_log_odds = Log (defense_odds)
+    defense_others = Where (defense_is_top, defense_nothing, logits)
+    defense_others_sum = ReduceLogSumExp <keepdims = 1> (defense_others, defense_last)
+    defense_top_log_odds = Sub (logits, defense_others_sum)
+    defense_log_odds = Where (defense_is_top, defense_top_log_odds, defense_all_log_odds)"""
 
 
 @dataclass(frozen=True)
@@ -77,16 +145,64 @@ class Deception(Defense):
     cap_odds: bool = parameter(
         True,
         "cap",
-        "Cap the odds y/(1-y) at 1 as the released code does; Eq. 6 as printed has no cap.",
+        "Cap the odds y/(1-y) at 1 as the released code does, so that a class above 1/2 is never lowered itself; "
+        "Eq. 6 as printed has no cap.",
         choices=(True, False),
         expert=True,
     )
 
     name: ClassVar[str] = "dcp"
     title: ClassVar[str] = "Deception (DCP)"
+    short: ClassVar[str] = "DCP"
     source: ClassVar[str] = PAPER
     strength: ClassVar[str | None] = "beta"
     grid: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
+    mark: ClassVar[tuple[str, str, str] | None] = ("#e1542b", "circle", "solid")
+
+    @property
+    def threshold(self) -> float:
+        """tau, or beta where tau follows it."""
+        return self.beta if self.tau is None else self.tau
+
+    def alpha(self, y_max: Tensor) -> Tensor:
+        """Eq. 4."""
+        return detector(y_max, self.threshold, self.nu, self.perturb)
+
+    def noise(self, answer: Answer) -> Tensor:
+        """Eq. 6."""
+        return reverse_sigmoid_noise(answer, self.gamma, self.cap_odds)
+
+    @property
+    def formula(self) -> str:
+        """Eq. 6 and 7."""
+        return formula(self.cap_odds)
+
+    def steps(self, answer: Answer) -> dict[str, Tensor]:
+        """The terms of Eq. 7."""
+        return noise_steps(answer, self.alpha(answer.y_max), self.beta, self.gamma, self.cap_odds)
+
+    def remarks(self) -> list[str]:
+        """See `Defense`."""
+        found = []
+        if self.perturb == "confident":
+            found.append(
+                "Eq. 4 as printed perturbs *confident* answers (y_max > τ); the paper's prose and released code perturb "
+                "*uncertain* ones."
+            )
+        if self.threshold > 1.01:
+            nothing = self.perturb == "confident"
+            effect = "no answer at all: no defense" if nothing else "every answer: this *is* RS"
+            found.append(f"With τ = {self.threshold:g} above 1 the detector picks {effect}.")
+        return found
+
+    def nodes(self, classes: int) -> Nodes:
+        """See `Defense`."""
+        pair = ("defense_tau", "defense_y_max")
+        minuend, subtrahend = pair if self.perturb == "uncertain" else pair[::-1]
+        detector_nodes = _DETECTOR.format(minuend=minuend, subtrahend=subtrahend)
+        tau = FOLLOWS if self.tau is None else self.tau
+        inputs = {"beta": self.beta, "gamma": self.gamma, "tau": tau, "nu": self.nu}
+        return Nodes(noise_nodes(detector_nodes, "defense_amount", self.cap_odds), inputs)
 
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
         tau = strength if self.tau is None else self.tau

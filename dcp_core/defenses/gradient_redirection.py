@@ -89,9 +89,13 @@ class GradientRedirection(ModelBased):
 
     name: ClassVar[str] = "grad2"
     title: ClassVar[str] = "Gradient Redirection (GRAD²)"
+    short: ClassVar[str] = "GRAD²"
     source: ClassVar[str] = "Mazeika et al., ICML 2022"
     strength: ClassVar[str | None] = "epsilon"
     grid: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    mark: ClassVar[tuple[str, str, str] | None] = ("#d99a06", "triangle-down", "longdash")
+    guide_title: ClassVar[str] = "How far each class turns the thief's gradient towards the target"
+    guide_unit: ClassVar[str] = "slope of log p(class) along the target"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -156,9 +156,13 @@ class MAD(ModelBased):
 
     name: ClassVar[str] = "mad"
     title: ClassVar[str] = "Maximizing Angular Deviation (MAD)"
+    short: ClassVar[str] = "MAD"
     source: ClassVar[str] = "Orekondy et al., ICLR 2020"
     strength: ClassVar[str | None] = "epsilon"
     grid: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    mark: ClassVar[tuple[str, str, str] | None] = ("#1b9e77", "triangle-up", "dashdot")
+    guide_title: ClassVar[str] = "Where the answer is moved to, y*"
+    guide_unit: ClassVar[str] = "probability"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,11 +21,16 @@ ROWS = 250  # pictures looked at in one go; more would only take more memory
 
 @dataclass(frozen=True)
 class ModelBased(Defense):
-    """Base of the defenses with a second network, which `armed` gives them."""
+    """Base of the defenses with a second network, which `armed` gives them.
+
+    `guide_title` and `guide_unit` say what the guide of one picture is, above its chart and on its axis.
+    """
 
     network: nn.Module | None = dataclasses.field(default=None, repr=False, compare=False, kw_only=True)
 
     needs_inputs: ClassVar[bool] = True
+    guide_title: ClassVar[str] = "What the second network says of each class"
+    guide_unit: ClassVar[str] = "value"
 
     @property
     def needs(self) -> Kind | None:

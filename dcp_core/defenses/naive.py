@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dcp_core.defenses.base import Answer, Defense, normalise, parameter
+from dcp_core.defenses.nodes import NORMALISE, Nodes, is_top
 
 
 def _one_hot_top(y: Tensor) -> Tensor:
@@ -21,6 +23,11 @@ class NoDefense(Defense):
     name: ClassVar[str] = "none"
     title: ClassVar[str] = "No defense"
     source: ClassVar[str] = "baseline"
+    mark: ClassVar[tuple[str, str, str] | None] = ("#8a8f98", "x", "solid")
+
+    def nodes(self, classes: int) -> Nodes:
+        """See `Defense`."""
+        return Nodes("posterior = Identity (defense_y)")
 
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
         return answer.y
@@ -33,6 +40,11 @@ class LabelOnly(Defense):
     name: ClassVar[str] = "label"
     title: ClassVar[str] = "Label only"
     source: ClassVar[str] = "baseline"
+    mark: ClassVar[tuple[str, str, str] | None] = ("#7d6bd0", "star", "dot")
+
+    def nodes(self, classes: int) -> Nodes:
+        """See `Defense`."""
+        return Nodes(is_top("defense_y") + "posterior = Cast <to = 1> (defense_is_top)")
 
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
         return _one_hot_top(answer.y)
@@ -49,6 +61,16 @@ class TopK(Defense):
     source: ClassVar[str] = "Orekondy et al., CVPR 2019"
     strength: ClassVar[str | None] = "k"
     grid: ClassVar[tuple[float, ...]] = (1, 2, 3, 5, 10)
+    mark: ClassVar[tuple[str, str, str] | None] = ("#4fb3c9", "pentagon", "dash")
+
+    def nodes(self, classes: int) -> Nodes:
+        """See `Defense`."""
+        text = """
+    defense_values, defense_places = TopK <axis = -1> (defense_y, defense_k)
+    defense_empty = Mul (defense_y, defense_zero)
+    defense_raised = ScatterElements <axis = -1> (defense_empty, defense_places, defense_values)"""
+        kept = np.array([min(self.k, classes)], np.int64)
+        return Nodes(text + NORMALISE, constants={"defense_k": kept})
 
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
         values, order = answer.y.sort(stable=True, dim=-1, descending=True)
@@ -68,6 +90,7 @@ class Rounding(Defense):
     source: ClassVar[str] = "Orekondy et al., CVPR 2019"
     strength: ClassVar[str | None] = "digits"
     grid: ClassVar[tuple[float, ...]] = (0, 1, 2, 3)
+    mark: ClassVar[tuple[str, str, str] | None] = ("#9c7a4d", "hexagon", "dashdot")
 
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
         scale = torch.pow(10.0, torch.as_tensor(strength, dtype=answer.y.dtype, device=answer.y.device))
@@ -84,9 +107,11 @@ class RandomNoise(Defense):
 
     name: ClassVar[str] = "random"
     title: ClassVar[str] = "Random noise"
+    short: ClassVar[str] = "Random"
     source: ClassVar[str] = "baseline of Mazeika et al., ICML 2022"
     strength: ClassVar[str | None] = "epsilon"
     grid: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    mark: ClassVar[tuple[str, str, str] | None] = ("#b3596f", "cross", "longdash")
 
     @property
     def randomised(self) -> bool:

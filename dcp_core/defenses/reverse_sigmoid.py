@@ -3,10 +3,18 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from dcp_core.defenses.base import Answer, Defense, parameter
-from dcp_core.defenses.deception import reverse_sigmoid_noise, subtract_noise
+from dcp_core.defenses.deception import (
+    formula,
+    noise_nodes,
+    noise_steps,
+    reverse_sigmoid_noise,
+    subtract_noise,
+)
+from dcp_core.defenses.nodes import Nodes
 
 
 @dataclass(frozen=True)
@@ -20,16 +28,41 @@ class ReverseSigmoid(Defense):
     cap_odds: bool = parameter(
         True,
         "cap",
-        "Cap the odds y/(1-y) at 1 as the released code does; the published formula has no cap.",
+        "Cap the odds y/(1-y) at 1 as the released code does, so that a class above 1/2 is never lowered itself; "
+        "the published formula has no cap.",
         choices=(True, False),
         expert=True,
     )
 
     name: ClassVar[str] = "rs"
     title: ClassVar[str] = "Reverse Sigmoid (RS)"
+    short: ClassVar[str] = "RS"
     source: ClassVar[str] = 'Lee et al., "Defending Against Neural Network Model Stealing Attacks", SPW 2019'
     strength: ClassVar[str | None] = "beta"
     grid: ClassVar[tuple[float, ...]] = (0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
+    mark: ClassVar[tuple[str, str, str] | None] = ("#2f8fd8", "square", "dash")
+
+    def alpha(self, y_max: Tensor) -> Tensor:
+        """1: every answer is perturbed."""
+        return torch.ones_like(y_max)
+
+    def noise(self, answer: Answer) -> Tensor:
+        """r(y)."""
+        return reverse_sigmoid_noise(answer, self.gamma, self.cap_odds)
+
+    @property
+    def formula(self) -> str:
+        """That of DCP, with alpha = 1."""
+        return formula(self.cap_odds)
+
+    def steps(self, answer: Answer) -> dict[str, Tensor]:
+        """The terms of the formula."""
+        return noise_steps(answer, self.alpha(answer.y_max), self.beta, self.gamma, self.cap_odds)
+
+    def nodes(self, classes: int) -> Nodes:
+        """See `Defense`."""
+        text = noise_nodes("", "defense_half_beta", self.cap_odds)
+        return Nodes(text, {"beta": self.beta, "gamma": self.gamma})
 
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
         return subtract_noise(answer.y, strength, reverse_sigmoid_noise(answer, self.gamma, self.cap_odds))

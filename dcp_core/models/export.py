@@ -22,7 +22,7 @@ from torch import Tensor
 from dcp_core.data import sources, synthetic
 from dcp_core.defenses import Defense
 from dcp_core.models import zoo
-from dcp_core.models.defense_nodes import INPUTS, OPSET, ExportError, defense_graph
+from dcp_core.models.defense_nodes import OPSET, ExportError, defense_graph
 from dcp_core.models.inference import predict
 from dcp_core.models.onnx_model import OnnxClassifier, open_session
 
@@ -69,12 +69,12 @@ def export(victim: str, defense: Defense, *, baked: bool = False) -> tuple[bytes
 
     Args:
         victim: a name of the zoo that has a `model.onnx`.
-        baked: fix the parameters; else `beta`, `gamma`, `tau`, `nu` (those that the defense has) are optional inputs
-            with the defense's values as defaults, `tau` below 0 meaning that it follows beta.
+        baked: fix the parameters; else those that the defense names (`Nodes.inputs`) are optional inputs with the
+            defense's values as defaults. For DCP a `tau` below 0 means that it follows beta.
 
     Raises:
         VictimError: for a victim that is unknown or has no ONNX file.
-        ExportError: for a defense that has no nodes here, and for a file that does not answer as the engine.
+        ExportError: for a defense that declares no nodes, and for a file that does not answer as the engine.
     """
     card, network = zoo.card(victim), zoo.onnx_file(victim)
     nodes = defense_graph(defense, len(card.classes), baked=baked)
@@ -130,11 +130,11 @@ def _session(graph: onnx.GraphProto) -> InferenceSession:
 
 def script(card: zoo.Card, file: str, defense: Defense, *, baked: bool = False) -> str:
     """Python that runs the file with ONNX Runtime and NumPy alone."""
-    inputs = [name for name in INPUTS if hasattr(defense, name) and not baked]
+    inputs = {} if baked else defense.nodes(len(card.classes)).inputs
     given = '{"pixels": pixels}'
     if inputs:
-        beta = defense.values()["beta"]
-        given = f'{{"pixels": pixels, "beta": np.array({beta}, np.float32)}}'
+        first, value = next(iter(inputs.items()))
+        given = f'{{"pixels": pixels, "{first}": np.array({value}, np.float32)}}'
     lines = [
         "import json",
         "import sys",

@@ -20,6 +20,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor, nn
 
+from dcp_core import release
 from dcp_core.files import PRECOMPUTED, home
 from dcp_core.models.architectures import Classifier, build
 from dcp_core.models.cards import (
@@ -331,7 +332,7 @@ def _folder(name: str) -> Path:
             return root / name
     raise VictimError(
         f"no victim '{name}'; known: {', '.join(names()) or 'none'}, or {TORCHVISION}NAME. "
-        "`python -m dcp_core train` makes one"
+        + (release.hint(name) or "`python -m dcp_core train` makes one")
     )
 
 

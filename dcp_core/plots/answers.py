@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dcp_core.plots.style import CLEAN, DEFENDED, HIGHLIGHT, MARKS, polish
+from dcp_core.plots.style import CLEAN, DEFENDED, HIGHLIGHT, mark_of, polish
 
 
 def answer_bars(
@@ -150,7 +150,7 @@ def all_defenses(classes: Sequence[str], answers: pd.DataFrame, top: int = 6) ->
     chosen = np.argsort(-strongest, kind="stable")[:top]
     names = [classes[k] for k in chosen]
     titles = [
-        f"{MARKS[row.defense].label}<br><sup>l1 {row.l1:.2f}{_duration(row.milliseconds)}</sup>"
+        f"{mark_of(row.defense).label}<br><sup>l1 {row.l1:.2f}{_duration(row.milliseconds)}</sup>"
         for row in answers.itertuples()
     ]
     columns = min(4, len(answers))
@@ -171,11 +171,11 @@ def all_defenses(classes: Sequence[str], answers: pd.DataFrame, top: int = 6) ->
             y=names[::-1],
             x=values[::-1],
             orientation="h",
-            marker_color=MARKS[row.defense].color,
+            marker_color=mark_of(row.defense).color,
             text=["★" if k == winner else "" for k in chosen[::-1]],
             textposition="outside",
             cliponaxis=False,
-            hovertemplate="%{y}: %{x:.5f}<extra>" + MARKS[row.defense].label + "</extra>",
+            hovertemplate="%{y}: %{x:.5f}<extra>" + mark_of(row.defense).label + "</extra>",
             **place,
         )
     figure.update_xaxes(range=[0, 1.1])

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import CLEAN, MARKS, layout, mark_of
+from dcp_core.plots.style import CLEAN, in_order, layout, mark_of
 
 AXES = {
     "latency": "latency of a query, × no defense",
@@ -50,7 +50,7 @@ def costs(cells: pd.DataFrame, quantity: str = "latency") -> go.Figure:
                 "color": CLEAN,
             }
         traces.append(trace)
-    order = [MARKS[name].label for name in MARKS if (known["defense"] == name).any()]
+    order = [mark_of(name).label for name in in_order(known["defense"])]
     axes: dict[str, Any] = {
         "xaxis": {"type": "log", "dtick": 1},
         "yaxis": {"categoryorder": "array", "categoryarray": order[::-1], "automargin": True},
@@ -78,7 +78,7 @@ def latency_table(cells: pd.DataFrame) -> pd.DataFrame:
     """The latencies of `table3`, a row a defense; columns of which nothing is known are left out."""
     each = {who: cells[cells["who"] == who].set_index("defense") for who in SYMBOLS}
     ours, literal, paper = each.values()
-    names = [name for name in MARKS if (cells["defense"] == name).any()]
+    names = in_order(cells["defense"])
     columns = {
         "× no defense": ours["latency"],
         "95 % interval": spans(ours["latency_low"], ours["latency_high"]),

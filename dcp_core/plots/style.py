@@ -3,10 +3,13 @@
 Colours are from the palette of Okabe and Ito, made for colour-blind readers; colour is never the only code.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
+
+from dcp_core.defenses import DEFENSES
 
 
 @dataclass(frozen=True)
@@ -19,18 +22,13 @@ class Mark:
     dash: str = "solid"
 
 
-MARKS: dict[str, Mark] = {
-    "none": Mark("No defense", "#8a8f98", "x"),
-    "dcp": Mark("DCP", "#e1542b", "circle"),
-    "rs": Mark("RS", "#2f8fd8", "square", "dash"),
-    "am": Mark("AM", "#c77cae", "diamond", "dot"),
-    "mad": Mark("MAD", "#1b9e77", "triangle-up", "dashdot"),
-    "grad2": Mark("GRAD²", "#d99a06", "triangle-down", "longdash"),
-    "label": Mark("Label only", "#7d6bd0", "star", "dot"),
-    "topk": Mark("Top-k", "#4fb3c9", "pentagon", "dash"),
-    "rounding": Mark("Rounding", "#9c7a4d", "hexagon", "dashdot"),
-    "random": Mark("Random", "#b3596f", "cross", "longdash"),
-}
+AUTOMATIC = (  # for defenses that declare no mark, in the order of registration
+    ("#5a7d2a", "star-diamond", "dashdot"),
+    ("#a0522d", "hourglass", "longdash"),
+    ("#3b5ba5", "bowtie", "dash"),
+    ("#b8860b", "hexagram", "dot"),
+    ("#8b3a8b", "star-square", "longdashdot"),
+)
 CLEAN, DEFENDED, HIGHLIGHT = "#8a8f98", "#e1542b", "#2f8fd8"
 
 
@@ -73,8 +71,20 @@ def vertical_line(at: float, text: str) -> dict[str, Any]:
 
 
 def mark_of(name: str) -> Mark:
-    """How a defense is drawn; a grey cross with its own name if `MARKS` does not know it."""
-    return MARKS.get(name, Mark(name, "#8a8f98", "x"))
+    """How a defense is drawn: as it declares, else automatically; a grey cross for one that is not registered."""
+    if name not in DEFENSES:
+        return Mark(name, CLEAN, "x")
+    kind = DEFENSES[name]
+    if kind.mark is not None:
+        return Mark(kind.short, *kind.mark)
+    undeclared = [other for other in DEFENSES if DEFENSES[other].mark is None]
+    return Mark(kind.short, *AUTOMATIC[undeclared.index(name) % len(AUTOMATIC)])
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Each defense once: registered ones in the order of the registry, then the others by name."""
+    given = set(names)
+    return [name for name in DEFENSES if name in given] + sorted(given - set(DEFENSES))
 
 
 def faint(color: str, opacity: float) -> str:

@@ -5,10 +5,16 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import MARKS, faint, layout, mark_of
+from dcp_core.plots.style import faint, in_order, layout, mark_of
 from dcp_core.plots.thief import THIEF
 
 ADDED = "thief's error above the undefended (points)"
+TABLE2 = {ADDED: "what the defense adds", THIEF: "the thief's error, as printed"}
+"""What `table2_bars` can show, and its names for a reader."""
+ERROR_BARS = {
+    ADDED: "95 % interval of the differences, paired by seed",
+    THIEF: "one standard deviation over the seeds",
+}
 COSTS = {"latency_ms": "inference latency per query (ms)", "energy_wh": "energy for all queries (Wh)"}
 INCREASES = {1.0: "#86bbe6", 2.0: "#3f8dce", 5.0: "#2763a8"}  # light to dark with the allowance
 GREY = "#8a8f98"  # seen on light and on dark
@@ -16,13 +22,14 @@ OTHER_INCREASE = "#c9862b"  # a reader's own
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "hexagon", "cross")
 
 
-def table2_bars(cells: pd.DataFrame, what: str = THIEF) -> go.Figure:
+def table2_bars(cells: pd.DataFrame, what: str = THIEF, within: str = "") -> go.Figure:
     """Table II for one victim: the best attainable thief error of each defense under each allowed increase.
 
     Args:
         cells: source, defense, max_defender_increase (percentage points), adversary_error (percent or NaN), as the
             paper's rows have them; ours from `table2`, with the strength that attains it and the deviation over seeds.
-        what: the numbers are: `THIEF`, or `ADDED` for those of `constraints.added`.
+        what: the numbers are: `THIEF`, or `ADDED` for those of `constraints.added`, with their intervals.
+        within: the l1 constraint of our cells in words, written below the axis.
     """
     unit = "points" if what == ADDED else "%"
     traces: list[dict[str, Any]] = []
@@ -37,22 +44,27 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF) -> go.Figure:
                 "y": group["adversary_error"],
                 "name": f"≤ +{increase:g}, {source}",
                 "marker": open_bar if source == "paper" else {"color": color},
-                "error_y": _over_seeds(group),
+                "error_y": _scatter_of(group),
                 "customdata": [f", at strength {value:g}" if pd.notna(value) else "" for value in at],
                 "hovertemplate": f"%{{x}}: thief %{{y:.2f}} {unit}, owner at most +{increase:g}%{{customdata}}"
                 f"<extra>{source}</extra>",
             }
         )
-    order = [MARKS[name].label for name in MARKS if (cells["defense"] == name).any()]
+    order = [mark_of(name).label for name in in_order(cells["defense"])]
     axis = {"categoryorder": "array", "categoryarray": order, "automargin": True}  # long names turn upright
-    return go.Figure(traces, layout(x="defense", y=what, xaxis=axis, barmode="group"))
+    title = f"defense<br><sub>ours: {within}</sub>" if within else "defense"
+    return go.Figure(traces, layout(x=title, y=what, xaxis=axis, barmode="group"))
 
 
-def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
-    known = "adversary_error_std" in group and group["adversary_error_std"].notna().any()
-    if not known:
-        return {"visible": False}
-    return {"array": group["adversary_error_std"], "thickness": 1, "width": 3, "color": GREY}
+def _scatter_of(group: pd.DataFrame) -> dict[str, Any]:
+    """Error bars: the interval `low` to `high` of what a defense adds; else one standard deviation over seeds."""
+    drawn = {"thickness": 1, "width": 3, "color": GREY}
+    if "low" in group and group["low"].notna().any():
+        value = group["adversary_error"]
+        return {"array": group["high"] - value, "arrayminus": value - group["low"], **drawn}
+    if "adversary_error_std" in group and group["adversary_error_std"].notna().any():
+        return {"array": group["adversary_error_std"], **drawn}
+    return {"visible": False}
 
 
 def describe_table2(cells: pd.DataFrame, what: str = THIEF) -> str:
@@ -103,7 +115,7 @@ def cost_dots(rows: pd.DataFrame, quantity: str = "latency_ms") -> go.Figure:
         }
         for (dataset, source), group in known.groupby(["dataset", "source"], sort=False)
     ]
-    order = [MARKS[name].label for name in MARKS if (known["defense"] == name).any()]
+    order = [mark_of(name).label for name in in_order(known["defense"])]
     place = layout(
         x=f"{COSTS[quantity]}, logarithmic",
         y="defense",

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import MARKS, layout, mark_of
+from dcp_core.plots.style import in_order, layout, mark_of
+from dcp_core.results.constraints import L1_LIMITS
 
 THIEF = "thief's test error (%)"
-THIEF_AXES = {
+THIEF_AXES: dict[str, str] = {
     "increase": "rise of the owner's error (percentage points)",
     "defender_error": "owner's test error (%)",
-    "l1": "mean l1 distance, test set (0 to 2)",
-    "l1_queries": "mean l1 distance, thief's queries (0 to 2)",
+    "l1": f"mean {L1_LIMITS['l1']}",
+    "l1_queries": f"mean {L1_LIMITS['l1_queries']}",
     "budget": "query budget",
 }
 SERIES = ("attack", "queries_from", "dataset", "victim", "precision", "thief", "clone", "budget", "epochs")
@@ -107,9 +108,7 @@ def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: li
 
 def _legend(points: pd.DataFrame) -> list[dict[str, Any]]:
     """Entries of the legend alone: one a defense, however many lines it has, and what filled and open mean."""
-    names = [name for name in MARKS if (points["defense"] == name).any()]
-    names += sorted(set(points["defense"]) - set(MARKS))
-    entries = [(mark_of(name), name, mark_of(name).symbol) for name in names]
+    entries = [(mark_of(name), name, mark_of(name).symbol) for name in in_order(points["defense"])]
     sources = [source for source in ("measured", "paper") if (points["source"] == source).any()]
     hollow = {"measured": "circle", "paper": "circle-open"}
     legend = [

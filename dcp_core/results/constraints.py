@@ -10,8 +10,17 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from dcp_core.results.pairing import difference
+
 Mode = Literal["discrete", "piecewise"]
-L1 = Literal["l1", "l1_queries"]
+L1 = Literal["l1_queries", "l1"]
+L1_LIMITS: dict[L1, str] = {
+    "l1_queries": "l1 on the thief's queries",
+    "l1": "l1 on customers' answers (test set)",
+}
+"""What a limit on the mean l1 distance can hold for: columns of result rows and their names."""
+L1_DEFAULT: L1 = "l1_queries"
+"""Table II of the paper does not say which; the code released with it takes the mean over the transfer set."""
 
 STD = "adversary_error_std"
 ROUNDING = 1e-9  # 8.05 - 7.05 must not exceed 1
@@ -31,13 +40,21 @@ class Best:
     """Why there is none; else empty."""
 
 
+def admissible(
+    points: pd.DataFrame, max_defender_increase: float, max_l1: float, l1: L1 = L1_DEFAULT
+) -> pd.DataFrame:
+    """The points that meet both constraints; those that lack a number do not."""
+    increase = points["defender_error"] - points["victim_error"]
+    return points[(increase <= max_defender_increase + ROUNDING) & (points[l1] <= max_l1 + ROUNDING)]
+
+
 def best_under(
     points: pd.DataFrame,
     max_defender_increase: float,
     max_l1: float,
     mode: Mode = "discrete",
     *,
-    l1: L1 = "l1",
+    l1: L1 = L1_DEFAULT,
 ) -> Best:
     """A cell of Table II: the largest thief error with the owner's error and the l1 distance held down.
 
@@ -45,14 +62,17 @@ def best_under(
         points: measured points of *one* curve (one defense, victim, attack, seed or mean over seeds). Rows that
             lack a number are left out.
         max_defender_increase: percentage points of defender error over the undefended victim's.
-        max_l1: mean l1 distance.
+        max_l1: mean l1 distance, 0 to 2.
         mode: "discrete", only points that were measured; "piecewise", also between neighbours in strength, as if
             all three numbers were linear there (exact: each segment is cut to where both constraints hold).
-        l1: "l1" on the test set; "l1_queries" on the thief's queries, as in the paper's released code.
+        l1: what `max_l1` limits, one of `L1_LIMITS`.
     """
-    known = points.dropna(subset=["victim_error", "defender_error", "adversary_error", l1]).sort_values("strength")
+    known = points.dropna(subset=["victim_error", "defender_error", "adversary_error"]).sort_values("strength")
     if known.empty:
         return Best(np.nan, (), np.nan, "no point with a measured thief error")
+    known = known.dropna(subset=[l1])
+    if known.empty:
+        return Best(np.nan, (), np.nan, f"no point with a measured {L1_LIMITS[l1]}")
     increase = (known["defender_error"] - known["victim_error"]).to_numpy(float)
     costs = np.column_stack([increase, known[l1].to_numpy(float)])  # (P, 2)
     thief, strength = known["adversary_error"].to_numpy(float), known["strength"].to_numpy(float)
@@ -64,7 +84,7 @@ def best_under(
         for i in range(len(known) - 1):
             candidates += [(i, t) for t in _feasible_ends(costs[i], costs[i + 1], limits) if 0 < t < 1]
     if not candidates:
-        return Best(np.nan, (), np.nan, _why(costs, max_defender_increase, max_l1))
+        return Best(np.nan, (), np.nan, _why(costs, max_defender_increase, max_l1, l1))
 
     def at(values: np.ndarray, i: int, t: float) -> float:
         return float(values[i] + t * (values[i + 1] - values[i])) if t else float(values[i])
@@ -74,13 +94,24 @@ def best_under(
     return Best(at(thief, i, t), between, at(strength, i, t), "")
 
 
+def l1_limit(max_l1: float, l1: L1 = L1_DEFAULT) -> str:
+    """The l1 constraint for captions: "mean l1 on the thief's queries ≤ 0.9"."""
+    return f"mean {L1_LIMITS[l1]} ≤ {max_l1:g}"
+
+
+def limits(increases: Sequence[float], max_l1: float, l1: L1 = L1_DEFAULT) -> str:
+    """Both constraints for captions: "owner's error up by at most 1, 2 points, mean l1 on ... ≤ 0.9"."""
+    points = ", ".join(f"{each:g}" for each in increases) + (" point" if list(increases) == [1] else " points")
+    return f"owner's error up by at most {points}, {l1_limit(max_l1, l1)}"
+
+
 def table2(
     points: pd.DataFrame,
     increases: Sequence[float] = (1, 2, 5),
     max_l1: float = 0.9,
     mode: Mode = "discrete",
     *,
-    l1: L1 = "l1",
+    l1: L1 = L1_DEFAULT,
 ) -> pd.DataFrame:
     """Table II of measured points: `best_under` for each defense and allowed increase.
 
@@ -88,33 +119,39 @@ def table2(
         points: rows of one victim, attack and query set, one curve a defense. Unreliable ones are left out.
 
     Returns:
-        Columns source ("measured"), defense, max_defender_increase, max_l1, the fields of `Best`, and
-        adversary_error_std: the points' standard deviation over seeds; NaN where unknown and between two points.
+        Columns source ("measured"), defense, max_defender_increase, max_l1, the fields of `Best`, and of the point that
+        attains it adversary_error_std and by_seed (see `rows.over_seeds`); NaN where unknown and between two points.
     """
     trusted = points[~points["unreliable"]]
     rows = []
     for defense, curve in trusted.groupby("defense", sort=False):
         for increase in increases:
             best = best_under(curve, increase, max_l1, mode, l1=l1)
-            known = STD in curve and len(best.between) == 1
+            at = curve.loc[best.between[0]] if len(best.between) == 1 else pd.Series(dtype=object)
             cell = {"source": "measured", "defense": defense, "max_defender_increase": float(increase)}
-            cell |= {"max_l1": max_l1, **vars(best), STD: curve.loc[best.between[0], STD] if known else np.nan}
+            cell |= {"max_l1": max_l1, **vars(best), **{name: at.get(name, np.nan) for name in (STD, "by_seed")}}
             rows.append(cell)
-    columns = ["source", "defense", "max_defender_increase", "max_l1", *Best.__annotations__, STD]
+    columns = ["source", "defense", "max_defender_increase", "max_l1", *Best.__annotations__, STD, "by_seed"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def added(cells: pd.DataFrame) -> pd.DataFrame:
-    """What each defense adds: cells of Table II whose `adversary_error` is the rise, in percentage points, over "none"
-    of the same source and allowance, with its standard deviation where both have one. A weak thief errs more with or
-    without a defense; this tells the two apart.
+    """What each defense adds: cells of Table II whose `adversary_error` is the rise, in percentage points, over "none" of
+    the same source and allowance. A weak thief errs more with or without a defense; this tells the two apart.
+
+    Where both have two seeds in common, the rise is the mean of the differences of each seed, and `low` to `high` its 95 %
+    interval (`pairing.paired`).
     """
     by = ["source", "max_defender_increase"]
-    undefended = cells[cells["defense"] == "none"].set_index(by)[["adversary_error", STD]].add_suffix("_none")
-    beside = cells.join(undefended, on=by)
-    rise = beside["adversary_error"] - beside["adversary_error_none"]
-    spread = np.hypot(beside[STD].astype(float), beside[f"{STD}_none"].astype(float))  # of independent runs
-    return cells.assign(**{"adversary_error": rise, STD: spread})[cells["defense"] != "none"]
+    undefended = {key: group.iloc[0] for key, group in cells[cells["defense"] == "none"].groupby(by)}
+    defended = cells[cells["defense"] != "none"]
+    rises = []
+    for _, cell in defended.iterrows():
+        bare = undefended.get((cell["source"], cell["max_defender_increase"]))
+        rise = None if bare is None else difference(cell, bare)
+        rises.append((rise.mean, rise.low, rise.high) if rise else (np.nan, np.nan, np.nan))
+    numbers = pd.DataFrame(rises, columns=["adversary_error", "low", "high"], index=defended.index)
+    return defended.drop(columns=[STD, "by_seed"], errors="ignore").assign(**numbers)
 
 
 def _feasible_ends(a: np.ndarray, b: np.ndarray, limits: np.ndarray) -> tuple[float, ...]:
@@ -131,12 +168,12 @@ def _feasible_ends(a: np.ndarray, b: np.ndarray, limits: np.ndarray) -> tuple[fl
     return (low, high) if low <= high else ()
 
 
-def _why(costs: np.ndarray, max_increase: float, max_l1: float) -> str:
+def _why(costs: np.ndarray, max_increase: float, max_l1: float, l1: L1) -> str:
     least_increase, least_l1 = costs.min(0)
     if least_increase > max_increase + ROUNDING:
         return f"every point raises the owner's error by at least {least_increase:.2f} points"
     if least_l1 > max_l1 + ROUNDING:
-        return f"every point has a mean l1 of at least {least_l1:.2f}"
+        return f"every point has a mean {L1_LIMITS[l1]} of at least {least_l1:.2f}"
     return "no point meets both constraints at once"
 
 
@@ -150,12 +187,3 @@ def pareto_front(points: pd.DataFrame, costs: Sequence[str] = ("defender_error",
     no_worse = (values[:, None] <= values[None]).all(-1)  # [i, j]: i is at least as good as j everywhere
     beaten = (no_worse & ~no_worse.T).any(0)
     return known[~beaten].sort_values([*costs, "adversary_error"])
-
-
-def interpolate(curve: pd.DataFrame, column: str, strength: float) -> float:
-    """`column` at a strength between two measured ones, linear; NaN outside what was measured."""
-    known = curve.dropna(subset=["strength", column]).sort_values("strength")
-    if known.empty:
-        return float("nan")
-    x, y = known["strength"].to_numpy(float), known[column].to_numpy(float)
-    return float(np.interp(strength, x, y, left=np.nan, right=np.nan))

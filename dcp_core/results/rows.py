@@ -97,14 +97,25 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a set of `CONDITIONS`: means of `AVERAGED`, `adversary_error_std` (NaN for one run), `runs`, the
-        runs' `id`s joined by spaces, and `where` and `reason` of the first.
+        runs' `id`s joined by spaces, `where` and `reason` of the first, and `by_seed`, which `seeds_of` reads.
     """
     named: dict[str, Any] = {name: (name, "mean") for name in AVERAGED}
     named |= {"adversary_error_std": ("adversary_error", "std"), "runs": ("id", "size"), "id": ("id", " ".join)}
     named |= {name: (name, "first") for name in ("where", "reason")}
+    named["by_seed"] = ("by_seed", lambda cells: f"{{{', '.join(filter(None, cells))}}}")
     run = [*(name for name in CONDITIONS if name != "unreliable"), "seed"]
     again = rows.duplicated(run, keep="last") & rows["seed"].notna()
+    pairs = zip(rows["seed"], rows["adversary_error"], strict=True)
+    rows = rows.assign(by_seed=["" if pd.isna(seed) else f'"{seed}": {error}' for seed, error in pairs])
     return rows[~again].groupby(CONDITIONS, dropna=False, sort=False).agg(**named).reset_index()
+
+
+def seeds_of(point: pd.Series) -> pd.DataFrame:
+    """The runs behind a point of `thief_points`: columns `seed` and `adversary_error` (percent), one row a seed; no row
+    where they are not known."""
+    known = point.get("by_seed")
+    errors = json.loads(known) if isinstance(known, str) else {}
+    return pd.DataFrame({"seed": list(errors), "adversary_error": list(errors.values())}, dtype=float)
 
 
 def thief_points(rows: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from dcp_core.attacks import ATTACKS
+from dcp_core.attacks.base import AS_IS
 from dcp_core.defenses import Defense
 from dcp_core.models import zoo
 from dcp_core.runs import store
@@ -24,14 +24,13 @@ def defense_words(defense: Defense) -> str:
         for key, declared in defense.parameters().items()
         if key == defense.strength or getattr(defense, key) != getattr(type(defense), key)
     }
-    short = defense.title.rpartition("(")[2].rstrip(")")  # 'Deception (DCP)'
-    return " ".join([short, *(f"{symbol}={value}" for symbol, value in values.items())])
+    return " ".join([defense.short, *(f"{symbol}={value}" for symbol, value in values.items())])
 
 
 def attack_words(spec: RunSpec) -> str:
     """'KnockoffNets top-1, 2,000 of textures'."""
-    treatment = spec.attack_parameters.get("treatment", "as-is")
-    words = ATTACKS[spec.attack].title + (f" {treatment}" if treatment != "as-is" else "")
+    attack = spec.make_attack()
+    words = attack.short + (f" {attack.thief}" if attack.thief != AS_IS else "")
     return f"{words}, {spec.budget:,} {f'of {Path(spec.pool).name}' if spec.pool else 'queries'}"
 
 

@@ -1,16 +1,13 @@
 """How long a run will take on this machine: a small piece of the very same work is timed, and scaled up."""
 
 import dataclasses
-import math
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
 
-from dcp_core.attacks import Oracle, Theft, make_attack
-from dcp_core.attacks.data_free import DataFree
-from dcp_core.attacks.knockoff import KnockoffNets
+from dcp_core.attacks import Attack, Event, Oracle, Theft
 from dcp_core.data import synthetic
 from dcp_core.data.datasets import DATASETS, ImageSet, path_of
 from dcp_core.defenses import Defense
@@ -24,8 +21,6 @@ from dcp_core.runs.worker import LOGS, TRANSFER_PICTURES, curve_pictures
 START = 5.0  # seconds until a fresh process has loaded torch; more on a busy machine
 PIECE = 256  # pictures of a timed piece
 PGD_PASSES = 10 * 3  # forward passes that making one adversarial picture costs on the clone
-TIMED = 2  # iterations of a data-free attack that are timed, after one that warms up
-ASKED = "asking"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,48 +54,19 @@ def estimate(spec: RunSpec) -> Estimate:
 
 
 def _attack_seconds(spec: RunSpec) -> float:
-    attack = spec.make_attack()
-    if isinstance(attack, KnockoffNets):
-        answer, step = _knockoff(*_who(spec), attack.batch)
-        pictures = math.ceil(spec.budget / attack.repeats)
-        return spec.budget * answer + attack.epochs * pictures * step
-    if not isinstance(attack, DataFree):
-        raise ValueError(f"nobody has said yet how long {attack.title} takes")
-    return spec.budget / attack.queries_per_iteration * _iteration(*_who(spec), attack)
-
-
-def _who(spec: RunSpec) -> tuple[str, str, Defense]:
-    return spec.victim, spec.clone, spec.make_defense()
+    attack, defense = spec.make_attack(), spec.make_defense()
+    return attack.seconds(spec.budget, partial(_timed, spec.victim, spec.clone, defense))
 
 
 @lru_cache(maxsize=64)
-def _knockoff(victim: str, clone: str, defense: Defense, batch: int) -> tuple[float, float]:
-    """Seconds of one answer, and of one picture in one epoch of the clone's training."""
+def _timed(victim: str, clone: str, defense: Defense, attack: Attack, budget: int) -> list[tuple[Event, float]]:
+    """Every event of a small theft, and the seconds until it; see `attacks.base.Timed`."""
     size = _victim(victim).card.size
-    seconds = 0.0, 0.0
-    for count in (2 * batch, max(2 * batch, PIECE)):  # the first warms up: a first step takes seconds
-        theft = _theft(victim, clone, defense, count, ImageSet("timing", _noise(count, size), None, ()))
-        began, marks = time.monotonic(), []
-        for event in make_attack("knockoff", epochs=2, batch=batch).steps(theft):
-            marks.append((event.phase, time.monotonic()))
-        asked = max(at for phase, at in marks if phase == ASKED)
-        trained = max(at for phase, at in marks if phase == "training")
-        seconds = (asked - began) / count, (trained - asked) / (2 * count)
-    return seconds
-
-
-@lru_cache(maxsize=64)
-def _iteration(victim: str, clone: str, defense: Defense, whole: DataFree) -> float:
-    """Seconds of one iteration, timed with a smaller batch where that is large."""
-    small = dataclasses.replace(whole, batch=max(2, min(whole.batch, 32)))
-    theft = _theft(victim, clone, defense, (1 + TIMED) * small.queries_per_iteration, None)
-    steps, ticks = small.steps(theft), []
-    theft.logs = 1 + TIMED  # an event after each iteration
-    for event in steps:
-        ticks.append((event.queries, time.monotonic()))
-    first, last = ticks[0], ticks[-1]
-    done = (last[0] - first[0]) / small.queries_per_iteration
-    return (last[1] - first[1]) / done * whole.batch / small.batch
+    pool = ImageSet("timing", _noise(budget, size), None, ()) if attack.needs_pool else None
+    theft = _theft(victim, clone, defense, budget, pool)
+    theft.logs = budget  # an event after each iteration
+    began = time.monotonic()
+    return [(event, time.monotonic() - began) for event in attack.steps(theft)]
 
 
 def _theft(victim: str, clone: str, defense: Defense, budget: int, pool: ImageSet | None) -> Theft:

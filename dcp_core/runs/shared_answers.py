@@ -7,7 +7,6 @@ a picture without a note is computed. Surrogate directions (the `guide` of GRAD^
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dcp_core.attacks.transfer_set import picking_order
 from dcp_core.data.datasets import ImageSet, load
 from dcp_core.defenses.base import Defense
 from dcp_core.defenses.model_based import ModelBased
@@ -90,7 +88,7 @@ def share(specs: Iterable[RunSpec]) -> None:
     """
     wanted: dict[tuple[str, str, Defense | None], list[RunSpec]] = {}
     for spec in specs:
-        if spec.pool is None or spec.attack_parameters.get("strategy") != "random":
+        if spec.pool is None or spec.make_attack().will_ask(1, spec.budget, spec.seed) is None:
             continue
         wanted.setdefault((spec.victim, spec.pool, None), []).append(spec)
         guarded = spec.make_defense()
@@ -105,12 +103,9 @@ def share(specs: Iterable[RunSpec]) -> None:
 
 
 def _asked(runs: list[RunSpec], count: int) -> Tensor:
-    """Indices of the pictures that the runs will ask about."""
-    asked = set()
-    for spec in runs:
-        number = math.ceil(spec.budget / spec.attack_parameters["repeats"])
-        asked |= set(picking_order(count, spec.seed)[:number].tolist())
-    return torch.tensor(sorted(asked), dtype=torch.int64)
+    """Indices of the pictures, of a pool of that size, that the runs will ask about."""
+    parts = [spec.make_attack().will_ask(count, spec.budget, spec.seed) for spec in runs]
+    return torch.cat([part for part in parts if part is not None]).unique()
 
 
 def _note(card: zoo.Card, pool: ImageSet, defense: Defense | None, indices: Tensor) -> None:

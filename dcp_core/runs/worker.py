@@ -152,11 +152,6 @@ def _row(
     assert theft.known_defense is not None
     defense = theft.known_defense
     defended = _defended(logits, test.images, defense, spec.seed, theft.oracle.device)
-    treatment = spec.attack_parameters.get("treatment", "as-is")
-    repeated = spec.attack_parameters.get("repeats", 1) > 1
-    thief = {"as-is": "average" if repeated else "as is", "top-1": "top-1"}.get(
-        treatment, f"recovery ({treatment})"
-    )
     return {
         "source": "measured",
         "where": spec.command,
@@ -171,7 +166,7 @@ def _row(
         "attack": spec.attack,
         "attack_parameters": json.dumps(identity(spec.make_attack())),
         "queries_from": spec.pool,
-        "thief": thief,
+        "thief": spec.make_attack().thief,
         "clone": spec.clone,
         "budget": spec.budget,
         "epochs": spec.attack_parameters.get("epochs"),

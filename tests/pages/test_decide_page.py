@@ -1,68 +1,21 @@
-"""The page Decide: its answer is the library's, and says why."""
+"""The page Decide prints the library's verdict, as the command does."""
 
 from pathlib import Path
 
 import pandas as pd
+import pytest
+from click.testing import CliRunner
+from streamlit.testing.v1 import AppTest
 from test_pages import open_page, texts
 
-from dcp_core.results.decision import AS_IS, Needs, measured_cases, operating_points, recommended
+from dcp_core import ui
+from dcp_core.cli.decide import command
+from dcp_core.results.constraints import L1, L1_LIMITS
+from dcp_core.results.decision import Needs, measured_cases, operating_points
 from dcp_core.results.rows import SHIPPED, load_results, thief_points, write_results
+from dcp_core.results.verdict import Verdict, decide
 
 CASE = "knockoff · signs_pool · 2,000 queries"
-
-
-def signs() -> tuple[str, pd.DataFrame]:
-    """The shipped case of the road signs, all thieves together."""
-    cases = measured_cases(thief_points(load_results(SHIPPED)[0]))
-    return next((name, case) for name, case in cases.items() if name.startswith(CASE) and name.endswith("fp32"))
-
-
-def test_the_first_answer_is_the_librarys(home: Path) -> None:
-    name, case = signs()
-    app = open_page("decide", d_case_knowledgeable=name)
-    best = recommended(operating_points(case, Needs(1.0, 0.9)))
-    assert best is not None
-    assert f"**{best['gain']:+.1f} points**" in app.success[0].value
-    assert f"mean l1 of {best['l1']:.2f}" in app.success[0].value
-    assert f"--defense {best['defense']}" in app.main.code[0].value
-
-
-def test_limits_change_the_answer(home: Path) -> None:
-    name, case = signs()
-    app = open_page("decide", d_case_knowledgeable=name, d_increase="0.0", d_l1="0.0")
-    assert "No defense pays here" in app.warning[0].value
-    assert "every point has a mean l1 of at least" in texts(app)
-    wide = recommended(operating_points(case, Needs(10.0, 2.0)))
-    assert wide is not None
-    app.slider(key="d_increase").set_value(10.0)
-    app.slider(key="d_l1").set_value(2.0).run()
-    assert f"{wide['adversary_error']:.1f}" in app.success[0].value
-
-
-def test_on_the_edge_a_second_network_is_refused(home: Path) -> None:
-    app = open_page("decide", d_case_knowledgeable=signs()[0], d_place="edge, one file")
-    assert "MAD: needs a second network" in texts(app)
-
-
-def test_who_needs_labels_alone_is_told_to_send_labels_alone(home: Path) -> None:
-    app = open_page("decide", d_case_knowledgeable=signs()[0], d_sent="the label")
-    assert "Send the label alone" in app.success[0].value
-    assert app.slider(key="d_l1").disabled
-    assert "serve --victim signs-resnet8 --defense label" in app.main.code[0].value
-
-
-def test_cleverer_thieves_behind_the_chosen_point_are_named(home: Path) -> None:
-    name, case = signs()
-    app = open_page("decide", d_case_knowledgeable=name, d_place="edge, one file", d_increase="0.5", d_l1="2.0")
-    best = recommended(operating_points(case, Needs(0.5, 2.0, one_file=True)))
-    assert best is not None
-    assert best["defense"] == "dcp"
-    knowing = case[(case["parameters"] == best["parameters"]) & (case["thief"] != AS_IS)]
-    assert len(knowing)
-    for error in knowing["adversary_error"]:
-        assert f"{error:.1f} ±" in texts(app)
-
-
 OWN = {
     "source": "measured",
     "where": "a test",
@@ -72,6 +25,7 @@ OWN = {
     "victim_error": 5.0,
     "defender_error": 5.0,
     "l1": 0.1,
+    "l1_queries": 0.1,
     "attack": "knockoff",
     "queries_from": "own",
     "thief": "as is",
@@ -82,6 +36,16 @@ OWN = {
 }
 
 
+def cases() -> dict[str, pd.DataFrame]:
+    """As page and command see them."""
+    return measured_cases(thief_points(load_results()[0]))
+
+
+def signs() -> tuple[str, pd.DataFrame]:
+    """The shipped case of the road signs, all thieves together."""
+    return next(item for item in cases().items() if item[0].startswith(CASE) and item[0].endswith("fp32"))
+
+
 def own_results(home: Path, *errors: dict[str, object]) -> None:
     write_results(
         home / "results" / "own.csv", pd.DataFrame([OWN | {"parameters": "{}"} | each for each in errors])
@@ -90,32 +54,133 @@ def own_results(home: Path, *errors: dict[str, object]) -> None:
 
 def own_case() -> str:
     """As the page names it."""
-    return next(name for name in measured_cases(thief_points(load_results()[0])) if "77 queries" in name)
+    return next(name for name in cases() if "77 queries" in name)
 
 
-def test_one_seed_recommends_nothing(home: Path) -> None:
+def seeds(home: Path, **errors: float) -> None:
+    """Own results of three seeds: each defense's thief error, which scatters by a point alike for all."""
+    strengths = {"dcp": ("beta", 0.9), "rs": ("beta", 0.5)}
+    rows = []
+    for name, error in errors.items():
+        key, strength = strengths.get(name, ("", None))
+        given = {"parameters": f'{{"{key}": {strength}}}', "strength": strength} if key else {}
+        rows += [{"defense": name, "seed": seed, "adversary_error": error + seed} | given for seed in range(3)]
+    own_results(home, *rows)
+
+
+def assert_says(app: AppTest, verdict: Verdict) -> None:
+    """The page says all words of the verdict."""
+    boxes = [box.value for kind in ("success", "warning", "info") for box in app.get(kind)]
+    assert f"**{verdict.headline}**" in boxes
+    for sentence in (*verdict.why, *verdict.not_stopped):
+        assert sentence in texts(app)
+
+
+@pytest.mark.parametrize(
+    ("errors", "answer"),
+    [
+        ({"none": 20.0, "dcp": 90.0}, "yes"),
+        ({"none": 20.0, "dcp": 20.5}, "no"),
+        ({"none": 90.0, "dcp": 95.0}, "no"),
+    ],
+)
+def test_page_and_command_say_the_words_of_the_same_verdict(
+    home: Path, errors: dict[str, float], answer: str
+) -> None:
+    seeds(home, **errors)
+    name = own_case()
+    verdict = decide(cases()[name], Needs(1.0, 0.9))
+    assert verdict.answer == answer
+    assert_says(open_page("decide", d_case_knowledgeable=name), verdict)
+    printed = CliRunner().invoke(command, [name]).output
+    for sentence in (verdict.headline, *verdict.why, *verdict.not_stopped):
+        assert sentence in printed.splitlines() or f"- {sentence}" in printed.splitlines()
+
+
+def test_one_seed_recommends_nothing_on_page_and_command(home: Path) -> None:
     dcp = {"defense": "dcp", "strength": 0.9, "seed": 0, "adversary_error": 90.0}
     own_results(home, {"defense": "none", "seed": 0, "adversary_error": 20.0}, dcp)
     app = open_page("decide", d_case_knowledgeable=own_case())
-    assert "One seed is not enough" in app.warning[0].value
+    assert "one seed is not enough" in app.info[0].value
     assert not app.success
+    printed = CliRunner().invoke(command, [own_case()]).output
+    assert "one seed is not enough" in printed
+    assert "deploy:" not in printed
+
+
+@pytest.mark.parametrize("l1_of", L1_LIMITS)
+def test_trade_offs_paper_decide_and_the_command_take_the_same_best_point(
+    home: Path, monkeypatch: pytest.MonkeyPatch, l1_of: L1
+) -> None:
+    drawn: dict[str, pd.DataFrame] = {}
+    plain = ui.chart
+
+    def chart(*args: object, key: str, **more: object) -> object:
+        drawn[key] = more["data"]
+        return plain(*args, key=key, **more)
+
+    monkeypatch.setattr(ui, "chart", chart)
+    name = next(name for name in cases() if "cifar10-resnet20" in name)
+
+    def rs(key: str) -> float:
+        """The thief's error at the best point of RS that was drawn, within +1 point."""
+        table = drawn.pop(key)
+        table = table[(table["defense"] == "rs") & (table["source"] == "measured")]
+        if "max_defender_increase" in table and key == "table2":
+            table = table[table["max_defender_increase"] == 1]
+        return float(table["adversary_error"].iloc[0])
+
+    said = L1_LIMITS[l1_of]
+    open_page("tradeoffs", t_data="cifar10", l1_of=said)
+    found = [rs("table2")]
+    open_page("paper", paper_data="cifar10", paper_what="the thief's error, as printed", paper_l1_of=said)
+    found.append(rs("table2"))
+    open_page("decide", d_thief="like yours", d_case_knowledgeable=name, d_l1_of=said)
+    found.append(rs("gains"))
+    printed = CliRunner().invoke(command, [name, "--l1-of", l1_of]).output
+    assert {round(each, 2) for each in found} == {63.36 if l1_of == "l1_queries" else 62.79}
+    strength = 0.64 if l1_of == "l1_queries" else 0.16
+    assert any(line.split()[:2] == ["rs", str(strength)] for line in printed.splitlines())
+    assert said in printed
+
+
+def test_limits_change_the_answer(home: Path) -> None:
+    name, case = signs()
+    app = open_page("decide", d_case_knowledgeable=name, d_increase="0.0", d_l1="0.0")
+    assert_says(app, decide(case, Needs(0.0, 0.0)))
+    assert "every point has a mean l1 on the thief's queries of at least" in texts(app)
+    app.slider(key="d_increase").set_value(10.0)
+    app.slider(key="d_l1").set_value(2.0).run()
+    assert_says(app, decide(case, Needs(10.0, 2.0)))
+
+
+def test_on_the_edge_a_second_network_is_refused(home: Path) -> None:
+    app = open_page("decide", d_case_knowledgeable=signs()[0], d_place="edge, one file")
+    assert "MAD: needs a second network" in texts(app)
+
+
+def test_who_needs_labels_alone_is_told_to_send_labels_alone(home: Path) -> None:
+    name, case = signs()
+    app = open_page("decide", d_case_knowledgeable=name, d_sent="the label")
+    assert_says(app, decide(case, Needs(1.0, 0.9, label_only=True)))
+    assert app.slider(key="d_l1").disabled
+    assert "serve --victim signs-resnet8 --defense label" in app.main.code[0].value
+    printed = CliRunner().invoke(command, [name, "--label-only"]).output
+    assert "Yes: send the label alone." in printed
+    assert "serve --victim signs-resnet8 --defense label" in printed
+
+
+def test_the_scale_shows_where_the_recommended_defense_stands(home: Path) -> None:
+    seeds(home, none=20.0, dcp=60.0)
+    app = open_page("decide", d_case_knowledgeable=own_case())
+    assert ":blue-badge[**slows**]" in texts(app)
+    assert ":gray-badge[stops]" in texts(app)
 
 
 def test_a_victim_that_is_not_here_and_a_defense_without_strength_are_no_trouble(home: Path) -> None:
-    thieves = [("none", 20.0, None), ("label", 60.0, None), ("dcp", 20.5, 0.9)]
-    own_results(
-        home,
-        *(
-            {"defense": name, "strength": strength, "seed": seed, "adversary_error": error + seed}
-            for name, error, strength in thieves
-            for seed in range(3)
-        ),
-    )
+    seeds(home, none=20.0, label=60.0, dcp=20.5)
     app = open_page("decide", d_case_knowledgeable=own_case())
-    assert (
-        "**Label only.** It takes this thief from 21.0 ± 1.0 % to 61.0 ± 1.0 %: **+40.0 points**"
-        in app.success[0].value
-    )
+    assert "Yes: deploy Label only. It slows this thief." in app.success[0].value
     assert "not measured for Label only on this victim" in texts(app)
     timed = {
         name: OWN[name]
@@ -129,9 +194,7 @@ def test_a_victim_that_is_not_here_and_a_defense_without_strength_are_no_trouble
         "latency_ratio": 1.0,
     }
     write_results(home / "results" / "bench.csv", pd.DataFrame([bench]))  # which lacks the recommended one
-    assert "not measured for Label only on this victim" in texts(
-        open_page("decide", d_case_knowledgeable=own_case())
-    )
+    assert "not measured for Label only on this victim" in texts(open_page("decide", d_case_knowledgeable=own_case()))
 
 
 def test_a_case_without_an_undefended_thief_is_not_offered(home: Path) -> None:
@@ -142,3 +205,14 @@ def test_a_case_without_an_undefended_thief_is_not_offered(home: Path) -> None:
     )
     app = open_page("decide")
     assert not any("77 queries" in option for option in app.selectbox(key="d_case_knowledgeable").options)
+
+
+def test_the_shipped_cases_have_verdicts_of_which_none_recommends_what_the_best_thief_overcomes(
+    home: Path,
+) -> None:
+    for case in measured_cases(thief_points(load_results(SHIPPED)[0])).values():
+        for needs in (Needs(1.0, 0.9), Needs(10.0, 2.0)):
+            verdict = decide(case, needs)
+            if verdict.point is not None:
+                assert verdict.point["kept"] < 0.9
+                assert operating_points(case, needs)["proven"].any()

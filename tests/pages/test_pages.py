@@ -253,7 +253,7 @@ def test_the_paper_page_sets_what_each_defense_adds_beside_the_papers(home: Path
     table = app.dataframe[0].value
     assert "No defense" not in table.index
     assert table.loc["DCP", "paper, Δ ≤ 1 points"] == pytest.approx(21.87 - 18.03)
-    app.segmented_control(key="paper_what").set_value(THIEF).run()
+    app.selectbox(key="paper_what").set_value(THIEF).run()
     errors = app.dataframe[0].value
     assert errors.loc["DCP", "paper, Δ ≤ 1 points"] == 21.87
     rise = errors.loc["DCP"] - errors.loc["No defense"]

@@ -76,6 +76,10 @@ def test_a_bar_says_at_which_strength_it_is_attained_and_a_gap_why_it_is_one():
     assert not named(table2_bars(cells))["≤ +1, measured"].error_y.visible
     spread = named(table2_bars(cells.assign(adversary_error_std=[2.0, math.nan, math.nan])))
     assert next(iter(spread["≤ +1, measured"].error_y.array)) == 2.0
+    paired = cells.assign(adversary_error_std=2.0, low=[41.0, math.nan, math.nan], high=[48.0, math.nan, math.nan])
+    bars = named(table2_bars(paired, ADDED))["≤ +1, measured"].error_y
+    assert (bars.array[0], bars.arrayminus[0]) == (4, 3)
+    assert "ours: l1 ≤ 1" in titles(table2_bars(cells, within="l1 ≤ 1"))[0]
     assert table2_gaps(cells) == "MAD at +1, +2 (too far)"
     assert table2_gaps(cells[:1]) == ""
 

@@ -7,7 +7,7 @@ import pytest
 from drawn import titles
 
 from dcp_core.plots import describe_thief_scatter, thief_scatter
-from dcp_core.plots.style import MARKS
+from dcp_core.plots.style import mark_of
 from dcp_core.plots.thief import bound_label
 from dcp_core.results.rows import SHIPPED, load_results, over_seeds
 
@@ -64,7 +64,7 @@ def test_thief_scatter_works_with_the_papers_bounds_alone(paper: pd.DataFrame):
     figure = thief_scatter(paper)
     traces = named(figure)
     assert set(traces) == {
-        f"{MARKS[d].label} · paper, at most" for d in ("none", "rs", "am", "mad", "grad2", "dcp")
+        f"{mark_of(d).label} · paper, at most" for d in ("none", "rs", "am", "mad", "grad2", "dcp")
     }
     mad = traces["MAD · paper, at most"]
     assert sorted(zip(mad.x, mad.y, strict=True)) == [(1, 40.42), (2, 43.55), (5, 51.98)]

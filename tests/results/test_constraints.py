@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcp_core.results.constraints import added, best_under, interpolate, pareto_front, table2
+from dcp_core.results.constraints import added, best_under, limits, pareto_front, table2
 
 
 def points(d: list[float], l1: list[float], a: list[float], victim_error: float | None = None) -> pd.DataFrame:
@@ -17,7 +17,8 @@ def points(d: list[float], l1: list[float], a: list[float], victim_error: float 
             "strength": np.arange(len(d), dtype=float),
             "victim_error": d[0] if victim_error is None else victim_error,
             "defender_error": d,
-            "l1": l1,
+            "l1": np.nan,
+            "l1_queries": l1,
             "adversary_error": a,
             "unreliable": False,
         }
@@ -65,7 +66,7 @@ def test_a_point_exactly_on_the_limit_meets_it():
     ("curve", "reason"),
     [
         (points([11.5, 12], [0, 0.1], [20, 30], victim_error=10), "at least 1.50 points"),
-        (points([10, 10], [1.2, 1], [20, 30]), "mean l1 of at least 1.00"),
+        (points([10, 10], [1.2, 1], [20, 30]), "mean l1 on the thief's queries of at least 1.00"),
         (points([10, 15], [1.2, 0.1], [20, 30]), "no point meets both"),
         (points([10], [0.1], [float("nan")]), "no point with a measured thief error"),
     ],
@@ -85,15 +86,28 @@ def test_piecewise_finds_a_stretch_between_two_points_that_both_fail():
     assert np.isnan(best_under(curve, 3, 0.9).adversary_error)
 
 
-def test_l1_of_the_thiefs_queries_can_be_constrained_instead():
-    curve = EXAMPLE.assign(l1_queries=[0, 0.1, 0.2, 0.3, 0.4, 0.5])
-    assert best_under(curve, 2, 0.9, l1="l1_queries").adversary_error == 27
+def test_l1_is_limited_on_the_thiefs_queries_unless_customers_answers_are_asked_for():
+    curve = EXAMPLE.assign(l1=[0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    assert best_under(curve, 2, 0.9).adversary_error == 24
+    assert best_under(curve, 2, 0.9, l1="l1").adversary_error == 27
+    assert table2(curve, [2.0])["adversary_error"].tolist() == [24]
+    assert table2(curve, [2.0], l1="l1")["adversary_error"].tolist() == [27]
+
+
+def test_an_l1_that_was_not_measured_is_named():
+    assert "no point with a measured l1 on customers' answers" in best_under(EXAMPLE, 2, 0.9, l1="l1").reason
+
+
+def test_captions_name_both_limits():
+    assert limits([1.0], 0.9) == "owner's error up by at most 1 point, mean l1 on the thief's queries ≤ 0.9"
+    several = "owner's error up by at most 1, 2.5 points, mean l1 on customers' answers (test set) ≤ 1.2"
+    assert limits([1.0, 2.5], 1.2, "l1") == several
 
 
 @settings(max_examples=60, deadline=None)
 @given(CURVES, NUMBERS, NUMBERS)
 def test_both_modes_against_brute_force(curve: pd.DataFrame, increase: float, max_l1: float):
-    values = curve[["defender_error", "l1", "adversary_error"]].to_numpy(copy=True)
+    values = curve[["defender_error", "l1_queries", "adversary_error"]].to_numpy(copy=True)
     values[:, 0] -= 1.0
 
     def best(of: np.ndarray) -> float:
@@ -144,15 +158,31 @@ def test_what_a_defense_adds_is_over_the_undefended_of_its_own_source_and_allowa
     cells = pd.DataFrame(
         rows, columns=["source", "defense", "max_defender_increase", "adversary_error"], index=range(7, 15)
     )
-    cells["adversary_error_std"] = [np.nan, np.nan, 3.0, 4.0, np.nan, np.nan, 1.0, 1.0]
     found = added(cells)
-    assert list(found["adversary_error_std"].dropna()) == [5.0, pytest.approx(10**0.5)]
     assert list(found["defense"]) == ["dcp", "dcp", "dcp", "am", "rs"]
     assert list(found["adversary_error"][:3]) == [7.0, 4.0, 5.0]
     assert found["adversary_error"][3:].isna().all()
 
 
-@pytest.mark.parametrize("costs", [("defender_error",), ("l1",), ("defender_error", "l1")])
+def test_what_a_defense_adds_is_paired_by_seed_where_both_have_the_seeds():
+    # Seed by seed 9, 10 and 11; s = 1; half of the interval t(0.975, 2) / sqrt(3) = 2.484. Seed 7 has no pair.
+    cells = pd.DataFrame(
+        {
+            "source": "measured",
+            "defense": ["none", "dcp", "rs"],
+            "max_defender_increase": 1.0,
+            "adversary_error": [47.5, 50.0, 52.5],
+            "by_seed": ['{"0": 20, "1": 40, "2": 60, "7": 70}', '{"0": 29, "1": 50, "2": 71}', np.nan],
+        }
+    )
+    dcp, rs = (row for _, row in added(cells).iterrows())
+    assert dcp["adversary_error"] == 10
+    assert (dcp["low"], dcp["high"]) == (pytest.approx(7.516, abs=1e-3), pytest.approx(12.484, abs=1e-3))
+    assert rs["adversary_error"] == 5  # of the means
+    assert np.isnan(rs["low"])
+
+
+@pytest.mark.parametrize("costs", [("defender_error",), ("l1_queries",), ("defender_error", "l1_queries")])
 @settings(max_examples=25, deadline=None)
 @given(curve=CURVES)
 def test_pareto_front_against_brute_force_and_idempotent(costs: tuple[str, ...], curve: pd.DataFrame):
@@ -175,11 +205,3 @@ def test_pareto_front_against_brute_force_and_idempotent(costs: tuple[str, ...],
 def test_pareto_front_by_hand():
     curve = points([1, 1, 2, 3, 3], [0] * 5, [10, 12, 11, 15, 15])
     assert pareto_front(curve).index.tolist() == [1, 3, 4]
-
-
-def test_interpolation_is_linear_between_points_and_never_beyond_them():
-    assert interpolate(EXAMPLE, "adversary_error", 3.5) == 25.5
-    assert interpolate(EXAMPLE, "adversary_error", 5) == 33
-    assert np.isnan(interpolate(EXAMPLE, "adversary_error", 5.01))
-    assert np.isnan(interpolate(EXAMPLE, "adversary_error", -0.01))
-    assert np.isnan(interpolate(EXAMPLE[:0], "adversary_error", 1))

@@ -11,6 +11,7 @@ from dcp_core.results.rows import (
     load_results,
     over_seeds,
     paper_table1,
+    seeds_of,
     settings,
     write_manifest,
     write_results,
@@ -264,6 +265,8 @@ def test_seeds_are_averaged_and_nothing_else(tmp_path: Path):
     assert mean.loc["dcp", "adversary_error_std"] == pytest.approx(13**0.5)
     assert math.isnan(mean.loc["rs", "adversary_error_std"])
     assert [part.rpartition(":")[2] for part in mean.loc["dcp", "id"].split()] == ["2", "3", "4"]
+    assert seeds_of(mean.loc["dcp"]).to_numpy().tolist() == [[0, 40], [1, 42], [2, 47]]
+    assert seeds_of(pd.Series({"defense": "dcp"})).empty
 
 
 def test_points_of_one_setting_differ_only_by_the_defense() -> None:

@@ -1,0 +1,93 @@
+"""What a release is made of: the files that the wheel ships beside the code, and the archive of the other victims.
+
+The build backend runs `ShippedFiles` for every wheel. The wheel holds the dashboard, all results and the embedded
+victim, and a list of the archive's files with their sha256. `python tools/release.py FOLDER` writes the archive.
+"""
+
+import hashlib
+import json
+import re
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).resolve().parents[1]
+INSIDE = "dcp_core/_shipped"  # where `dcp_core/files.py` looks for it
+DASHBOARD = ("app.py", "pages", ".streamlit/config.toml")
+EMBEDDED = "signs-resnet8"  # this victim and its eight-bit versions are in the wheel
+LIST = "archive.json"  # `dcp_core/release.py` reads it
+
+
+def archived(root: Path) -> list[str]:
+    """Files of the victims that are too large for the wheel, relative to `root/precomputed`, sorted."""
+    folder = root / "precomputed"
+    names = (path.relative_to(folder).as_posix() for path in (folder / "victims").rglob("*") if path.is_file())
+    return sorted(name for name in names if not _embedded(name))
+
+
+def archive_name(root: Path) -> str:
+    """The archive's file name, with the version that `dcp_core/__init__.py` states."""
+    version = re.search(r'^__version__ = "(.+)"$', (root / "dcp_core/__init__.py").read_text(), re.MULTILINE)
+    assert version is not None
+    return f"dcp-victims-{version[1]}.zip"
+
+
+def checksums(root: Path) -> dict[str, Any]:
+    """The archive's name, and the size in bytes and sha256 of each of its files."""
+    files = {}
+    for name in archived(root):
+        content = (root / "precomputed" / name).read_bytes()
+        files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {"archive": archive_name(root), "files": files}
+
+
+def write_archive(root: Path, folder: Path) -> Path:
+    """Write the archive into `folder`. The same files give the same bytes on every machine."""
+    path = folder / archive_name(root)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # stored: no compressor's version matters
+        for name in archived(root):
+            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            member.create_system = 3  # the same on every system
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, (root / "precomputed" / name).read_bytes())
+    return path
+
+
+class ShippedFiles(BuildHookInterface):
+    """Adds the dashboard, `precomputed` without the archive's files, and the list of these to a wheel."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called by hatchling before it writes the wheel. An editable install uses the repository's files."""
+        if version == "editable":
+            return
+        root = Path(self.root)
+        included = {str(root / name): f"{INSIDE}/{name}" for name in DASHBOARD}
+        left_out = set(archived(root))
+        for path in sorted((root / "precomputed").rglob("*")):
+            name = path.relative_to(root / "precomputed").as_posix()
+            if path.is_file() and name not in left_out:
+                included[str(path)] = f"{INSIDE}/precomputed/{name}"
+        self.scratch = tempfile.TemporaryDirectory()
+        listed = Path(self.scratch.name) / LIST
+        listed.write_text(json.dumps(checksums(root), indent=1))
+        included[str(listed)] = f"{INSIDE}/precomputed/{LIST}"
+        build_data["force_include"] |= included
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Called by hatchling when the wheel is written."""
+        if version != "editable":
+            self.scratch.cleanup()
+
+
+def _embedded(name: str) -> bool:
+    return re.fullmatch(rf"victims/{EMBEDDED}(-ptq|-qat)?/.+", name) is not None
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    target.mkdir(parents=True, exist_ok=True)
+    print(write_archive(ROOT, target))
