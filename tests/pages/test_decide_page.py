@@ -194,7 +194,9 @@ def test_a_victim_that_is_not_here_and_a_defense_without_strength_are_no_trouble
         "latency_ratio": 1.0,
     }
     write_results(home / "results" / "bench.csv", pd.DataFrame([bench]))  # which lacks the recommended one
-    assert "not measured for Label only on this victim" in texts(open_page("decide", d_case_knowledgeable=own_case()))
+    assert "not measured for Label only on this victim" in texts(
+        open_page("decide", d_case_knowledgeable=own_case())
+    )
 
 
 def test_a_case_without_an_undefended_thief_is_not_offered(home: Path) -> None:
