@@ -104,6 +104,16 @@ def errors_explained() -> Iterator[None]:
         st.stop()
 
 
+def attempt(action: Callable[[], object], prefix: str) -> None:
+    """Do something for a button of a page: an error is kept as a sentence in the session's `{prefix}trouble`, and
+    `{prefix}again` asks for the whole page to be drawn anew, because a button of a fragment redraws the fragment alone."""
+    try:
+        action()
+    except (ValueError, OSError) as error:
+        st.session_state[f"{prefix}trouble"] = str(error)
+    st.session_state[f"{prefix}again"] = True
+
+
 def chart(figure: go.Figure, *, key: str, alt: str, data: pd.DataFrame | None = None, select: bool = False) -> Any:
     """Draw a figure with its downloads: PNG by the camera on the chart, HTML (whose camera saves SVG) and CSV.
 
@@ -337,23 +347,6 @@ def guide_of(defense: Defense, victim: str, seed: int = 0) -> torch.Tensor | Non
     guide = guides.guide_of_test_set(victim, defense, seed=seed, progress=lambda done: place.progress(done, words))
     place.empty()
     return guide
-
-
-def hidden_costs(defense: Defense, victim: str) -> None:
-    """What a defense needs besides the victim, in a sentence."""
-    if not isinstance(defense, ModelBased):
-        return
-    about = auxiliary.card(victim, defense.needs) if defense.needs else None
-    if about is not None:
-        st.caption(
-            f"Needs a {about.kind} model beside the victim: {about.architecture}, {about.parameters:,} parameters "
-            f"({4 * about.parameters / 2**20:.1f} MiB), trained for {about.seconds / 60:.0f} min on {about.pictures:,} "
-            f"pictures of {about.data} ({about.hardware}); and its pass over every picture asked."
-        )
-    elif defense.needs == "untrained":
-        st.caption(
-            "Needs an untrained network of the victim's architecture, and its pass over every picture asked."
-        )
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the victim ...")

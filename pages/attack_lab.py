@@ -1,7 +1,7 @@
 """Thefts in the background: launch them, watch, stop, resume and compare them."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import streamlit as st
 
 from dcp_core import plots, ui
 from dcp_core.attacks import ATTACKS
-from dcp_core.data.datasets import DATASETS, available
+from dcp_core.data.datasets import DATASETS, available, pools_for, thief_knowledge
 from dcp_core.models import zoo
 from dcp_core.models.architectures import ARCHITECTURES
 from dcp_core.runs import launch, store
@@ -43,15 +43,6 @@ ICONS = {
 }
 
 
-def told(action: Callable[[], object]) -> None:
-    """Do something for a button; what goes wrong is shown as a sentence."""
-    try:
-        action()
-    except (ValueError, OSError) as error:
-        st.session_state["a_trouble"] = str(error)
-    st.session_state["a_again"] = True  # what a fragment's button changed, the rest of the page shows too
-
-
 def start(specs: list[RunSpec]) -> None:
     """Launch the runs that are in no store, and show all."""
 
@@ -59,7 +50,7 @@ def start(specs: list[RunSpec]) -> None:
         launch.launch(spec for spec in specs if store.find(spec.key).parent != store.SHIPPED)
         set_next({"a_runs": [spec.key for spec in specs], "a_across": usual_axis(specs)})
 
-    told(go)
+    ui.attempt(go, LAB)
 
 
 def usual_axis(specs: Iterable[RunSpec]) -> str:
@@ -141,12 +132,9 @@ def choose_pool(card: zoo.Card) -> str:
         help="knowledgeable: has pictures of the victim's kind; limited: only of another kind.",
         **ui.IN_URL,
     )
-    kin = DATASETS[card.dataset].kin if card.dataset in DATASETS else ()
-    others = [n for n, info in DATASETS.items() if n not in (*kin, card.dataset) and info.size == card.size]
-    fitting = sorted((kin or others) if knowledge == "knowledgeable" else others, key=lambda n: not available(n))
     return st.selectbox(
         "Pictures it asks about",
-        fitting,
+        pools_for(card.dataset, card.size, knowledge),
         key=f"a_pool_{knowledge}",
         format_func=lambda n: (
             (DATASETS[n].title if n in DATASETS else n) + ("" if available(n) else " (not here)")
@@ -261,10 +249,16 @@ def buttons(view: RunView) -> None:
     with st.container(horizontal=True, gap="small"):
         if view.active:
             stop = partial(launch.stop, view.folder)
-            st.button("Stop", key=f"stop-{key}", icon=":material/stop:", on_click=told, args=(stop,))
+            st.button("Stop", key=f"stop-{key}", icon=":material/stop:", on_click=ui.attempt, args=(stop, LAB))
         if view.resumable and view.spec is not None:
             resume = partial(launch.launch, [view.spec])
-            st.button("Resume", key=f"resume-{key}", icon=":material/play_arrow:", on_click=told, args=(resume,))
+            st.button(
+                "Resume",
+                key=f"resume-{key}",
+                icon=":material/play_arrow:",
+                on_click=ui.attempt,
+                args=(resume, LAB),
+            )
         if view.spec is not None:
             st.button("Duplicate", key=f"copy-{key}", icon=":material/content_copy:", on_click=duplicate,
                       args=(view.spec,), help="Fill the form with this run, to change something.")  # fmt: skip
@@ -273,7 +267,9 @@ def buttons(view: RunView) -> None:
                 size = used_bytes(view.folder) / 1e6
                 st.markdown(f"Delete this run, its clone and its result ({size:.1f} MB)? It cannot be undone.")
                 remove = partial(store.delete, view.folder)
-                st.button("Yes, delete it", key=f"delete-{key}", type="primary", on_click=told, args=(remove,))
+                st.button(
+                    "Yes, delete it", key=f"delete-{key}", type="primary", on_click=ui.attempt, args=(remove, LAB)
+                )
 
 
 def details(view: RunView) -> None:
@@ -307,8 +303,7 @@ def duplicate(spec: RunSpec) -> None:
     state |= {f"{LAB}{name}": getattr(spec, name) for name in ("victim", "attack", "clone", "budget", "seed")}
     if spec.pool is not None:
         card = card_of(spec.victim)
-        kin = DATASETS[card.dataset].kin if card and card.dataset in DATASETS else ()
-        knows = "knowledgeable" if spec.pool in kin else "limited"
+        knows = thief_knowledge(card.dataset if card else "", spec.pool)
         state |= {"a_knowledge": knows, f"a_pool_{knows}": spec.pool}
     set_next(state)
 

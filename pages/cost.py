@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from functools import partial
 
 import pandas as pd
@@ -24,6 +23,7 @@ from dcp_core.runs.store import RunView
 
 ui.frame("Cost", "What does it cost per query?")
 
+COST = "c_"  # before the names of this page's widgets
 QUANTITIES = {"latency": "latency, ratio", "latency_ms": "latency, ms", "energy": "energy, ratio"}
 CLOCK_WORDS = {"wall": "wall time", "processor": "processor time of one thread"}
 NUMBER = st.column_config.NumberColumn(format="%.4g")
@@ -184,15 +184,6 @@ def training(needs: pd.Series) -> str:
     return f"{time_words(needs['seconds'])} on {needs['data']} ({needs['hardware']})"
 
 
-def told(action: Callable[[], object]) -> None:
-    """Do something for a button; what goes wrong is shown as a sentence."""
-    try:
-        action()
-    except (ValueError, OSError) as error:
-        st.session_state["c_trouble"] = str(error)
-    st.session_state["c_again"] = True  # what a fragment's button changed, the rest of the page shows too
-
-
 def start(victim: str, seconds: float, clock: str) -> None:
     """Queue a measurement with a seed that none of this victim's has."""
     taken = {view.spec.seed for view in measured_views(victim) if view.spec is not None}
@@ -216,8 +207,8 @@ def panel(victim: str, seconds: float, clock: str) -> None:
         type="primary",
         icon=":material/timer:",
         disabled=bool(busy),
-        on_click=told,
-        args=(partial(start, victim, seconds, clock),),
+        on_click=ui.attempt,
+        args=(partial(start, victim, seconds, clock), COST),
         help="In the background: the page may be closed. Quit other heavy programs first.",
     )
     for view in views:
@@ -255,13 +246,17 @@ def show(view: RunView) -> None:
         with st.container(horizontal=True, gap="small"):
             for label, icon, action in actions:
                 key = f"c_{icon}-{view.key}"
-                st.button(label, key=key, icon=f":material/{icon}:", on_click=told, args=(action,))
+                st.button(label, key=key, icon=f":material/{icon}:", on_click=ui.attempt, args=(action, COST))
             if not view.active:
                 with st.popover("Delete", icon=":material/delete:"):
                     st.markdown("Delete this measurement and its rows? It cannot be undone.")
                     remove = partial(store.delete, view.folder)
                     st.button(
-                        "Yes, delete it", key=f"c_delete-{view.key}", type="primary", on_click=told, args=(remove,)
+                        "Yes, delete it",
+                        key=f"c_delete-{view.key}",
+                        type="primary",
+                        on_click=ui.attempt,
+                        args=(remove, COST),
                     )
 
 
@@ -271,7 +266,7 @@ if trouble := st.session_state.get("c_trouble"):
     st.error(trouble, icon=":material/error:")
 main, side = st.columns([2.3, 1], gap="medium")
 with side:
-    card = ui.choose_victim("c_")
+    card = ui.choose_victim(COST)
     batch = int(
         st.segmented_control(
             "Queries at once",

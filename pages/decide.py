@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from dcp_core import ui
-from dcp_core.data.datasets import DATASETS
+from dcp_core.data.datasets import DATASETS, thief_knowledge
 from dcp_core.defenses import Defense
 from dcp_core.models import zoo
 from dcp_core.plots.decision import describe_gains, gains
@@ -18,7 +18,7 @@ from dcp_core.runs.spec import defense_command
 
 ui.frame("Decide", "Should I deploy a defense, and which?")
 
-THIEVES = {"like": "like yours", "other": "others", "none": "none"}
+THIEVES = {"knowledgeable": "like yours", "limited": "others", "data-free": "none"}
 SENT = {"all": "probabilities", "label": "the label"}
 PLACES = {"server": "server", "edge": "edge, one file"}
 ICONS = {
@@ -31,9 +31,7 @@ ICONS = {
 def knowledge(case: pd.DataFrame) -> str:
     """One of `THIEVES`: what the thief of a measured case asks about."""
     dataset, pool = case["dataset"].iloc[0], case["queries_from"].iloc[0]
-    if pd.isna(pool):
-        return "none"
-    return "like" if pool == dataset or (dataset in DATASETS and pool in DATASETS[dataset].kin) else "other"
+    return thief_knowledge(dataset, None if pd.isna(pool) else pool)
 
 
 def choose_case(cases: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import torch
 
 from dcp_core import answers as engine
 from dcp_core import plots, ui
+from dcp_core.costs.hidden_costs import second_network_words
 from dcp_core.data.archives import read_archive
 from dcp_core.data.datasets import available, test_picture
 from dcp_core.data.images import MAX_BYTES, ImageError, read_image, to_image, to_tensor
@@ -307,7 +308,8 @@ with right:
     seed = st.number_input("seed", 0, 10_000, 0, key="seed", **ui.IN_URL) if defense.randomised else 0
     for remark in defense.remarks():
         st.caption(remark)
-    ui.hidden_costs(defense, victim.name)
+    if words := second_network_words(defense, victim.name):
+        st.caption(words)
 with middle, ui.errors_explained():
     seen = question.seen_by(defense, victim.name, seed)
     defense = ui.armed(defense, victim.name) if "inputs" in seen else defense

@@ -9,6 +9,7 @@ import streamlit as st
 import torch
 
 from dcp_core import plots, ui
+from dcp_core.costs.hidden_costs import second_network_words
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.evaluation.metrics import TOUCHED, per_answer
@@ -71,7 +72,8 @@ def owners_side(card: zoo.Card) -> None:
         others = st.multiselect(
             "Beside it", SWEPT, ["rs"], key="beside", format_func=lambda n: DEFENSES[n].title, **ui.IN_URL
         )
-        ui.hidden_costs(defense, card.name)
+        if words := second_network_words(defense, card.name):
+            st.caption(words)
         ui.link("playground", "On one answer", "tune", victim=card.name, **ui.defense_state(defense))
     with main, ui.errors_explained():
         shown = {defense: ui.guide_of(defense, card.name)}

@@ -45,6 +45,25 @@ def second_network(defense: Defense, victim: str) -> SecondNetwork | None:
     )
 
 
+def second_network_words(defense: Defense, victim: str) -> str:
+    """What a defense needs beside that victim, in a sentence; "" if nothing, or a network that cannot be loaded."""
+    if not isinstance(defense, ModelBased) or defense.needs is None:
+        return ""
+    if defense.needs == "untrained":
+        return "Needs an untrained network of the victim's architecture, and its pass over every picture asked."
+    try:
+        about = auxiliary.card(victim, defense.needs)
+    except zoo.VictimError:
+        about = None
+    if about is None:  # loading it says what is wrong
+        return ""
+    return (
+        f"Needs a {about.kind} model beside the victim: {about.architecture}, {about.parameters:,} parameters "
+        f"({4 * about.parameters / 2**20:.1f} MiB), trained for {about.seconds / 60:.0f} min on {about.pictures:,} "
+        f"pictures of {about.data} ({about.hardware}); and its pass over every picture asked."
+    )
+
+
 def overview(victim: str, measured: pd.DataFrame) -> pd.DataFrame:
     """What each defense needs for a victim, a row each: `defense`, the second network's kind and `parameters`, seconds
     of its training, on what `data` and `hardware`; why it is `missing`; peak `memory` in megabytes, by batch size.

@@ -22,6 +22,7 @@ from dcp_core.data.images import ImageError
 from dcp_core.files import home, write_atomic
 
 Split = Literal["train", "test"]
+Knowledge = Literal["knowledgeable", "limited", "data-free"]
 
 
 class DataError(ValueError):
@@ -49,8 +50,8 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set before it is here. `flip`: a mirrored picture keeps its label; `kin`: sets that a thief
-    asks about who knows what kind of pictures the victim was trained on."""
+    """What is known of a data set before it is here. `flip`: a mirrored picture keeps its label; `related`: sets with the
+    same kind of pictures, which a thief asks about who knows what the victim was trained on."""
 
     title: str
     classes: int
@@ -59,13 +60,13 @@ class DatasetInfo:
     make: Callable[..., dict[str, np.ndarray]]
     drawn: bool = False
     note: str = ""
-    kin: tuple[str, ...] = ()
+    related: tuple[str, ...] = ()
 
 
-KIN_OF_SIGNS = ("signs_pool_small", "signs_pool")
+RELATED_TO_SIGNS = ("signs_pool_small", "signs_pool")
 DATASETS: dict[str, DatasetInfo] = {
     "signs": DatasetInfo(
-        "Signs (drawn by us)", 16, 32, False, sources.signs, True, "embedded: no download", KIN_OF_SIGNS
+        "Signs (drawn by us)", 16, 32, False, sources.signs, True, "embedded: no download", RELATED_TO_SIGNS
     ),
     "signs_pool": DatasetInfo(
         "Signs, other pictures (drawn by us)", 0, 32, False, sources.signs_pool, True, "query pool only"
@@ -80,13 +81,41 @@ DATASETS: dict[str, DatasetInfo] = {
         "query pool only",
     ),
     "textures": DatasetInfo("Textures (drawn by us)", 0, 32, True, sources.textures, True, "query pool only"),
-    "cifar10": DatasetInfo("CIFAR-10", 10, 32, True, sources.cifar10, kin=("cifar100",)),
-    "cifar100": DatasetInfo("CIFAR-100", 100, 32, True, sources.cifar100, kin=("cifar10",)),
+    "cifar10": DatasetInfo("CIFAR-10", 10, 32, True, sources.cifar10, related=("cifar100",)),
+    "cifar100": DatasetInfo("CIFAR-100", 100, 32, True, sources.cifar100, related=("cifar10",)),
     "svhn": DatasetInfo("SVHN", 10, 32, False, sources.svhn, note="street-view house numbers"),
     "gtsrb": DatasetInfo("GTSRB", 43, 32, False, sources.gtsrb, note="German traffic signs"),
     "cub200": DatasetInfo("CUB-200-2011", 200, 224, True, sources.cub200, note="birds"),
     "voc": DatasetInfo("Pascal VOC 2012", 0, 224, True, sources.voc, note="query pool only"),
 }
+
+
+def thief_knowledge(dataset: str, pool: str | None) -> Knowledge:
+    """What a thief who asks about `pool` knows of the data set that the victim was trained on.
+
+    "knowledgeable": the pool has the same kind of pictures. "limited": it has others. "data-free": there is no pool, the
+    thief makes its own pictures.
+    """
+    if pool is None:
+        return "data-free"
+    related = DATASETS[dataset].related if dataset in DATASETS else ()
+    return "knowledgeable" if pool in (dataset, *related) else "limited"
+
+
+def pools_for(dataset: str, size: int, knowledge: Knowledge) -> list[str]:
+    """Named data sets that a thief of such knowledge may ask about, those on this machine first.
+
+    The victim's own training set is left out. Where no related set is known, a knowledgeable thief gets the others.
+
+    Args:
+        size: side in pixels of the victim's pictures.
+    """
+    if knowledge == "data-free":
+        return []
+    related = DATASETS[dataset].related if dataset in DATASETS else ()
+    others = [name for name, info in DATASETS.items() if name not in (dataset, *related) and info.size == size]
+    fitting = related or others if knowledge == "knowledgeable" else others
+    return sorted(fitting, key=lambda name: not available(name))
 
 
 def path_of(name: str) -> Path:

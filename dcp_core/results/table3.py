@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import pandas as pd
 
 OURS, LITERAL, PAPER = "measured", "measured, as published", "paper"
-WHO = (OURS, LITERAL, PAPER)
 ORIGIN = ["victim", "dataset", "batch", "clock", "where", "hardware", "versions", "date"]
 
 
@@ -42,9 +41,9 @@ def table3(measured: pd.DataFrame, paper: pd.DataFrame, batch: int) -> pd.DataFr
         batch: queries answered at once; the paper's are of 64.
 
     Returns:
-        `who` (one of `WHO`), `defense`, `latency` and `energy` as ratios to no defense (NaN where unknown) with
-        `latency_low`, `latency_high`; `latency_ms` with its interval and `latency_p95_ms`; `energy_mj` with its range, or
-        `energy_wh`; `repeats`, `memory_mb`, and `ORIGIN`.
+        `who` (`OURS`, `LITERAL` or `PAPER`), `defense`, `latency` and `energy` as ratios to no defense (NaN where unknown)
+        with `latency_low`, `latency_high`; `latency_ms` with its interval and `latency_p95_ms`; `energy_mj` with its
+        range, or `energy_wh`; `repeats`, `memory_mb`, and `ORIGIN`.
     """
     ours = measured[measured["batch"] == batch]
     mine = ours.assign(

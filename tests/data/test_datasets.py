@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dcp_core.data import datasets, sources
-from dcp_core.data.datasets import DataError, load
+from dcp_core.data.datasets import DataError, load, pools_for, thief_knowledge
 
 
 def _arrays(n: int = 6) -> dict[str, np.ndarray]:
@@ -90,6 +90,35 @@ def test_a_folder_of_pictures_takes_its_classes_from_its_folders(home: Path, tmp
     (tmp_path / "mine" / "red" / "broken.jpg").write_bytes(b"rubbish")
     with pytest.raises(DataError, match=r"broken\.jpg"):
         load(str(tmp_path / "mine"), "train")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "pool", "known"),
+    [
+        ("cifar10", "cifar100", "knowledgeable"),
+        ("cifar10", "cifar10", "knowledgeable"),
+        ("cifar10", "svhn", "limited"),
+        ("signs", "signs_pool_small", "knowledgeable"),
+        ("signs", "textures", "limited"),
+        ("mine.npz", "mine.npz", "knowledgeable"),
+        ("mine.npz", "cifar10", "limited"),
+        ("cifar10", None, "data-free"),
+    ],
+)
+def test_what_a_thief_knows_follows_from_what_it_asks_about(dataset: str, pool: str | None, known: str) -> None:
+    assert thief_knowledge(dataset, pool) == known
+
+
+def test_pools_are_offered_by_knowledge_and_size_and_the_ones_here_come_first(home: Path) -> None:
+    assert pools_for("signs", 32, "knowledgeable") == ["signs_pool_small", "signs_pool"]
+    assert pools_for("cifar10", 32, "knowledgeable") == ["cifar100"]
+    others = pools_for("cifar10", 32, "limited")
+    assert {"cifar10", "cifar100", "cub200"}.isdisjoint(others)
+    assert others[0] == "signs"
+    assert others[-1] == "gtsrb"
+    assert pools_for("svhn", 32, "knowledgeable") == pools_for("svhn", 32, "limited")  # nothing related is known
+    assert pools_for("mine", 224, "limited") == ["cub200", "voc"]
+    assert pools_for("cifar10", 32, "data-free") == []
 
 
 def test_a_missing_data_set_names_the_command_that_brings_it(home: Path) -> None:

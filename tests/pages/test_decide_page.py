@@ -91,7 +91,7 @@ def test_page_and_command_say_the_words_of_the_same_verdict(
     name = own_case()
     verdict = decide(cases()[name], Needs(1.0, 0.9))
     assert verdict.answer == answer
-    assert_says(open_page("decide", d_case_like=name), verdict)
+    assert_says(open_page("decide", d_case_knowledgeable=name), verdict)
     printed = CliRunner().invoke(command, [name]).output
     for sentence in (verdict.headline, *verdict.why, *verdict.not_stopped):
         assert sentence in printed.splitlines() or f"- {sentence}" in printed.splitlines()
@@ -100,7 +100,7 @@ def test_page_and_command_say_the_words_of_the_same_verdict(
 def test_one_seed_recommends_nothing_on_page_and_command(home: Path) -> None:
     dcp = {"defense": "dcp", "strength": 0.9, "seed": 0, "adversary_error": 90.0}
     own_results(home, {"defense": "none", "seed": 0, "adversary_error": 20.0}, dcp)
-    app = open_page("decide", d_case_like=own_case())
+    app = open_page("decide", d_case_knowledgeable=own_case())
     assert "one seed is not enough" in app.info[0].value
     assert not app.success
     printed = CliRunner().invoke(command, [own_case()]).output
@@ -135,7 +135,7 @@ def test_trade_offs_paper_decide_and_the_command_take_the_same_best_point(
     found = [rs("table2")]
     open_page("paper", paper_data="cifar10", paper_what="the thief's error, as printed", paper_l1_of=said)
     found.append(rs("table2"))
-    open_page("decide", d_thief="like yours", d_case_like=name, d_l1_of=said)
+    open_page("decide", d_thief="like yours", d_case_knowledgeable=name, d_l1_of=said)
     found.append(rs("gains"))
     printed = CliRunner().invoke(command, [name, "--l1-of", l1_of]).output
     assert {round(each, 2) for each in found} == {63.36 if l1_of == "l1_queries" else 62.79}
@@ -146,7 +146,7 @@ def test_trade_offs_paper_decide_and_the_command_take_the_same_best_point(
 
 def test_limits_change_the_answer(home: Path) -> None:
     name, case = signs()
-    app = open_page("decide", d_case_like=name, d_increase="0.0", d_l1="0.0")
+    app = open_page("decide", d_case_knowledgeable=name, d_increase="0.0", d_l1="0.0")
     assert_says(app, decide(case, Needs(0.0, 0.0)))
     assert "every point has a mean l1 on the thief's queries of at least" in texts(app)
     app.slider(key="d_increase").set_value(10.0)
@@ -155,13 +155,13 @@ def test_limits_change_the_answer(home: Path) -> None:
 
 
 def test_on_the_edge_a_second_network_is_refused(home: Path) -> None:
-    app = open_page("decide", d_case_like=signs()[0], d_place="edge, one file")
+    app = open_page("decide", d_case_knowledgeable=signs()[0], d_place="edge, one file")
     assert "MAD: needs a second network" in texts(app)
 
 
 def test_who_needs_labels_alone_is_told_to_send_labels_alone(home: Path) -> None:
     name, case = signs()
-    app = open_page("decide", d_case_like=name, d_sent="the label")
+    app = open_page("decide", d_case_knowledgeable=name, d_sent="the label")
     assert_says(app, decide(case, Needs(1.0, 0.9, label_only=True)))
     assert app.slider(key="d_l1").disabled
     assert "serve --victim signs-resnet8 --defense label" in app.main.code[0].value
@@ -172,14 +172,14 @@ def test_who_needs_labels_alone_is_told_to_send_labels_alone(home: Path) -> None
 
 def test_the_scale_shows_where_the_recommended_defense_stands(home: Path) -> None:
     seeds(home, none=20.0, dcp=60.0)
-    app = open_page("decide", d_case_like=own_case())
+    app = open_page("decide", d_case_knowledgeable=own_case())
     assert ":blue-badge[**slows**]" in texts(app)
     assert ":gray-badge[stops]" in texts(app)
 
 
 def test_a_victim_that_is_not_here_and_a_defense_without_strength_are_no_trouble(home: Path) -> None:
     seeds(home, none=20.0, label=60.0, dcp=20.5)
-    app = open_page("decide", d_case_like=own_case())
+    app = open_page("decide", d_case_knowledgeable=own_case())
     assert "Yes: deploy Label only. It slows this thief." in app.success[0].value
     assert "not measured for Label only on this victim" in texts(app)
     timed = {
@@ -194,7 +194,9 @@ def test_a_victim_that_is_not_here_and_a_defense_without_strength_are_no_trouble
         "latency_ratio": 1.0,
     }
     write_results(home / "results" / "bench.csv", pd.DataFrame([bench]))  # which lacks the recommended one
-    assert "not measured for Label only on this victim" in texts(open_page("decide", d_case_like=own_case()))
+    assert "not measured for Label only on this victim" in texts(
+        open_page("decide", d_case_knowledgeable=own_case())
+    )
 
 
 def test_a_case_without_an_undefended_thief_is_not_offered(home: Path) -> None:
@@ -204,7 +206,7 @@ def test_a_case_without_an_undefended_thief_is_not_offered(home: Path) -> None:
         {"defense": "rs", "strength": 0.3, "seed": 0, "adversary_error": 80.0},
     )
     app = open_page("decide")
-    assert not any("77 queries" in option for option in app.selectbox(key="d_case_like").options)
+    assert not any("77 queries" in option for option in app.selectbox(key="d_case_knowledgeable").options)
 
 
 def test_the_shipped_cases_have_verdicts_of_which_none_recommends_what_the_best_thief_overcomes(
