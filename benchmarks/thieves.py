@@ -132,8 +132,8 @@ def ingredients(victim: str, pool: str, queries: int, network: str, epochs: int,
     answers, top = predict(target.model, asked).softmax(-1), predict(target.model, held).argmax(1)
     flip = pool in DATASETS and DATASETS[pool].flip and DATASETS[target.card.dataset].flip
     attack = KnockoffNets(epochs=epochs, batch=batch, lr=lr, flip=flip, recipe="strong")
-    plain = dataclasses.replace(attack, recipe="plain").training(0)
-    thieves = {name: (network, *rest) for name, rest in recipes(attack.training(0)).items()}
+    plain = dataclasses.replace(attack, recipe="plain").training(queries, 0)
+    thieves = {name: (network, *rest) for name, rest in recipes(attack.training(queries, 0)).items()}
     thieves |= {f"the plain recipe, {name}": (name, plain, True) for name in (network, "resnet20")}
     print(
         f"{victim} asked about {queries:,} pictures of {pool}; {network}, {epochs} epochs, batch {batch}, rate {lr}"

@@ -36,6 +36,8 @@ from dcp_core.models.architectures import Classifier, check_whitening, whiten
 from dcp_core.models.fast import WHITEN_MOST
 from dcp_core.models.training import Recipe, train
 
+DECAY = 0.4  # weight decay times learning rate, summed over all steps of the strong recipe
+
 
 @dataclass(frozen=True)
 class KnockoffNets(Attack):
@@ -110,19 +112,21 @@ class KnockoffNets(Attack):
         """See `Attack`: with the strong recipe, where pictures may be mirrored."""
         return self.recipe == "strong" and self.flip
 
-    def training(self, seed: int) -> Recipe:
-        """How the clone is trained.
+    def training(self, pictures: int, seed: int) -> Recipe:
+        """How the clone is trained on so many pictures.
 
         The strong recipe is airbench's (Jordan, arXiv 2404.00498) as far as it pays here: linear schedule with a
-        warm-up, weight decay on weights alone, small shifts that show no black border, alternating mirror.
+        warm-up, weight decay on weights alone, small shifts that show no black border, alternating mirror. Weights
+        decay by the same factor over a whole training, short or long (`DECAY`).
         """
         if self.recipe == "plain":
             return Recipe(self.epochs, self.batch, self.lr, schedule="cosine", flip=self.flip, seed=seed)
+        steps = self.epochs * pictures / self.batch
         return Recipe(
             self.epochs,
             self.batch,
             self.lr,
-            weight_decay=5e-3,
+            weight_decay=DECAY / (steps * self.lr / 2),  # the linear schedule's mean rate is half its peak
             decay="weights",
             schedule="linear",
             crop_padding=2,
@@ -191,7 +195,7 @@ class KnockoffNets(Attack):
         checkpoint = theft.folder / TRAINING_STATE if theft.folder else None
         used, next_log = theft.oracle.used, 0.0
         losses: dict[str, float] = {}
-        recipe = self.training(theft.seed)
+        recipe = self.training(len(images), theft.seed)
         training = train(theft.clone, images, targets, recipe, checkpoint=checkpoint, save_every=theft.save_every)
         with closing(training):  # which saves it
             for progress in training:
