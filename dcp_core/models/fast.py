@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 FILTERS, PATCH = 12, 2  # a patch of 2x2 pixels in 3 colours has 12 numbers, so 12 principal components
+SCALE = 9  # features are divided by it, so that the last layer learns no faster than the others
 NOISE = 5e-4  # added to each variance before it is divided by: components of almost no variance stay small
 WHITEN_LEAST, WHITEN_MOST = 16, 1000  # pictures; those have a million patches
 
@@ -29,10 +30,10 @@ class FastNet(nn.Module):
             layers += [*_block(inputs, width, nn.MaxPool2d(2)), *_block(width, width)]
             inputs = width
         self.groups = nn.Sequential(*layers)
-        self.head = nn.Linear(inputs, classes)
+        self.head = nn.Linear(inputs, classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.groups(self.first(x)).amax((2, 3)))
+        return self.head(self.groups(self.first(x)).amax((2, 3)) / SCALE)
 
     def whiten(self, x: Tensor) -> None:
         """Set the first convolution from normalised pictures (N, 3, H, W), and freeze it."""
