@@ -27,8 +27,8 @@ from dcp_core.models import zoo
 from dcp_core.models.architectures import Classifier, build, whiten
 from dcp_core.models.fast import WHITEN_MOST
 from dcp_core.models.inference import predict
-from dcp_core.models.precision import VARIABLE, PrecisionError, autocast, precision
 from dcp_core.models.training import Recipe, train
+from dcp_core.precision import VARIABLE, PrecisionError, autocast, precision
 from dcp_core.provenance import hardware
 
 NETWORKS = ("resnet8", "resnet20", "fast_32_64_128", "fast_32_128_128")
