@@ -1,8 +1,9 @@
 """Speed of the attacks, each against the plain form of the same work in one run: `python -m benchmarks.attacks`.
 
-1. A clone's training against a bare forward-backward-step loop on tensors already in memory (goal: 95 %).
-2. A zeroth-order estimate in one call of the victim against one call a point.
-3. Memory of a data-free run as its queries grow.
+1. A zeroth-order estimate in one call of the victim against one call a point.
+2. Memory of a data-free run as its queries grow.
+
+A clone's training: `benchmarks/thieves.py`.
 """
 
 import resource
@@ -11,13 +12,11 @@ import time
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 
 from dcp_core.attacks import Oracle, Theft, make_attack
 from dcp_core.attacks.zeroth_order import probes, to_range
 from dcp_core.defenses import Deception
 from dcp_core.models.architectures import build
-from dcp_core.models.training import Recipe, train
 
 CLASSES, BATCH, STEPS, ROUNDS = 16, 128, 20, 5
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,36 +41,6 @@ def in_turns(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> di
         for name, work in works.items():
             found[name].append(seconds(work))
     return {name: statistics.median(values) for name, values in found.items()}
-
-
-def training(network: str) -> None:
-    """Pictures a second of `training.train`, data augmentation included, and of a bare loop."""
-    images = torch.randint(0, 256, (BATCH * STEPS, 3, 32, 32), dtype=torch.uint8)
-    answers = torch.rand(len(images), CLASSES).softmax(1)
-    model = build(network, CLASSES).to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.SGD(model.parameters(), 1e-3, 0.9, weight_decay=5e-4, nesterov=True)
-    layout = torch.channels_last
-    pixels = (images.float() / 255).to(DEVICE).contiguous(memory_format=layout).split(BATCH)
-    targets = answers.to(DEVICE).split(BATCH)
-
-    def bare() -> None:
-        model.train()
-        for x, y in zip(pixels, targets, strict=True):
-            with torch.autocast("cuda", torch.bfloat16, enabled=DEVICE == "cuda"):
-                loss = F.cross_entropy(model(x), y)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-
-    def ours() -> None:
-        recipe = Recipe(epochs=1, batch_size=BATCH, lr=1e-3, schedule="cosine")
-        for _ in train(model, images, answers, recipe):
-            pass
-
-    took = in_turns({"bare": bare, "ours": ours})
-    share = 100 * took["bare"] / took["ours"]
-    speed = {name: len(images) / value for name, value in took.items()}
-    print(f"training {network}: {speed['ours']:.0f} pictures/s, bare loop {speed['bare']:.0f}: {share:.1f} %")
 
 
 def estimate(count: int = 32, directions: int = 10) -> None:
@@ -117,8 +86,6 @@ def main() -> None:
     print(f"torch {torch.__version__}, {DEVICE}, one CPU thread; medians of {ROUNDS} rounds in turns")
     memory()
     estimate()
-    for network in ("resnet8", "resnet20"):
-        training(network)
 
 
 if __name__ == "__main__":

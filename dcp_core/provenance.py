@@ -6,6 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from dcp_core.precision import instruction_set
+
 
 def versions() -> dict[str, str]:
     """Versions of what decides a result."""
@@ -19,10 +21,10 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: str | torch.device = "cpu") -> str:
-    """One line on the machine a computation ran on."""
+    """One line on the machine a computation ran on: processor, instruction set, threads."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()} ({platform.machine()}), {torch.get_num_threads()} threads"
+    return f"{_processor()} ({platform.machine()}, {instruction_set()}), {torch.get_num_threads()} threads"
 
 
 def today() -> str:

@@ -1,5 +1,6 @@
 """What tests share: one thread, a home of their own, and a small victim."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict
 
 torch.set_num_threads(1)
+os.environ["DCP_PRECISION"] = "fp32"  # the same numbers whatever the processor; tests of bf16 ask for it
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (  # packages and files of dcp_core, from the bottom; none imports what comes after it
     "files",
     "release",
+    "precision",
     "provenance",
     "vision",
     "data",

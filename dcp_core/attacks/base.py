@@ -101,6 +101,11 @@ class Attack(Declared):
         """What the thief does with the answers before training, as result rows say it in their column `thief`."""
         return AS_IS
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether the clone answers with the mean over a picture and its mirror image, which takes twice as long."""
+        return False
+
     def will_ask(self, pool: int, budget: int, seed: int) -> Tensor | None:
         """Indices of the pictures, of a pool of that size, that a theft will ask about; None if answers decide it.
 

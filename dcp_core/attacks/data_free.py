@@ -29,6 +29,7 @@ from dcp_core.attacks.oracle import AttackError, NanAnswer, full_precision, in_c
 from dcp_core.attacks.replay import Replay
 from dcp_core.attacks.zeroth_order import Generator, estimate_gradient, probes, to_range
 from dcp_core.defenses.base import parameter
+from dcp_core.precision import autocast
 
 TIMED_ITERATIONS, TIMED_BATCH = 2, 32  # timed to estimate how long a theft takes
 ANSWER_FLOOR = 1e-12  # under the logarithm of an answer
@@ -63,7 +64,8 @@ class Run:
     def draw(self) -> Tensor:
         """Fresh pictures before tanh, with their graph."""
         noise = torch.randn(self.batch, self.latent, device=self.device, generator=self.dice)
-        return self.generator(noise)
+        with autocast(self.device):
+            return self.generator(noise).float()
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values."""
@@ -170,7 +172,7 @@ class DataFree(Attack):
     def train_clone(self, run: Run, pixels: Tensor, answers: Tensor) -> Tensor:
         """One clone step on answered pictures; the loss."""
         run.clone.train(len(pixels) == self.batch)  # a cut batch must not set the batch statistics
-        with torch.autocast("cuda", torch.bfloat16, enabled=run.device.type == "cuda"):
+        with autocast(run.device):
             logits = run.clone(pixels.contiguous(memory_format=torch.channels_last))
         loss = self.disagreement(logits.float(), answers).mean()
         run.clone_optimizer.zero_grad(set_to_none=True)

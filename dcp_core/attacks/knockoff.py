@@ -32,7 +32,11 @@ from dcp_core.attacks.oracle import AttackError, NanAnswer
 from dcp_core.attacks.transfer_set import TransferSet, picking_order
 from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses.base import parameter
+from dcp_core.models.architectures import Classifier, check_whitening, whiten
+from dcp_core.models.fast import WHITEN_MOST
 from dcp_core.models.training import Recipe, train
+
+DECAY = 0.4  # weight decay times learning rate, summed over all steps of the strong recipe
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,13 @@ class KnockoffNets(Attack):
     flip: bool = parameter(
         False, "↔", "Mirror training pictures; not for digits and signs.", choices=(True, False)
     )
+    recipe: Literal["plain", "strong"] = parameter(
+        "plain",
+        "ρ",
+        "How the clone is trained: plainly, or as specialists do; strong is better on the same answers.",
+        choices=("plain", "strong"),
+        before="plain",
+    )
     reward: Literal["certainty", "diversity", "loss", "all"] = parameter(
         "all", "r", "What the adaptive strategy seeks.", choices=REWARDS, expert=True
     )
@@ -89,12 +100,41 @@ class KnockoffNets(Attack):
 
     def seconds(self, budget: int, timed: Timed) -> float:
         """See `Attack`: answers, and pictures in an epoch of training, are timed apart."""
-        small = KnockoffNets(epochs=2, batch=self.batch)
+        small = KnockoffNets(epochs=2, batch=self.batch, recipe=self.recipe)
         timed(dataclasses.replace(small, epochs=1), 2 * self.batch)  # warms up: a first step takes seconds
         count = max(2 * self.batch, TIMED_QUERIES)
         ends = {event.phase: at for event, at in timed(small, count)}  # the last event of each phase
         answer, step = ends["asking"] / count, (ends["training"] - ends["asking"]) / (small.epochs * count)
         return budget * answer + self.epochs * math.ceil(budget / self.repeats) * step
+
+    @property
+    def mirrored(self) -> bool:
+        """See `Attack`: with the strong recipe, where pictures may be mirrored."""
+        return self.recipe == "strong" and self.flip
+
+    def training(self, pictures: int, seed: int) -> Recipe:
+        """How the clone is trained on so many pictures.
+
+        The strong recipe is airbench's (Jordan, arXiv 2404.00498) as far as it pays here: linear schedule with a
+        warm-up, weight decay on weights alone, small shifts that show no black border, alternating mirror. Weights
+        decay by the same factor over a whole training, short or long (`DECAY`).
+        """
+        if self.recipe == "plain":
+            return Recipe(self.epochs, self.batch, self.lr, schedule="cosine", flip=self.flip, seed=seed)
+        steps = self.epochs * pictures / self.batch
+        return Recipe(
+            self.epochs,
+            self.batch,
+            self.lr,
+            weight_decay=DECAY / (steps * self.lr / 2),  # the linear schedule's mean rate is half its peak
+            decay="weights",
+            schedule="linear",
+            crop_padding=2,
+            border="reflection",
+            flip=self.flip,
+            alternate=True,
+            seed=seed,
+        )
 
     def check(self, theft: Theft) -> None:
         """See `Attack.check`."""
@@ -113,8 +153,15 @@ class KnockoffNets(Attack):
                 "lower the budget, raise the repeats or take a larger pool"
             )
         check_treatment(self.treatment, theft.known_defense)
+        try:
+            check_whitening(theft.clone, len(pool))
+        except ValueError as error:
+            raise AttackError(f"the pool {pool.name} is too small: {error}") from error
 
     def _steps(self, theft: Theft) -> Iterator[Event]:
+        assert theft.pool is not None
+        few = picking_order(len(theft.pool), theft.seed)[:WHITEN_MOST]
+        whiten(theft.clone, theft.pool.images[few])
         asked = TransferSet(theft, self.repeats, self.reward if self.strategy == "adaptive" else None)
         saver = Saver(theft.folder / ATTACK_STATE if theft.folder else None, theft.save_every)
         state = saver.load(torch.device("cpu"))
@@ -142,11 +189,13 @@ class KnockoffNets(Attack):
     def _train(self, theft: Theft, asked: TransferSet, work: float) -> Iterator[Event]:
         answers = asked.answers[: asked.count].to(theft.oracle.device)
         targets = treat(answers, self.treatment, theft.known_defense, theft.seed)
-        recipe = Recipe(self.epochs, self.batch, self.lr, schedule="cosine", flip=self.flip, seed=theft.seed)
+        if isinstance(theft.clone, Classifier):
+            theft.clone.mirrored = self.mirrored
         images = asked.images[asked.indices[: asked.count]]
         checkpoint = theft.folder / TRAINING_STATE if theft.folder else None
         used, next_log = theft.oracle.used, 0.0
         losses: dict[str, float] = {}
+        recipe = self.training(len(images), theft.seed)
         training = train(theft.clone, images, targets, recipe, checkpoint=checkpoint, save_every=theft.save_every)
         with closing(training):  # which saves it
             for progress in training:

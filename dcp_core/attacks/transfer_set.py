@@ -10,6 +10,7 @@ from torch import Tensor
 from dcp_core.attacks.bandit import Bandit
 from dcp_core.attacks.base import SAMPLE, Theft
 from dcp_core.models.inference import to_pixels
+from dcp_core.precision import autocast
 
 QUERY_BATCH = 256
 ADAPTIVE_BATCH = 32
@@ -71,8 +72,9 @@ class TransferSet:
     def _learn(self, bandit: Bandit, picked: Tensor, images: Tensor, answers: Tensor) -> None:
         """Reward the policy, then one step of the student that the loss reward looks at."""
         self.student.train(len(images) > 1)
-        logits = self.student(to_pixels(images.to(self.oracle.device)))
-        bandit.learn(picked, answers, logits.detach().float().cpu())
+        with autocast(self.oracle.device):
+            logits = self.student(to_pixels(images.to(self.oracle.device))).float()
+        bandit.learn(picked, answers, logits.detach().cpu())
         self.optimizer.zero_grad()
         F.cross_entropy(logits, answers.to(logits.device)).backward()
         self.optimizer.step()

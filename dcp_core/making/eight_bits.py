@@ -78,7 +78,7 @@ def make_quantized(
         tuning = quantization.fine_tune(prepared, lessons.images, lessons.labels, chosen)
         yield from following(tuning, "QAT", end=0.6)
         control = quantization.fold(network, to_pixels(lessons.images[:64]))
-        tuning = train(control, lessons.images, lessons.labels, chosen)
+        tuning = train(control, lessons.images, lessons.labels, chosen, mixed=False)
         yield from following(tuning, "fp32 control", 0.6, 0.8)
         made["fp32_control"] = _scores(predict(control, test.images), *zoo.test_answers(victim))
     content, model, checks = yield from _exported(quantization, prepared, card, training)

@@ -56,7 +56,7 @@ def make_second_network(
     if pictures is not None and pictures < len(lessons):
         lessons = lessons.drawn(pictures, chosen.seed)
     targets, loss = auxiliary.lesson(kind, target, lessons)
-    network = fresh(target.card.architecture, len(target.card.classes), chosen.seed).to(device)
+    network = fresh(target.card.architecture, len(target.card.classes), chosen.seed, lessons.images).to(device)
     checkpoint = checkpoint_of(
         f"{victim}-{kind}", victim=target.card.sha256, data=data, pictures=len(lessons), recipe=chosen
     )

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dcp_core.data.datasets import DATASETS, DataError, download, load
 from dcp_core.making.progress import Making, Progress, checkpoint_of, following, recipe_of, usual_device
 from dcp_core.models import zoo
-from dcp_core.models.architectures import Classifier, build
+from dcp_core.models.architectures import Classifier, build, whiten
 from dcp_core.models.inference import predict
 from dcp_core.models.training import train
 
@@ -46,7 +47,7 @@ def make_victim(
     training, test = load(data, "train"), load(data, "test")
     if training.labels is None or test.labels is None:
         raise DataError(f"{data} has no labels: it can be queried with, not trained on")
-    model = fresh(network, len(training.classes), chosen.seed).to(device or usual_device())
+    model = fresh(network, len(training.classes), chosen.seed, training.images).to(device or usual_device())
     checkpoint = checkpoint_of(name, data=data, network=network, pictures=len(training), recipe=chosen)
     steps = train(model, training.images, training.labels, chosen, checkpoint=checkpoint, compile_model=compiled)
     yield from following(steps, "training", end=0.98)
@@ -67,12 +68,17 @@ def make_victim(
     return saved
 
 
-def fresh(network: str, classes: int, seed: int) -> Classifier:
+def fresh(network: str, classes: int, seed: int, images: Tensor) -> Classifier:
     """A network as initialised from a seed, without touching torch's global random state.
 
+    Args:
+        images: uint8 (N, 3, H, W) that it will be trained on; a `fast_...` network is whitened with them.
+
     Raises:
-        ValueError: for an unknown network.
+        ValueError: for an unknown network, or too few pictures to whiten with.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(network, classes)
+        model = build(network, classes)
+    whiten(model, images)
+    return model

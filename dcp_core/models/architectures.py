@@ -11,12 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcp_core.models.fast import WHITEN_LEAST, WHITEN_MOST, FastNet
+from dcp_core.models.inference import to_pixels
+
 
 class Classifier(nn.Module):
-    """A network that normalises its own input: pixels (N, 3, H, W) in [0, 1] -> logits (N, K)."""
+    """A network that normalises its own input: pixels (N, 3, H, W) in [0, 1] -> logits (N, K).
+
+    With `mirrored`, its answer in eval mode is the mean of the logits of a picture and of its mirror image.
+    """
 
     mean: Tensor
     std: Tensor
+    mirrored: bool = False
 
     def __init__(
         self,
@@ -30,7 +37,14 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.network((pixels - self.mean) / self.std)
+        x = self.normalise(pixels)
+        if self.mirrored and not self.training:
+            return (self.network(x) + self.network(x.flip(3))) / 2
+        return self.network(x)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """What the network sees of pixels (N, 3, H, W) in [0, 1]."""
+        return (pixels - self.mean) / self.std
 
 
 def _conv3(inputs: int, outputs: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -134,6 +148,11 @@ def _mobilenet(widths: tuple[int, ...], depth: tuple[int, ...]) -> Callable[[int
     return build
 
 
+def _fast(*widths: int) -> Callable[[int], nn.Module]:
+    groups = widths[0], widths[1], widths[2]
+    return lambda classes: FastNet(groups, classes)
+
+
 # ResNet-18 and -34 with a 3x3 stem are the "resnet18_8x" and "resnet34_8x" of the DFME paper.
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "resnet8": _resnet((16, 32, 64), (1, 1, 1)),
@@ -144,6 +163,12 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "wrn22_2": _wide_resnet(22, 2),
     "wrn40_2": _wide_resnet(40, 2),
     "mobilenet_small": _mobilenet((16, 24, 32, 64), (1, 2, 2, 2)),
+    # Channels of the three groups, see fast.py; the fewer, the faster.
+    "fast_32_64_64": _fast(32, 64, 64),
+    "fast_32_64_128": _fast(32, 64, 128),
+    "fast_32_128_128": _fast(32, 128, 128),
+    "fast_64_128_128": _fast(64, 128, 128),
+    "fast_64_256_256": _fast(64, 256, 256),
 }
 
 
@@ -156,3 +181,28 @@ def build(name: str, classes: int) -> Classifier:
     if name not in ARCHITECTURES:
         raise ValueError(f"unknown architecture '{name}'; known: {', '.join(ARCHITECTURES)}")
     return Classifier(ARCHITECTURES[name](classes))
+
+
+def whiten(model: nn.Module, images: Tensor) -> None:
+    """Whiten the first convolution of a freshly built `fast_...` network; any other model is left as it is.
+
+    Args:
+        images: uint8 (N, 3, H, W) that the trainer may see; the first `WHITEN_MOST` are used.
+
+    Raises:
+        ValueError: for fewer than `WHITEN_LEAST` pictures.
+    """
+    check_whitening(model, len(images))
+    if isinstance(model, Classifier) and isinstance(model.network, FastNet):
+        pixels = to_pixels(images[:WHITEN_MOST].to(model.mean.device))
+        model.network.whiten(model.normalise(pixels))
+
+
+def check_whitening(model: nn.Module, pictures: int) -> None:
+    """Raise a ValueError if `whiten` would find so many pictures too few."""
+    fast = isinstance(model, Classifier) and isinstance(model.network, FastNet)
+    if fast and pictures < WHITEN_LEAST:
+        raise ValueError(
+            f"whitening the first convolution takes at least {WHITEN_LEAST} pictures and there are {pictures}: "
+            "take more, or a network that is not one of fast_..."
+        )

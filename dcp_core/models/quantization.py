@@ -54,6 +54,7 @@ _PASSED_ON = (
     _aten.avg_pool2d.default,
     _aten.max_pool2d.default,
     _aten.mean.dim,
+    _aten.amax.default,
     _aten.flatten.using_ints,
     _aten.view.default,
     _aten.reshape.default,
@@ -213,7 +214,7 @@ def calibrate(prepared: GraphModule, images: Tensor) -> None:
 def fine_tune(prepared: GraphModule, images: Tensor, labels: Tensor, recipe: Recipe) -> Iterator[Progress]:
     """QAT: train through the rounding, in place, by the one training loop; ranges freeze after `FREEZE_FROM`."""
     frozen = False
-    for progress in train(prepared, images, labels, recipe):
+    for progress in train(prepared, images, labels, recipe, mixed=False):  # its rounding is written for float32
         if progress.fraction >= FREEZE_FROM and not frozen:
             prepared.apply(disable_observer)
             frozen = True

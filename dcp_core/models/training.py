@@ -6,6 +6,7 @@ drawn from (seed, epoch), so a training resumed from its checkpoint takes the ve
 
 import time
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,9 +14,10 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
 from dcp_core.files import write_atomic
+from dcp_core.precision import autocast
 
 PULSE = 0.5  # seconds between two reports of slow steps
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -25,7 +27,15 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class Recipe:
     """How to train: SGD with Nesterov momentum, and augmentation that keeps the label.
 
-    `flip` belongs to data where a mirrored picture keeps its meaning: not to digits and traffic signs.
+    Args:
+        lr: the peak learning rate.
+        schedule: "onecycle"; "cosine" from the peak to 0; "linear", which rises to the peak in the first fifth of
+            the steps and falls to 0.
+        decay: "all" parameters, or only "weights": no bias and nothing of batch normalisation.
+        crop_padding: pixels by which a picture may be shifted to each side.
+        border: what a shifted picture shows beside itself: "black", or its own "reflection".
+        flip: mirror half of the pictures; only where that keeps their meaning, not for digits and traffic signs.
+        alternate: with `flip`, mirror every picture in every second epoch instead of at random (Jordan, 2024).
     """
 
     epochs: int = 20
@@ -33,9 +43,12 @@ class Recipe:
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: Literal["onecycle", "cosine"] = "onecycle"
+    decay: Literal["all", "weights"] = "all"
+    schedule: Literal["onecycle", "cosine", "linear"] = "onecycle"
     crop_padding: int = 4
+    border: Literal["black", "reflection"] = "black"
     flip: bool = False
+    alternate: bool = False
     seed: int = 0
 
 
@@ -54,26 +67,37 @@ class Progress:
         return self.step / self.steps
 
 
-def augment(images: Tensor, shift: Tensor, mirror: Tensor, padding: int) -> Tensor:
-    """Crop every picture from its zero-padded self at its own offset, mirror some, scale to [0, 1].
+def augment(images: Tensor, shift: Tensor, mirror: Tensor, padding: int, border: str = "black") -> Tensor:
+    """Crop every picture from its padded self at its own offset, mirror some, scale to [0, 1].
 
     Args:
         images: uint8 (N, 3, H, W).
         shift: integers (N, 2) in 0..2*padding, the crop's row and column.
         mirror: bool (N,).
         padding: pixels added on each side.
+        border: what they show, as in `Recipe`.
 
     Returns:
         float32 (N, 3, H, W) in channels-last layout.
     """
     count, _, height, width = images.shape
-    padded = F.pad(images, [padding] * 4)
     rows = torch.arange(height, device=images.device) + shift[:, :1]
     columns = torch.arange(width, device=images.device).expand(count, -1)
     columns = torch.where(mirror[:, None], width - 1 - columns, columns) + shift[:, 1:]
+    if border == "reflection":
+        padded = images
+        rows, columns = _reflected(rows - padding, height), _reflected(columns - padding, width)
+    else:
+        padded = F.pad(images, [padding] * 4)
     which = torch.arange(count, device=images.device)[:, None, None]
     cropped = padded[which, :, rows[:, :, None], columns[:, None, :]]  # (N, H, W, 3)
     return cropped.permute(0, 3, 1, 2).float().div_(255)
+
+
+def _reflected(places: Tensor, length: int) -> Tensor:
+    """Places outside 0..length-1 replaced by those that a mirror on the border shows."""
+    last = length - 1
+    return last - (last - places.abs()).abs()
 
 
 def _draw_epoch(count: int, recipe: Recipe, epoch: int, device: torch.device) -> tuple[Tensor, ...]:
@@ -82,12 +106,30 @@ def _draw_epoch(count: int, recipe: Recipe, epoch: int, device: torch.device) ->
     order = torch.randperm(count, generator=generator)
     shift = torch.randint(0, 2 * recipe.crop_padding + 1, (count, 2), generator=generator)
     mirror = torch.rand(count, generator=generator) < (0.5 if recipe.flip else 0.0)
+    if recipe.flip and recipe.alternate:
+        first = torch.rand(count, generator=torch.Generator().manual_seed(recipe.seed)) < 0.5
+        mirror = first ^ bool(epoch % 2)
     return order.to(device), shift.to(device), mirror.to(device)
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD on all parameters, or with decay="weights" on those that are not frozen, decaying matrices and filters."""
+    groups: list[dict] = [{"params": list(model.parameters())}]
+    if recipe.decay == "weights":
+        learned = [each for each in model.parameters() if each.requires_grad]
+        groups = [
+            {"params": [each for each in learned if each.dim() > 1]},
+            {"params": [each for each in learned if each.dim() <= 1], "weight_decay": 0.0},
+        ]
+    return torch.optim.SGD(groups, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True)
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
     if recipe.schedule == "cosine":
         return CosineAnnealingLR(optimizer, steps)
+    if recipe.schedule == "linear":
+        rise = max(1, steps // 5)
+        return LambdaLR(optimizer, lambda step: min((step + 1) / rise, (steps - step) / (steps - rise + 1)))
     return OneCycleLR(optimizer, recipe.lr, total_steps=steps, pct_start=0.25, cycle_momentum=False)
 
 
@@ -113,6 +155,7 @@ def train(
     save_every: float = 60.0,
     report_every: int = 20,
     compile_model: bool = False,
+    mixed: bool = True,
 ) -> Generator[Progress, None, None]:
     """Train `model` in place, yielding progress every `report_every` steps (of slow ones, after each `PULSE`) and
     at the end. Closing the iterator saves the checkpoint.
@@ -125,9 +168,11 @@ def train(
         checkpoint: file to resume from if it exists, written atomically at most every `save_every`
             seconds, and removed by whoever keeps the result.
         compile_model: use torch.compile (worth it from some ten minutes of training on).
+        mixed: compute in the precision of `dcp_core/precision.py`; in float32 without it.
 
     Raises:
         ValueError: for pictures, targets or a recipe that do not fit together.
+        PrecisionError: for a `DCP_PRECISION` that this machine cannot follow.
         FloatingPointError: when the loss stops being finite.
     """
     _check(images, targets, recipe)
@@ -137,12 +182,11 @@ def train(
     # The last, partial batch is kept, but never a single picture: batch normalisation cannot use it.
     per_epoch = (len(images) + recipe.batch_size - 2) // recipe.batch_size
     steps = per_epoch * recipe.epochs
-    optimizer = torch.optim.SGD(
-        model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
-    )
+    optimizer = _optimizer(model, recipe)
     scheduler = _scheduler(optimizer, recipe, steps)
     start = _resume(checkpoint, model, optimizer, scheduler)
     forward = torch.compile(model) if compile_model else model
+    computing = autocast(device) if mixed else nullcontext()
 
     began = saved = told = time.monotonic()
     total, since = torch.zeros((), device=device), 0
@@ -151,9 +195,10 @@ def train(
         if batch == 0 or step == start:
             order, shift, mirror = _draw_epoch(len(images), recipe, epoch, device)
         pick = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
-        pixels = augment(images[pick], shift[pick], mirror[pick], recipe.crop_padding)
-        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-            value = loss(forward(pixels), targets[pick])
+        pixels = augment(images[pick], shift[pick], mirror[pick], recipe.crop_padding, recipe.border)
+        with computing:
+            logits = forward(pixels)
+        value = loss(logits.float(), targets[pick])
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()

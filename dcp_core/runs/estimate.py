@@ -14,6 +14,7 @@ from dcp_core.defenses import Defense
 from dcp_core.models import zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.auxiliary import arm
+from dcp_core.models.fast import WHITEN_LEAST
 from dcp_core.models.inference import predict
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.worker import LOGS, TRANSFER_PICTURES, curve_pictures
@@ -47,6 +48,7 @@ def estimate(spec: RunSpec) -> Estimate:
     test = max(1, card.test_pictures)
     victim, clone = _speed_of_victim(spec.victim), _speed_of_clone(spec.clone, len(card.classes), card.size)
     logs = LOGS * min(curve_pictures(spec.budget), test)
+    clone *= 2 if spec.make_attack().mirrored else 1
     judging = (logs + test + min(TRANSFER_PICTURES, test) * PGD_PASSES) * clone
     drawing = _drawing(card.dataset, "test") + (_drawing(spec.pool, "train") if spec.pool else 0)
     loading = START + drawing + test * victim
@@ -62,7 +64,7 @@ def _attack_seconds(spec: RunSpec) -> float:
 def _timed(victim: str, clone: str, defense: Defense, attack: Attack, budget: int) -> list[tuple[Event, float]]:
     """Every event of a small theft, and the seconds until it; see `attacks.base.Timed`."""
     size = _victim(victim).card.size
-    pool = ImageSet("timing", _noise(budget, size), None, ()) if attack.needs_pool else None
+    pool = ImageSet("timing", _noise(max(budget, WHITEN_LEAST), size), None, ()) if attack.needs_pool else None
     theft = _theft(victim, clone, defense, budget, pool)
     theft.logs = budget  # an event after each iteration
     began = time.monotonic()

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcp_core.attacks import Event, Oracle, Theft
 from dcp_core.data.datasets import ImageSet, load
@@ -23,6 +23,7 @@ from dcp_core.models import zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.auxiliary import arm
 from dcp_core.models.inference import predict, to_pixels
+from dcp_core.precision import precision
 from dcp_core.provenance import hardware, today, versions
 from dcp_core.runs import bench, shared_answers
 from dcp_core.runs.folder import CLONE, RESULT, STATES, claim, keep_result
@@ -126,8 +127,7 @@ def _run(
     scores = judge(theft.clone)
     assert test.labels is not None
     few, labels = test.images[:TRANSFER_PICTURES], test.labels[:TRANSFER_PICTURES]
-    weights = {key: value.detach().cpu().contiguous() for key, value in theft.clone.state_dict().items()}
-    write_atomic(folder / CLONE, lambda file: file.write(save(weights)))
+    _keep_clone(folder / CLONE, theft.clone, spec.clone)
     found = {
         "rows": [
             _row(spec, theft, victim, test, clean, judge)
@@ -142,6 +142,13 @@ def _run(
     for name in STATES:
         (folder / name).unlink(missing_ok=True)
     yield dataclasses.replace(event, scores=scores)
+
+
+def _keep_clone(path: Path, clone: nn.Module, architecture: str) -> None:
+    """Store the clone's weights, and in the file's metadata its architecture and whether it asks the mirror too."""
+    weights = {key: value.detach().cpu().contiguous() for key, value in clone.state_dict().items()}
+    about = {"architecture": architecture, "mirrored": str(getattr(clone, "mirrored", False)).lower()}
+    write_atomic(path, lambda file: file.write(save(weights, about)))
 
 
 def _row(
@@ -170,6 +177,7 @@ def _row(
         "clone": spec.clone,
         "budget": spec.budget,
         "epochs": spec.attack_parameters.get("epochs"),
+        "clone_precision": precision(theft.oracle.device),
         "seed": spec.seed,
         "defender_error": round(float(error(defended, test.labels)), 4),
         "l1": round(float(per_answer(defended, logits.softmax(-1)).l1.double().mean()), 6),

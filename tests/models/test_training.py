@@ -1,14 +1,27 @@
 """The training loop learns, resumes to the bit, and refuses what does not fit."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from dcp_core.models.architectures import ARCHITECTURES, build
+from dcp_core import precision
+from dcp_core.models.architectures import ARCHITECTURES, build, whiten
 from dcp_core.models.inference import predict
-from dcp_core.models.training import Recipe, augment, train
+from dcp_core.models.training import Recipe, _draw_epoch, augment, train
+
+STRONG = Recipe(
+    3, 32, 0.05, decay="weights", schedule="linear", crop_padding=2, border="reflection", flip=True, alternate=True
+)
+
+
+@pytest.fixture
+def bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training computes in bf16, on any processor: where it has no such instructions, slowly."""
+    monkeypatch.setattr(precision, "_computes_bf16", lambda kind: True)
+    monkeypatch.setenv(precision.VARIABLE, "bf16")
 
 
 def _bars(count: int) -> tuple[Tensor, Tensor]:
@@ -34,14 +47,37 @@ def test_training_learns_what_there_is_to_learn() -> None:
     assert float((predict(model, fresh).argmax(1) == truth).float().mean()) > 0.95
 
 
-@pytest.mark.parametrize("schedule", ["onecycle", "cosine"])
-def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path, schedule: str) -> None:
+def test_training_in_bf16_learns_as_much_and_keeps_float32_weights(bf16: None) -> None:
+    images, labels = _bars(160)
+    torch.manual_seed(0)
+    model = build("fast_32_64_64", 2)
+    whiten(model, images)
+    list(train(model, images, labels, Recipe(epochs=4, batch_size=32, lr=0.05, crop_padding=2)))
+    assert all(value.dtype == torch.float32 for value in model.parameters())
+    fresh, truth = _bars(100)
+    assert float((predict(model, fresh).argmax(1) == truth).float().mean()) > 0.95
+
+
+def test_an_interrupted_training_in_bf16_ends_with_the_same_weights(bf16: None, tmp_path: Path) -> None:
+    test_an_interrupted_training_ends_with_the_same_weights(tmp_path, STRONG, "fast_32_64_64")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "network"),
+    [
+        (Recipe(epochs=3, batch_size=32, lr=0.05, flip=True), "resnet8"),
+        (Recipe(epochs=3, batch_size=32, lr=0.05, schedule="cosine", flip=True), "resnet8"),
+        (STRONG, "fast_32_64_64"),
+    ],
+)
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path, recipe: Recipe, network: str) -> None:
     images, labels = _bars(90)
-    recipe = Recipe(epochs=3, batch_size=32, lr=0.05, schedule=schedule, flip=True)  # type: ignore[arg-type]
 
     def fresh() -> torch.nn.Module:
         torch.manual_seed(0)
-        return build("resnet8", 2)
+        model = build(network, 2)
+        whiten(model, images)
+        return model
 
     whole = fresh()
     list(train(whole, images, labels, recipe))
@@ -75,6 +111,37 @@ def test_a_crop_of_the_padded_picture_shifts_it_and_a_mirror_mirrors_it() -> Non
     expected = torch.zeros(3, 4, 4)
     expected[:, 1:, :3] = images[1, :, :3, 1:]  # one row down, one column left, black behind
     torch.testing.assert_close(second * 255, expected)
+
+
+def test_a_crop_with_a_reflecting_border_shows_the_picture_beside_itself() -> None:
+    images = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 3, 4, 4)
+    shift, mirror = torch.tensor([[2, 2], [0, 4]]), torch.tensor([False, True])
+    first, second = augment(images, shift, mirror, padding=2, border="reflection")
+    torch.testing.assert_close(first * 255, images[0].float())
+    # Two rows down: rows 2 1 0 1. Two columns further: 2 3 2 1, in the mirror 1 2 3 2.
+    torch.testing.assert_close(second * 255, images[1][:, [2, 1, 0, 1]][:, :, [1, 2, 3, 2]].float())
+
+
+def test_an_alternating_mirror_shows_every_picture_both_ways_in_two_epochs() -> None:
+    recipe = dataclasses.replace(STRONG, seed=4)
+    mirrors = [_draw_epoch(40, recipe, epoch, torch.device("cpu"))[2] for epoch in range(3)]
+    assert 5 < int(mirrors[0].sum()) < 35
+    assert torch.equal(mirrors[1], ~mirrors[0])
+    assert torch.equal(mirrors[2], mirrors[0])
+    never = dataclasses.replace(recipe, flip=False)
+    assert not _draw_epoch(40, never, 1, torch.device("cpu"))[2].any()
+
+
+def test_only_weights_decay_where_the_recipe_says_so() -> None:
+    """At a learning rate so small that gradients do nothing, decay alone moves a parameter."""
+    images, labels = _bars(64)
+    recipe = dataclasses.replace(STRONG, epochs=1, lr=1e-6, weight_decay=1e5)
+    model = build("resnet8", 2)
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    list(train(model, images, labels, recipe))
+    for name, value in model.named_parameters():
+        shrunk = float(value.detach().norm()) < 0.95 * float(before[name].norm())
+        assert shrunk == (value.dim() > 1), name
 
 
 @pytest.mark.parametrize(
