@@ -301,7 +301,7 @@ def test_points_of_one_setting_differ_only_by_the_defense() -> None:
 def test_what_a_thief_does_with_the_answers_does_not_tell_settings_apart_where_thieves_are_together() -> None:
     points = pd.DataFrame(
         {
-            **dict.fromkeys(SETTING, "same"),
+            **dict.fromkeys(SETTING, "same") | {"budget": 10, "epochs": 5},
             "thief": ["as is", "top-1", "as is"],
             "attack_parameters": ['{"treatment": "as-is"}', '{"treatment": "top-1"}', '{"treatment": "as-is"}'],
         }
