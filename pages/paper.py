@@ -41,15 +41,18 @@ points = ui.thief_points()
 points = points[(points["dataset"] == dataset) & points["max_defender_increase"].isna()]
 groups = settings(points)
 setting = st.selectbox("Our thief", list(groups), key="paper_setting", **ui.IN_URL) if groups else None
-l1_of = ui.choose_l1("paper_l1_of")
+left, right = st.columns(2)
+with left:
+    l1_of = ui.choose_l1("paper_l1_of")
 ours = table2(groups[setting] if setting else points, (1.0, 2.0, 5.0), 0.9, l1=l1_of)
 cells = pd.concat([bounds[bounds["dataset"] == dataset], ours], ignore_index=True)
-what = ui.select(
-    "Shown",
-    TABLE2,
-    "paper_what",
-    help="A weaker thief errs more, defended or not: what a defense adds to it is what compares across conditions.",
-)
+with right:
+    what = ui.select(
+        "Shown",
+        TABLE2,
+        "paper_what",
+        help="A weaker thief errs more, defended or not: what a defense adds to it is what compares across conditions.",
+    )
 cells = added(cells) if what == ADDED else cells
 figure = plots.table2_bars(cells, what, l1_limit(0.9, l1_of))
 ui.chart(figure, key="table2", alt=plots.describe_table2(cells, what), data=cells)

@@ -149,7 +149,8 @@ def thiefs_side(card: zoo.Card) -> None:
         st.warning(str(problem), icon=":material/report:")
     everything = ui.thief_points()
     known = sorted(everything["dataset"].unique())
-    first, second, third, fourth, fifth = st.columns([2, 3, 3, 3, 3])
+    first, second = st.columns(2)
+    third, fourth, fifth = st.columns(3)
     with first:
         dataset = _choose_data(known, card)
     with second:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import CLEAN, layout, mark_of
+from dcp_core.plots.style import CLEAN, below, layout, mark_of
 
 GAIN = "added to the thief's error (percentage points)"
 
@@ -41,11 +41,11 @@ def gains(table: pd.DataFrame, labels: float | None = None, within: str = "") ->
             }
         )
     place = layout(
-        x=f"{GAIN}<br><sub>{within}</sub>" if within else GAIN,
+        x=below(GAIN, within.replace(", ", "<br>")),
         y="",
-        height=140 + 44 * max(1, len(known)),
+        height=156 + 44 * max(1, len(known)),
         yaxis={"automargin": True, "showgrid": False},
-        margin={"l": 10, "r": 20, "t": 26, "b": 68},
+        margin={"l": 10, "r": 20, "t": 26, "b": 84},
         shapes=shapes,
         annotations=notes,
     )

@@ -70,6 +70,11 @@ def vertical_line(at: float, text: str) -> dict[str, Any]:
     return {"shapes": [{"type": "line", **span, "line": line}], "annotations": [top]}
 
 
+def below(title: str, note: str) -> str:
+    """An axis title with a smaller line below it; the title alone without a note."""
+    return f'{title}<br><span style="font-size:12px">{note}</span>' if note else title
+
+
 def mark_of(name: str) -> Mark:
     """How a defense is drawn: as it declares, else automatically; a grey cross for one that is not registered."""
     if name not in DEFENSES:

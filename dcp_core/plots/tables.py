@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import faint, in_order, layout, mark_of
+from dcp_core.plots.style import below, faint, in_order, layout, mark_of
 from dcp_core.plots.thief import THIEF
 
 ADDED = "thief's error above the undefended (points)"
@@ -52,7 +52,7 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF, within: str = "") -> go.
         )
     order = [mark_of(name).label for name in in_order(cells["defense"])]
     axis = {"categoryorder": "array", "categoryarray": order, "automargin": True}  # long names turn upright
-    title = f"defense<br><sub>ours: {within}</sub>" if within else "defense"
+    title = below("defense", f"ours: {within}" if within else "")
     return go.Figure(traces, layout(x=title, y=what, xaxis=axis, barmode="group"))
 
 

@@ -131,12 +131,13 @@ def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.
         points; the setting with most points first.
     """
     columns = [name for name in SETTING if name not in besides]
-    telling = [name for name in columns if len(points[name].unique()) > 1] or columns
     words = points.assign(attack_parameters=differing_parameters(points))
+    telling = [name for name in columns if len(words[name].unique()) > 1] or columns
     named = {}
-    for _, group in points.groupby(columns, dropna=False, sort=False):
-        first = words.loc[group.index[0]]
-        named[" · ".join(_words(name, first[name]) for name in telling if pd.notna(first[name]))] = group
+    for _, group in words.groupby(columns, dropna=False, sort=False):
+        first = group.iloc[0]
+        name = " · ".join(_words(name, first[name]) for name in telling if pd.notna(first[name]))
+        named[name] = points.loc[group.index]
     return dict(sorted(named.items(), key=lambda item: -len(item[1])))
 
 

@@ -164,7 +164,7 @@ def _about(row: pd.Series, table: pd.DataFrame, points: pd.DataFrame, start: lis
     ]
     if row["answer"] == "yes":
         why += _price_sentences(row, table)
-        headline = f"Yes: deploy {name}. It {row['level']} this thief."
+        headline = f"Yes: deploy {name_of(row, whole=True)}. It {row['level']} this thief."
         return Verdict(
             "yes", headline, tuple(why), _not_stopped(row, points), row["level"], table, row, defense_of(row)
         )
@@ -255,7 +255,7 @@ def _price_sentences(row: pd.Series, table: pd.DataFrame) -> list[str]:
     """What the recommended point costs, and which others the seeds cannot tell from it."""
     where = (("l1_queries", "the thief's queries"), ("l1", "customers' answers"))
     moved = " and ".join(f"{row[column]:.2f} on {words}" for column, words in where if pd.notna(row[column]))
-    lines = [f"You pay {row['increase']:+.2f} points of your own error; answers move by a mean l1 of {moved}."]
+    lines = [f"Your own error rises by {row['increase']:.2f} points; answers move by a mean l1 of {moved}."]
     others = table[table["gain"].notna() & (table["defense"] != row["defense"])]
     alike = [name_of(other) for _, other in others.iterrows() if not difference(row, other).low > 0]
     if alike:
@@ -317,12 +317,13 @@ def defense_of(point: pd.Series) -> Defense:
     return make_defense(point["defense"], **json.loads(point["parameters"]))
 
 
-def name_of(point: pd.Series) -> str:
-    """A point's defense with its strength: "Deception (DCP), β = 0.9"."""
+def name_of(point: pd.Series, *, whole: bool = False) -> str:
+    """A point's defense with its strength: "DCP β = 0.9", or with its whole title."""
     name = str(point["defense"])
     if name not in DEFENSES:
         return name
     kind = DEFENSES[name]
+    title = kind.title if whole else kind.short
     if kind.strength is None or pd.isna(point["strength"]):
-        return kind.title
-    return f"{kind.title}, {kind.parameters()[kind.strength].symbol} = {point['strength']:g}"
+        return title
+    return f"{title}{',' if whole else ''} {kind.parameters()[kind.strength].symbol} = {point['strength']:g}"

@@ -7,6 +7,7 @@ import pytest
 
 from dcp_core.results.rows import (
     MANIFEST,
+    SETTING,
     SHIPPED,
     load_results,
     over_seeds,
@@ -295,6 +296,18 @@ def test_points_of_one_setting_differ_only_by_the_defense() -> None:
     assert [len(group) for group in settings(budgets, ["budget"]).values()] == [3]
     rates = points.assign(queries_from="a", attack_parameters=['{"lr": 0.1}', '{"lr": 0.1}', '{"lr": 0.5}'])
     assert list(settings(rates)) == ["lr 0.1", "lr 0.5"]
+
+
+def test_what_a_thief_does_with_the_answers_does_not_tell_settings_apart_where_thieves_are_together() -> None:
+    points = pd.DataFrame(
+        {
+            **dict.fromkeys(SETTING, "same") | {"budget": 10, "epochs": 5},
+            "thief": ["as is", "top-1", "as is"],
+            "attack_parameters": ['{"treatment": "as-is"}', '{"treatment": "top-1"}', '{"treatment": "as-is"}'],
+        }
+    )
+    assert [len(group) for group in settings(points, ["thief"]).values()] == [3]
+    assert [len(group) for group in settings(points).values()] == [2, 1]
 
 
 def test_the_key_of_every_shipped_row_is_that_of_the_run_its_columns_describe(shipped: pd.DataFrame) -> None:

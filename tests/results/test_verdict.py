@@ -43,7 +43,7 @@ def test_yes_names_the_point_the_gain_the_price_and_what_it_will_not_stop():
         "Labels alone (the top class of each answer, no defense) leave the clone at 42.0",
         "errs in 75.0 ± 2.1 %: +35.0 points (95 % interval over 3 paired seeds: +34.8 to +35.2)",
         "The best thief measured there is the thief who keeps only the top class of each answer: 65.0",
-        "You pay +0.00 points of your own error; answers move by a mean l1 of 0.50 on the thief's queries",
+        "Your own error rises by 0.00 points; answers move by a mean l1 of 0.50 on the thief's queries",
         "this thief had 5,000",
     ):
         assert words in text
@@ -60,7 +60,7 @@ def test_the_best_thief_is_judged_not_the_one_who_trusts():
     )
     verdict = decide(case, WIDE)
     assert verdict.headline.startswith("Yes: deploy Reverse Sigmoid (RS), β = 0.5.")
-    assert "Deception (DCP), β = 0.9 adds +40.0 points, but the thief who knows the defense" in said(verdict)
+    assert "DCP β = 0.9 adds +40.0 points, but the thief who knows the defense" in said(verdict)
     alone = decide(case[case["defense"] != "rs"], WIDE)
     assert (alone.answer, alone.level) == ("no", "nothing")
     assert "this defense changes nothing that counts" in said(alone)
@@ -120,7 +120,7 @@ def test_nothing_within_the_limits_is_a_no():
 def test_rivals_that_the_seeds_do_not_tell_apart_are_named():
     rival = point("rs", adds(34, 2), 0.5)
     verdict = decide(points(NONE, point("dcp", adds(35), 0.9), rival, point("mad", adds(20), 0.5)), WIDE)
-    assert "do not tell its gain from that of Reverse Sigmoid (RS), β = 0.5: let" in said(verdict)
+    assert "do not tell its gain from that of RS β = 0.5: let" in said(verdict)
 
 
 def test_who_needs_labels_alone_sends_labels_alone():
