@@ -171,6 +171,7 @@ def thiefs_side(card: zoo.Card) -> None:
     chosen = list(groups)
     if len(groups) > 1:
         key = "budget_thieves" if axis == "budget" else "thieves"  # their names differ
+        _begin_anew(key, dataset, list(groups)[:1])
         chosen = st.multiselect("Thieves", list(groups), list(groups)[:1], key=key, **ui.IN_URL)
     ours = pd.concat([groups[name] for name in chosen]) if chosen else here[:0]
     points = pd.concat([ours, bounds], ignore_index=True)
@@ -186,6 +187,13 @@ def _choose_data(known: list[str], card: zoo.Card) -> str:
             st.session_state["t_data"] = card.dataset
     start = card.dataset if card.dataset in known else known[0]
     return st.selectbox("Victim's data", known, known.index(start), key="t_data", **ui.IN_URL)
+
+
+def _begin_anew(key: str, dataset: str, start: list[str]) -> None:
+    """Choose the default thieves when another data set has come: the names of those chosen before are not among its."""
+    if st.session_state.setdefault(f"{key}_of", dataset) != dataset:
+        st.session_state[f"{key}_of"] = dataset
+        st.session_state[key] = start
 
 
 def _say_what_is_missing(card: zoo.Card, dataset: str) -> None:
