@@ -299,8 +299,9 @@ def details(view: RunView) -> None:
 
 def duplicate(spec: RunSpec) -> None:
     """Fill the form with a run."""
-    state = ui.parameter_state(spec.make_attack(), LAB) | ui.defense_state(spec.make_defense(), LAB)
-    state |= {f"{LAB}{name}": getattr(spec, name) for name in ("victim", "attack", "clone", "budget", "seed")}
+    state = ui.parameter_state(spec.make_attack(), LAB) | ui.parameter_state(spec.make_defense(), LAB)
+    names = ("victim", "attack", "defense", "clone", "budget", "seed")
+    state |= {f"{LAB}{name}": getattr(spec, name) for name in names}
     if spec.pool is not None:
         card = card_of(spec.victim)
         knows = thief_knowledge(card.dataset if card else "", spec.pool)

@@ -59,3 +59,16 @@ def test_the_one_click_pair_is_queued_shown_and_drawn_along_its_training(home: P
     assert sorted(app.multiselect(key="a_runs").value) == sorted(view.key for view in store.views())
     assert app.segmented_control(key="a_across").value == "work"
     assert app.button(key="a_demo").label == "Show the pair"
+
+
+def test_duplicate_fills_the_form_with_the_run_and_its_defense(home: Path) -> None:
+    spec = dataclasses.replace(SIGNS, defense="rs", defense_parameters={"beta": 0.32})
+    launch.launch([spec])
+    app = open_page("attack_lab")
+    app.button(key=f"copy-{spec.key}").click().run()
+    assert not app.exception
+    assert app.selectbox(key="a_defense").value == "rs"
+    assert app.slider(key="a_rs_beta").value == 0.32
+    app.toggle(key="a_pair").set_value(False).run()
+    app.button(key="a_launch").click().run()
+    assert [view.key for view in store.views()] == [spec.key]
