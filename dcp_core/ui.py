@@ -44,6 +44,7 @@ PAGES = {  # file in pages/ -> title, icon
 Name = TypeVar("Name", bound=str)
 VIEWS = ("full", "class")
 EMBEDDED = "signs-resnet8"  # pages begin with it: its pictures need no download
+DEFENSE = "dcp"  # and with this defense
 TRADEOFFS = "t_"  # before the names of that page's widgets, see below
 IN_URL: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
@@ -86,7 +87,14 @@ def _spare_the_collector(modules: int) -> None:
 
 
 def _view_to_address() -> None:
-    st.query_params["view"] = st.session_state["view"]
+    st.query_params.pop("view", None)
+    st.query_params.update(_view_state())
+
+
+def _view_state() -> dict[str, str]:
+    """The URL parameter of the chosen view; none for the default."""
+    view = st.session_state.get("view", VIEWS[0])
+    return {} if view == VIEWS[0] else {"view": view}
 
 
 def experts() -> bool:
@@ -226,7 +234,7 @@ def choose_l1(key: str) -> L1:
 def choose_defense(names: Sequence[str] | None = None, prefix: str = "") -> Defense:
     """A picker of defenses and, below it, a control for each parameter that the chosen one declares."""
     titles = {name: DEFENSES[name].title for name in names or DEFENSES}
-    return defense_parameters(select("Defense", titles, f"{prefix}defense", "dcp"), prefix)
+    return defense_parameters(select("Defense", titles, f"{prefix}defense", DEFENSE), prefix)
 
 
 def defense_parameters(name: str, prefix: str = "") -> Defense:
@@ -251,8 +259,14 @@ def _controls(kind: type[Defense] | Attack, prefix: str) -> dict[str, Any]:
     return values
 
 
+def _start(kind: type[Defense] | Attack, key: str) -> Any:
+    """Where the control of a parameter begins."""
+    default = getattr(kind, key)
+    return kind.parameters()[key].high * 0.6 if default is None else default
+
+
 def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix: str) -> Any:
-    default, url = getattr(kind, key), f"{prefix}{kind.name}_{key}"
+    default, url = _start(kind, key), f"{prefix}{kind.name}_{key}"
     if declared.choices == (True, False):
         return st.toggle(key.replace("_", " "), default, key=url, help=declared.help, **IN_URL)
     if declared.choices:
@@ -260,9 +274,9 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
             key, declared.choices, default=default, required=True, key=url, help=declared.help, **IN_URL
         )
     if declared.optional:
-        if st.toggle(f"{declared.symbol} {declared.optional}", default is None, key=f"{url}_auto", **IN_URL):
+        automatic = getattr(kind, key) is None
+        if st.toggle(f"{declared.symbol} {declared.optional}", automatic, key=f"{url}_auto", **IN_URL):
             return None
-        default = declared.high * 0.6
     whole = isinstance(default, int) and not isinstance(default, bool)
     number: Callable[[float], Any] = int if whole else float
     if isinstance(kind, Attack):  # their ranges are too wide for a slider
@@ -291,21 +305,45 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
 
 
 def link(page: str, label: str, icon: str, **state: Any) -> None:
-    """A link to another page that carries state in its address."""
+    """A link to another page that carries state, and the chosen view, in its address."""
+    state |= _view_state()
     query = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in state.items()}
     st.page_link(f"pages/{page}.py", label=label, icon=f":material/{icon}:", query_params=query or None)
 
 
+def victim_state(card: zoo.Card, prefix: str = "") -> dict[str, Any]:
+    """The URL parameter that chooses a victim in `choose_victim` with that prefix; none if it is chosen anyway."""
+    key = f"{prefix}victim"
+    return {key: card.title} if differing({key: card.name}, {key: EMBEDDED}) else {}
+
+
 def defense_state(defense: Defense, prefix: str = "") -> dict[str, Any]:
-    """The URL parameters that reproduce a defense in `choose_defense` with that prefix.
+    """The URL parameters that reproduce a defense in `choose_defense` with that prefix: those that are not so anyway.
 
     In an address Streamlit names an option as the reader sees it, by its title.
     """
-    return {f"{prefix}defense": defense.title} | parameter_state(defense, prefix)
+    key = f"{prefix}defense"
+    wanted = {key: defense.name} | parameter_state(defense, prefix)
+    defaults = {f"{prefix}{defense.name}_{name}": _start(type(defense), name) for name in defense.parameters()}
+    state = differing(wanted, defaults | {key: DEFENSE} | parameter_state(type(defense)(), prefix))
+    return state | ({key: defense.title} if key in state else {})
+
+
+def differing(wanted: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """What an address must say: all that is not the default, and defaults where this session holds another value.
+
+    Streamlit removes a default from an opened address, each as a step of the browser's history: with one there, the
+    Back button would return to the address that has it, from which it would be removed again.
+    """
+    return {
+        key: value
+        for key, value in wanted.items()
+        if key not in defaults or value != defaults[key] or st.session_state.get(key, value) != value
+    }
 
 
 def parameter_state(made: Defense | Attack, prefix: str = "") -> dict[str, Any]:
-    """The URL parameters that reproduce the controls of a defense's or an attack's parameters."""
+    """The values of the controls of a defense's or an attack's parameters, by the controls' names."""
     state: dict[str, Any] = {}
     for key, declared in made.parameters().items():
         value, name = getattr(made, key), f"{prefix}{made.name}_{key}"

@@ -74,7 +74,7 @@ def owners_side(card: zoo.Card) -> None:
         )
         if words := second_network_words(defense, card.name):
             st.caption(words)
-        ui.link("playground", "On one answer", "tune", victim=card.name, **ui.defense_state(defense))
+        ui.link("playground", "On one answer", "tune", **ui.victim_state(card), **ui.defense_state(defense))
     with main, ui.errors_explained():
         shown = {defense: ui.guide_of(defense, card.name)}
         for name in others:
@@ -265,7 +265,7 @@ def _use(row: pd.Series) -> None:
     except ValueError as error:
         st.caption(f"This point cannot be tried here: {error}.")
         return
-    victim = {"victim": row["victim"]} if row["victim"] in zoo.names() else {}
+    victim = ui.victim_state(zoo.card(row["victim"])) if row["victim"] in zoo.names() else {}
     ui.link("playground", "Use this operating point", "tune", **victim, **ui.defense_state(defense))
 
 
