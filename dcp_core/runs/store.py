@@ -135,7 +135,9 @@ def _view(folder: Path) -> RunView[Spec]:
         if status.alive(folder):
             state = "stopping" if (folder / STOP).exists() else state
         else:
-            state, message = "interrupted", f"its process on {status.host} ended without a word"
+            stopped = (folder / STOP).exists()
+            message = "stopped by you" if stopped else f"its process on {status.host} ended without a word"
+            state = "interrupted"
     return RunView(
         folder,
         state,
