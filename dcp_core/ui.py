@@ -291,7 +291,7 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
             help=declared.help,
             **IN_URL,
         )
-    return st.slider(
+    value = st.slider(
         f"{declared.symbol} ({key})",
         number(declared.low),
         number(declared.high),
@@ -302,6 +302,7 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
         help=declared.help,
         **IN_URL,
     )
+    return round(value, 9)  # dragged by steps of 0.01, a slider gives 0.8999999999999999
 
 
 def link(page: str, label: str, icon: str, **state: Any) -> None:

@@ -81,7 +81,14 @@ def questions() -> Needs:
         **ui.IN_URL,
     )
     rise = st.slider(
-        "Your own error may rise by at most", 0.0, 10.0, 1.0, 0.25, "%g points", key="d_increase", **ui.IN_URL
+        "Your own error may rise by at most (percentage points)",
+        0.0,
+        10.0,
+        1.0,
+        0.25,
+        "%g",
+        key="d_increase",
+        **ui.IN_URL,
     )
     l1_of = ui.choose_l1("d_l1_of")
     l1 = st.slider(

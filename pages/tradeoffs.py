@@ -157,7 +157,14 @@ def thiefs_side(card: zoo.Card) -> None:
         axis = ui.select("Across", THIEF_AXES, "axis")
     with third:
         allowed = st.slider(
-            "Owner's error may rise by", 0.0, 10.0, 1.0, 0.25, "%g points", key="increase", **ui.IN_URL
+            "Owner's error may rise by at most (percentage points)",
+            0.0,
+            10.0,
+            1.0,
+            0.25,
+            "%g",
+            key="increase",
+            **ui.IN_URL,
         )
     with fourth:
         l1_of = ui.choose_l1("l1_of")
