@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -21,6 +22,10 @@ import streamlit as st
 import torch
 
 from dcp_core.attacks import Attack, make_attack
+from dcp_core.data.datasets import available, test_picture
+from dcp_core.data.images import sharpness
+from dcp_core.data.sources import SIGNS_TEST
+from dcp_core.data.synthetic import signs
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.base import Parameter
 from dcp_core.defenses.model_based import ModelBased
@@ -41,10 +46,12 @@ PAGES = {  # file in pages/ -> title, icon
     "decide": ("Decide", "gavel"),
     "paper": ("Paper", "article"),
 }
+ICON = Path(__file__).with_name("icon.png")  # a symbol of Streamlit's would come from the network
 Name = TypeVar("Name", bound=str)
 VIEWS = ("full", "class")
 EMBEDDED = "signs-resnet8"  # pages begin with it: its pictures need no download
 DEFENSE = "dcp"  # and with this defense
+LOOKED = 1024  # test pictures among which clear ones are looked for
 TRADEOFFS = "t_"  # before the names of that page's widgets, see below
 IN_URL: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
@@ -52,7 +59,7 @@ IN_URL: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 def frame(title: str, question: str = "") -> None:
     """Page settings, title and sidebar. The first line of every page, because a deep link right after the
     server's start runs the page without `app.py`; for the same reason the list of pages is drawn here."""
-    st.set_page_config(page_title=f"{title} · Model stealing", page_icon=":material/shield:", layout="wide")
+    st.set_page_config(page_title=f"{title} · Model stealing", page_icon=ICON, layout="wide")
     asked = st.query_params.get("view")
     st.session_state["view"] = asked if asked in VIEWS else st.session_state.get("view", VIEWS[0])
     torch.set_num_threads(1)  # one picture at a time; the cores belong to background runs
@@ -192,8 +199,11 @@ def choose_victim(prefix: str = "") -> zoo.Card:
         help=f"Or type {zoo.TORCHVISION} and the name of a classification model of torchvision.",
         **IN_URL,
     )
-    with errors_explained():
+    try:
         card = load_victim(name).card if str(name).startswith(zoo.TORCHVISION) else zoo.card(str(name))
+    except ValueError as error:
+        card = zoo.card(EMBEDDED if EMBEDDED in known else known[0])
+        st.error(f"{error} Shown instead: {card.title}.", icon=":material/error:")
     accuracy = "accuracy unknown" if card.test_accuracy is None else f"**{card.test_accuracy:.2f} %**"
     st.caption(
         f"{card.architecture} · {card.precision} · {len(card.classes)} classes · {accuracy} "
@@ -381,11 +391,31 @@ def guide_of(defense: Defense, victim: str, seed: int = 0) -> torch.Tensor | Non
     """
     if not isinstance(defense, ModelBased):
         return None
+    cancelled = f"cancelled-{victim}-{defense.name}"
     place = st.empty()
-    words = f"{defense.title} looks at every test picture, once; the result is kept ..."
-    guide = guides.guide_of_test_set(victim, defense, seed=seed, progress=lambda done: place.progress(done, words))
+    if st.session_state.get(cancelled):
+        with place.container():
+            st.info(f"Cancelled: {defense.title} needs the guide of every test picture.", icon=":material/cancel:")
+            st.button("Compute it", key=f"again-{defense.name}", on_click=_set, args=(cancelled, False))
+        st.stop()
+    with place.container():
+        bar = st.empty()
+        button = st.empty()
+
+    def tell(done: float) -> None:
+        if not done_before:  # a stored guide needs no button
+            button.button("Cancel", key=f"cancel-{defense.name}", on_click=_set, args=(cancelled, True))
+        done_before.append(done)
+        bar.progress(done, f"{defense.title} computes its guide for every test picture, once; {done:.0%} done ...")
+
+    done_before: list[float] = []
+    guide = guides.guide_of_test_set(victim, defense, seed=seed, progress=tell)
     place.empty()
     return guide
+
+
+def _set(key: str, value: object) -> None:
+    st.session_state[key] = value
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the victim ...")
@@ -398,6 +428,22 @@ def load_victim(name: str) -> zoo.Victim:
 def test_answers(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Clean logits and labels of a victim's test set, shared by all sessions."""
     return zoo.test_answers(name)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Looking for clear pictures ...")
+def clear_pictures(dataset: str, size: int) -> torch.Tensor | None:
+    """Which of a data set's `size` test pictures a person recognises best: bool (N,), true for an eighth of the first
+    ones. None where the pictures are not on this machine."""
+    if not available(dataset):
+        return None
+    looked = min(size, LOOKED)
+    if dataset == "signs":  # drawn one by one they take minutes
+        pictures = signs(looked, SIGNS_TEST)[0]
+    else:
+        pictures = torch.stack([test_picture(dataset, number) for number in range(looked)])
+    clear = torch.zeros(size, dtype=torch.bool)
+    clear[sharpness(pictures).topk(max(1, looked // 8)).indices] = True
+    return clear
 
 
 def all_results() -> tuple[pd.DataFrame, list[ResultsError]]:

@@ -67,8 +67,8 @@ for increase in ("1", "2", "5"):
 st.dataframe(wide.round(2), alt=f"Table II: {what} for each defense and allowed increase")
 st.caption(
     "From the largest error of the thief's clone in percent, with the owner's error up by at most Δ percentage points on "
-    f"the test set and {l1_limit(0.9, l1_of)}; of the strengths measured, none in between. The paper does not say which l1 it limits; its "
-    f"released code takes the thief's queries. Error bars: {ERROR_BARS[what]}; the paper gives none."
+    f"the test set and {l1_limit(0.9, l1_of)}; of the strengths measured, none in between. The paper does not say "
+    f"which l1 it limits; its released code takes the thief's queries. Error bars: {ERROR_BARS[what]}; the paper gives none."
 )
 if points.empty:
     st.info(f"No thief of ours has been measured on {dataset} yet, so there are no deltas to show.")

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 import torch
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from dcp_core import answers as engine
 from dcp_core import plots, ui
@@ -18,6 +19,7 @@ from dcp_core.data.images import MAX_BYTES, ImageError, read_image, to_image, to
 from dcp_core.defenses import DEFENSES, Defense
 from dcp_core.defenses.base import Answer
 from dcp_core.defenses.model_based import ModelBased
+from dcp_core.models import zoo
 from dcp_core.models.zoo import TORCHVISION, Card
 from dcp_core.runs.spec import defense_command
 
@@ -64,35 +66,67 @@ def choose_picture(card: Card) -> Question:
     if source == "test set":
         return from_test_set(card)
     if source == "upload":
-        file = st.file_uploader(
+        st.file_uploader(
             "A picture of your own",
             key="upload",
             max_upload_size=MAX_BYTES // MEGABYTE,
-            help="JPEG, PNG, WebP, BMP, GIF or TIFF. It stays on this server's memory only.",
+            on_change=keep,
+            args=("upload",),
+            help="JPEG, PNG, WebP, BMP, GIF or TIFF. It is kept in this server's memory only, until this tab is closed.",
         )
     else:
-        file = st.camera_input("A photograph", key="camera", label_visibility="collapsed")
-    if file is None and not stored:
+        st.camera_input(
+            "A photograph", key="camera", on_change=keep, args=("camera",), label_visibility="collapsed"
+        )
+    files = kept(source)
+    if not files and not stored:
         st.info(
             "Choose a picture: the answers to this victim's test set do not come with it.", icon=":material/image:"
         )
         st.stop()
-    if file is None:
-        st.info("No picture yet: here is one of the test set meanwhile.", icon=":material/image:")
+    if not files:
+        st.info("No picture yet. Shown instead: one of the test set.", icon=":material/image:")
+        return from_test_set(card)
+    try:
+        pixels = to_tensor(read_image(files[0]), card.size)
+    except ImageError as error:
+        st.error(f"{error} Choose another file.", icon=":material/broken_image:")
+        if not stored:
+            st.stop()
         return from_test_set(card)
     with ui.errors_explained():
-        pixels = to_tensor(read_image(file), card.size)
         logits = engine.predict(ui.load_victim(card.name).model, pixels[None])[0]
-    show_picture(pixels, f"yours, as the victim sees it: {card.size} x {card.size} pixels")
+    show_picture(pixels, f"your picture as the victim sees it: {card.size} x {card.size} pixels")
     return Question(logits, pixels)
+
+
+def keep(key: str) -> None:
+    """Keep what was uploaded, or forget what was removed: Streamlit forgets uploads when the page is left."""
+    files = st.session_state[key]
+    st.session_state[f"kept_{key}"] = files if isinstance(files, list) else [files] if files else []
+
+
+def kept(key: str) -> list[UploadedFile]:
+    """The files of an upload control, also those from before another page was visited."""
+    files = st.session_state.get(f"kept_{key}", [])
+    if files and not st.session_state[key]:
+        st.caption(f"Uploaded before: {', '.join(file.name for file in files)}")
+        st.button("Remove", key=f"remove_{key}", icon=":material/close:", on_click=keep, args=(key,))
+    for file in files:
+        file.seek(0)
+    return files
 
 
 def from_test_set(card: Card) -> Question:
     """A picture of the victim's test set by its number; its answer was stored with the victim."""
     place = st.container()
     logits, labels = ui.test_answers(card.name)
-    telling = engine.examples(logits, labels)
+    base = card.of or card.name  # an eight-bit version begins with the picture of the victim that it was made from
+    start = first_picture(base)
+    telling = engine.examples(logits, labels, ui.clear_pictures(card.dataset, len(labels)))
     last = len(labels) - 1
+    if st.session_state.setdefault("picture_of", base) != base:
+        st.session_state.update(picture_of=base, picture=start)  # a number means another picture of another victim
     # Another victim may have fewer test pictures than the number that the URL or the session carries.
     if st.session_state.get("picture", 0) > last:
         st.session_state["picture"] = last
@@ -100,7 +134,7 @@ def from_test_set(card: Card) -> Question:
         f"Number in the test set (0 to {last:,})",
         0,
         last,
-        telling["nearly sure"],
+        start,
         key="picture",
         **ui.IN_URL,
     )
@@ -123,6 +157,13 @@ def from_test_set(card: Card) -> Question:
                 icon=":material/image_not_supported:",
             )
     return Question(logits[number], pixels, number)
+
+
+def first_picture(victim: str) -> int:
+    """Number of the test picture that a victim's page begins with: a clear one with a nearly sure answer."""
+    logits, labels = ui.test_answers(victim)
+    clear = ui.clear_pictures(zoo.card(victim).dataset, len(labels))
+    return engine.examples(logits, labels, clear)["nearly sure"]
 
 
 def show_picture(pixels: torch.Tensor, caption: str) -> None:
@@ -261,9 +302,15 @@ def show_thief(defense: Defense, answers: engine.Answers, card: Card) -> None:
 
 def show_batch(defense: Defense, card: Card, seed: int) -> None:
     """Many pictures at once: a table and a CSV."""
-    files = st.file_uploader(
-        "Pictures, or a zip of them (at most 500)", accept_multiple_files=True, key="batch", max_upload_size=200
+    st.file_uploader(
+        "Pictures, or a zip file of pictures (at most 500 pictures)",
+        accept_multiple_files=True,
+        key="batch",
+        max_upload_size=200,
+        on_change=keep,
+        args=("batch",),
     )
+    files = kept("batch")
     if not files:
         st.caption("Each gets one row: clean and defended top class, l1, y_max, entropy and all posteriors.")
         return

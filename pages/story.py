@@ -6,7 +6,7 @@ import torch
 
 from dcp_core import answers as engine
 from dcp_core import plots, ui
-from dcp_core.data.images import to_image
+from dcp_core.data.images import sharpness, to_image
 from dcp_core.data.sources import SIGNS_TEST, TEXTURES_POOL
 from dcp_core.data.synthetic import signs, textures
 from dcp_core.defenses import Deception, NoDefense, ReverseSigmoid
@@ -39,10 +39,9 @@ def gallery() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @st.cache_data(show_spinner=False)
-def legible() -> torch.Tensor:
-    """Numbers of the test pictures with most contrast: many of the others are too dark for a person."""
-    contrast = gallery()[0].float().std((1, 2, 3))
-    return contrast.argsort(descending=True)[:40]
+def clear() -> torch.Tensor:
+    """Numbers of the clearest 40 test pictures: many of the others are too dark or blurred for a person."""
+    return sharpness(gallery()[0]).topk(40).indices
 
 
 @st.cache_data(show_spinner="Measuring ...")
@@ -76,7 +75,7 @@ def leak(card: zoo.Card, logits: torch.Tensor, labels: torch.Tensor) -> None:
         "only *what* it is but *how sure* the model is about every class: its **posterior**. Customers like that: a car "
         "brakes only when it is sure. But the small numbers also tell how the model *thinks*."
     )
-    shown = legible()
+    shown = clear()
     sure = logits[shown].softmax(-1).amax(-1)
     order = shown[sure.argsort(descending=True)]
     last = len(order)
@@ -130,7 +129,7 @@ def disturb(card: zoo.Card, logits: torch.Tensor, labels: torch.Tensor) -> None:
         "a completely different one."
     )
     beta = st.slider("β, the strength of the noise", 0.0, 1.5, 0.3, 0.05, key="noise", **ui.IN_URL)
-    index = engine.examples(logits[:256], labels[:256])["nearly sure"]
+    index = int(clear()[engine.examples(logits[clear()], labels[clear()])["nearly sure"]])
     answers = engine.defend(logits[index][None], ReverseSigmoid(beta=beta))
     left, right = st.columns([1, 2.2])
     with left:
