@@ -12,22 +12,33 @@ from typing import Any
 
 import pandas as pd
 
+from dcp_core.attacks import ATTACKS
+from dcp_core.attacks.base import AS_IS
+from dcp_core.data.datasets import pool_words
 from dcp_core.files import PRECOMPUTED, home, write_atomic
 from dcp_core.results.schema import AVERAGED, COLUMNS, CONDITIONS, ResultsError, check
 
 SHIPPED = PRECOMPUTED / "results"
 MANIFEST = "manifest.json"
 SETTING = [
-    "thief",
     "attack",
-    "queries_from",
     "budget",
+    "queries_from",
+    "thief",
     "epochs",
     "clone",
     "victim",
     "precision",
     "attack_parameters",
 ]
+THIEVES = {
+    AS_IS: "trusts the answers",
+    "top-1": "uses the top class alone",
+    "average": "asks repeatedly and averages",
+    "recovery (bayes)": "recovers the answers (Bayes)",
+    "recovery (inverse)": "recovers the answers (inverse)",
+}
+"""Values of the column `thief`, in words."""
 IN_COLUMNS = {"epochs", "treatment", "repeats"}  # attack parameters that other columns of a row tell
 
 
@@ -127,16 +138,19 @@ def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.
     """Points by what was attacked and how, so that those of one setting differ only by the defense (and `besides`).
 
     Returns:
-        From the setting's name, made of what tells it from the others (of everything, if there is but one), to its
-        points; the setting with most points first.
+        From the setting's name to its points; the setting with most points first. The name has the attack and what tells
+        the setting from the others (everything, if there is but one): "KnockoffNets · 2,000 queries · trusts the answers".
     """
     columns = [name for name in SETTING if name not in besides]
     words = points.assign(attack_parameters=differing_parameters(points))
     telling = [name for name in columns if len(words[name].unique()) > 1] or columns
+    if "victim" in telling and "precision" in telling:
+        telling.remove("precision")  # a victim has one
+    telling = ["attack", *(name for name in telling if name != "attack")]
     named = {}
     for _, group in words.groupby(columns, dropna=False, sort=False):
         first = group.iloc[0]
-        name = " · ".join(_words(name, first[name]) for name in telling if pd.notna(first[name]))
+        name = " · ".join(_words(name, first) for name in telling if pd.notna(first[name]))
         named[name] = points.loc[group.index]
     return dict(sorted(named.items(), key=lambda item: -len(item[1])))
 
@@ -162,12 +176,25 @@ def differing_parameters(rows: pd.DataFrame) -> pd.Series:
     return pd.Series([each or pd.NA for each in words], rows.index, dtype="object")
 
 
-def _words(column: str, value: Any) -> str:
-    return (
-        f"{value:,} {'queries' if column == 'budget' else column}"
-        if column in ("budget", "epochs")
-        else str(value)
-    )
+def _words(column: str, point: pd.Series) -> str:
+    """What a column of a point says, in words."""
+    value = point[column]
+    match column:
+        case "attack":
+            return ATTACKS[value].short if value in ATTACKS else str(value)
+        case "budget":
+            return f"{value:,} queries"
+        case "queries_from":
+            return pool_words(str(point.get("dataset")), str(value))
+        case "thief":
+            return THIEVES.get(value, str(value))
+        case "epochs":
+            return f"{value:,} training epochs"
+        case "clone" | "victim":
+            return f"{column} {value}"
+        case "precision":
+            return f"victim in {value}"
+    return str(value)
 
 
 def paper_table1() -> pd.DataFrame:

@@ -11,7 +11,6 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 from test_pages import open_page, texts
 
-from dcp_core import ui
 from dcp_core.data.images import sharpness
 from dcp_core.data.sources import SIGNS_TEST
 from dcp_core.data.synthetic import signs
