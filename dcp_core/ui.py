@@ -1,4 +1,4 @@
-"""The one module that imports Streamlit besides the pages: what every page needs, written once.
+"""What all pages share: page frame, charts with downloads, pickers, links. Besides the pages only this imports Streamlit.
 
 Widgets get their name in the URL from `key` and `bind="query-params"`, and keep their value from page to page
 by `persist_state="session"`; so a view can be shared by copying its address. Two pages never share a name:
@@ -22,7 +22,7 @@ import streamlit as st
 import torch
 
 from dcp_core.attacks import Attack, make_attack
-from dcp_core.data.datasets import available, test_picture
+from dcp_core.data.datasets import DataError, available, test_picture
 from dcp_core.data.images import sharpness
 from dcp_core.data.sources import SIGNS_TEST
 from dcp_core.data.synthetic import signs
@@ -73,13 +73,13 @@ def frame(title: str, question: str = "") -> None:
             VIEWS,
             required=True,
             key="view",
-            help="'class' hides the expert controls, for teaching.",
+            help="'class' hides the expert controls. It is meant for teaching.",
             on_change=_view_to_address,
             persist_state="session",
         )
         # Opening it runs the page, because the address may have changed by what only a part of the page saw.
         with st.popover("Share this view", icon=":material/link:", on_change="rerun"):
-            st.caption("Everything you set is in the page's address. Copy it from here or from the browser.")
+            st.caption("The address holds all settings of this page. Copy it from here or from the browser.")
             st.code(_address(), language=None, wrap_lines=True)
     st.title(title, anchor=False)
     if question:
@@ -186,7 +186,10 @@ def victims() -> list[str]:
 
 
 def choose_victim(prefix: str = "") -> zoo.Card:
-    """A picker of victims, with what the card says below it; `torchvision:NAME` can be typed in."""
+    """A picker of victims, with the facts of the chosen one below it. `torchvision:NAME` can be typed in.
+
+    A victim that cannot be read is an error message, and the default victim is returned.
+    """
     known = victims()
     _take_short_name(f"{prefix}victim", known)
     name = st.selectbox(
@@ -196,7 +199,8 @@ def choose_victim(prefix: str = "") -> zoo.Card:
         key=f"{prefix}victim",
         format_func=lambda n: zoo.card(n).title if n in known else n,
         accept_new_options=True,
-        help=f"Or type {zoo.TORCHVISION} and the name of a classification model of torchvision.",
+        help="The classifier that is attacked and defended. You can also type "
+        f"{zoo.TORCHVISION} and the name of a classification model of torchvision.",
         **IN_URL,
     )
     try:
@@ -214,8 +218,11 @@ def choose_victim(prefix: str = "") -> zoo.Card:
 
 
 def _take_short_name(key: str, names: Sequence[str]) -> None:
-    """Streamlit's addresses carry an option's title, so links must too, and drop what is none: a short name, from an
-    address written by hand, is taken here, but is not in the address that is shared."""
+    """Accept an option's short name in the address.
+
+    Streamlit writes and reads an option's title there. It removes a short name, which people write by hand, so the name is
+    taken before; the shared address has the title again.
+    """
     if st.query_params.get(key) in names:
         st.session_state[key] = st.query_params[key]
 
@@ -236,8 +243,8 @@ def choose_l1(key: str) -> L1:
         "The l1 limit holds for",
         L1_LIMITS,
         key,
-        help="A defense may move answers to a thief's pictures further than answers to customers' pictures. The paper's "
-        "released code limits the mean over the thief's queries.",
+        help="l1 is the distance between the clean and the defended answer, 0 to 2. A defense may move answers to a thief's "
+        "pictures further than answers to customers' pictures. The paper's released code limits the thief's queries.",
     )
 
 
@@ -277,21 +284,22 @@ def _start(kind: type[Defense] | Attack, key: str) -> Any:
 
 def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix: str) -> Any:
     default, url = _start(kind, key), f"{prefix}{kind.name}_{key}"
+    name = declared.label or key.replace("_", " ").capitalize()
     if declared.choices == (True, False):
-        return st.toggle(key.replace("_", " "), default, key=url, help=declared.help, **IN_URL)
+        return st.toggle(name, default, key=url, help=declared.help, **IN_URL)
     if declared.choices:
         return st.segmented_control(
-            key, declared.choices, default=default, required=True, key=url, help=declared.help, **IN_URL
+            name, declared.choices, default=default, required=True, key=url, help=declared.help, **IN_URL
         )
     if declared.optional:
         automatic = getattr(kind, key) is None
-        if st.toggle(f"{declared.symbol} {declared.optional}", automatic, key=f"{url}_auto", **IN_URL):
+        if st.toggle(f"{name} ({declared.symbol}): {declared.optional}", automatic, key=f"{url}_auto", **IN_URL):
             return None
     whole = isinstance(default, int) and not isinstance(default, bool)
     number: Callable[[float], Any] = int if whole else float
     if isinstance(kind, Attack):  # their ranges are too wide for a slider
         return st.number_input(
-            f"{key.replace('_', ' ')} ({declared.symbol})",
+            f"{name} ({declared.symbol})",
             number(declared.low),
             number(declared.high),
             number(default),
@@ -302,7 +310,7 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
             **IN_URL,
         )
     value = st.slider(
-        f"{declared.symbol} ({key})",
+        f"{name} ({declared.symbol})",
         number(declared.low),
         number(declared.high),
         number(default),
@@ -433,14 +441,17 @@ def test_answers(name: str) -> tuple[torch.Tensor, torch.Tensor]:
 @st.cache_resource(max_entries=8, show_spinner="Looking for clear pictures ...")
 def clear_pictures(dataset: str, size: int) -> torch.Tensor | None:
     """Which of a data set's `size` test pictures a person recognises best: bool (N,), true for an eighth of the first
-    ones. None where the pictures are not on this machine."""
-    if not available(dataset):
-        return None
+    ones. None where the pictures cannot be read on this machine."""
     looked = min(size, LOOKED)
-    if dataset == "signs":  # drawn one by one they take minutes
-        pictures = signs(looked, SIGNS_TEST)[0]
-    else:
-        pictures = torch.stack([test_picture(dataset, number) for number in range(looked)])
+    try:
+        if dataset == "signs":  # drawn one by one they take minutes
+            pictures = signs(looked, SIGNS_TEST)[0]
+        elif available(dataset):
+            pictures = torch.stack([test_picture(dataset, number) for number in range(looked)])
+        else:
+            return None
+    except DataError:
+        return None
     clear = torch.zeros(size, dtype=torch.bool)
     clear[sharpness(pictures).topk(max(1, looked // 8)).indices] = True
     return clear

@@ -48,12 +48,14 @@ class KnockoffNets(Attack):
         "π",
         "How pictures are picked: at random, or by a bandit over the pool's classes.",
         choices=("random", "adaptive"),
+        label="Choice of pictures",
     )
     treatment: Literal["as-is", "top-1", "bayes", "inverse"] = parameter(
         AS_IS,
         "t",
         "What is done to the answers: nothing, top class only, or recovery by a thief who knows the defense.",
         choices=TREATMENTS,
+        label="Use of the answers",
     )
     repeats: int = parameter(
         1,
@@ -62,12 +64,23 @@ class KnockoffNets(Attack):
         low=1,
         high=100,
         step=1,
+        label="Questions per picture",
     )
-    epochs: int = parameter(30, "E", "Epochs of the clone's training.", low=1, high=1000, step=1)
-    batch: int = parameter(128, "N", "Pictures a training batch.", low=2, high=1024, step=1)
-    lr: float = parameter(0.1, "η", "Peak learning rate of the clone; 0.01 for a pretrained one.", low=1e-4)
+    epochs: int = parameter(
+        30, "E", "Epochs of the clone's training.", low=1, high=1000, step=1, label="Training epochs"
+    )
+    batch: int = parameter(
+        128, "N", "Pictures a training batch.", low=2, high=1024, step=1, label="Pictures in a training batch"
+    )
+    lr: float = parameter(
+        0.1, "η", "Peak learning rate of the clone; 0.01 for a pretrained one.", low=1e-4, label="Learning rate"
+    )
     flip: bool = parameter(
-        False, "↔", "Mirror training pictures; not for digits and signs.", choices=(True, False)
+        False,
+        "↔",
+        "Mirror training pictures; not for digits and signs.",
+        choices=(True, False),
+        label="Mirror the pictures",
     )
     recipe: Literal["plain", "strong"] = parameter(
         "plain",
@@ -75,9 +88,15 @@ class KnockoffNets(Attack):
         "How the clone is trained: plainly, or as specialists do; strong is better on the same answers.",
         choices=("plain", "strong"),
         before="plain",
+        label="Training recipe",
     )
     reward: Literal["certainty", "diversity", "loss", "all"] = parameter(
-        "all", "r", "What the adaptive strategy seeks.", choices=REWARDS, expert=True
+        "all",
+        "r",
+        "What the adaptive strategy seeks.",
+        choices=REWARDS,
+        expert=True,
+        label="Aim of the adaptive choice",
     )
 
     name: ClassVar[str] = "knockoff"

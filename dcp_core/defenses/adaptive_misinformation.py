@@ -32,7 +32,9 @@ def misinformation_loss(logits: Tensor, labels: Tensor) -> Tensor:
 class AdaptiveMisinformation(ModelBased):
     """AM: uncertain answers are replaced by those of a network trained to be wrong. Its guide is F_M(x)."""
 
-    tau: float = parameter(0.5, "τ", "Answers whose top posterior is below τ are replaced.")
+    tau: float = parameter(
+        0.5, "τ", "Answers whose top posterior is below τ are replaced.", label="Replace answers below"
+    )
     nu: float = parameter(
         1000.0,
         "ν",
@@ -41,6 +43,7 @@ class AdaptiveMisinformation(ModelBased):
         high=10000.0,
         step=1.0,
         expert=True,
+        label="Sharpness of the threshold",
     )
 
     name: ClassVar[str] = "am"

@@ -27,6 +27,7 @@ class Parameter:
     Args:
         choices: the allowed values; they replace the range.
         optional: what None means, for a parameter that may be None.
+        label: the name in words, for controls: "strength"; the field's name where it is empty.
         expert: hidden from views for a class.
         guides: whether a model-based defense's guide depends on it.
         before: for a parameter that was added later: the value with which a run does what it did before the parameter
@@ -40,6 +41,7 @@ class Parameter:
     step: float = 0.01
     choices: tuple[Any, ...] = ()
     optional: str = ""
+    label: str = ""
     expert: bool = False
     guides: bool = False
     before: Any = ALWAYS_THERE

@@ -67,7 +67,9 @@ def gains_against_own(network: nn.Module, inputs: Tensor, y: Tensor, parameters:
 class GradientRedirection(ModelBased):
     """GRAD^2: the thief's gradient is turned towards a target direction. Its guide is each class's gain g."""
 
-    epsilon: float = parameter(0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
+    epsilon: float = parameter(
+        0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0, label="Largest l1 distance"
+    )
     target: Literal["all-ones", "min-ip", "min-ip-batch", "watermark"] = parameter(
         "all-ones",
         "z",
@@ -76,6 +78,7 @@ class GradientRedirection(ModelBased):
         choices=TARGETS,
         expert=True,
         guides=True,
+        label="Direction for the thief",
     )
     gradients: Literal["all", "last"] = parameter(
         "all",
@@ -84,6 +87,7 @@ class GradientRedirection(ModelBased):
         choices=("all", "last"),
         expert=True,
         guides=True,
+        label="Gradients used",
     )
     vector: Tensor | None = field(default=None, repr=False, compare=False, kw_only=True)
 

@@ -119,7 +119,9 @@ def _greedy_support(gram: Tensor, y: Tensor) -> Tensor:
 class MAD(ModelBased):
     """MAD: the answer moves towards the corner that turns the thief's gradient most. Its guide is that corner."""
 
-    epsilon: float = parameter(0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
+    epsilon: float = parameter(
+        0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0, label="Largest l1 distance"
+    )
     oracle: Literal["extreme", "argmin", "random", "argmax"] = parameter(
         "extreme",
         "y*",
@@ -128,6 +130,7 @@ class MAD(ModelBased):
         choices=ORACLES,
         expert=True,
         guides=True,
+        label="Target answer",
     )
     gradients: Literal["last", "all"] = parameter(
         "last",
@@ -136,6 +139,7 @@ class MAD(ModelBased):
         choices=("last", "all"),
         expert=True,
         guides=True,
+        label="Gradients used",
     )
     objective: Literal["angle", "distance"] = parameter(
         "angle",
@@ -144,6 +148,7 @@ class MAD(ModelBased):
         choices=("angle", "distance"),
         expert=True,
         guides=True,
+        label="Quantity to enlarge",
     )
     surrogate: Literal["untrained", "trained"] = parameter(
         "untrained",
@@ -152,6 +157,7 @@ class MAD(ModelBased):
         choices=("untrained", "trained"),
         expert=True,
         guides=True,
+        label="Second network",
     )
 
     name: ClassVar[str] = "mad"

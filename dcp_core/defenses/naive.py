@@ -54,7 +54,7 @@ class LabelOnly(Defense):
 class TopK(Defense):
     """The k largest posteriors, renormalised; the others are 0. All classes where there are fewer than k."""
 
-    k: int = parameter(3, "k", "How many classes are answered.", low=1, high=100, step=1)
+    k: int = parameter(3, "k", "How many classes are answered.", low=1, high=100, step=1, label="Classes answered")
 
     name: ClassVar[str] = "topk"
     title: ClassVar[str] = "Top-k"
@@ -83,7 +83,9 @@ class TopK(Defense):
 class Rounding(Defense):
     """Posteriors rounded to d digits, renormalised; a row that rounds to nothing answers its top class."""
 
-    digits: int = parameter(1, "d", "Digits kept after the decimal point.", low=0, high=6, step=1)
+    digits: int = parameter(
+        1, "d", "Digits kept after the decimal point.", low=0, high=6, step=1, label="Digits kept"
+    )
 
     name: ClassVar[str] = "rounding"
     title: ClassVar[str] = "Rounding"
@@ -103,7 +105,9 @@ class Rounding(Defense):
 class RandomNoise(Defense):
     """Mass epsilon/2 moved to one random class other than the top one; l1 = epsilon (1 - y_r)."""
 
-    epsilon: float = parameter(0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
+    epsilon: float = parameter(
+        0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0, label="Largest l1 distance"
+    )
 
     name: ClassVar[str] = "random"
     title: ClassVar[str] = "Random noise"
