@@ -26,7 +26,6 @@ SETTING = [
     "clone",
     "victim",
     "precision",
-    "attack_parameters",
 ]
 IN_COLUMNS = {"epochs", "treatment", "repeats"}  # attack parameters that other columns of a row tell
 
@@ -131,20 +130,20 @@ def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.
         points; the setting with most points first.
     """
     columns = [name for name in SETTING if name not in besides]
-    words = points.assign(attack_parameters=differing_parameters(points))
-    telling = [name for name in columns if len(words[name].unique()) > 1] or columns
+    telling = [name for name in columns if len(points[name].unique()) > 1] or columns
     named = {}
-    for _, group in words.groupby(columns, dropna=False, sort=False):
-        first = group.iloc[0]
-        name = " · ".join(_words(name, first[name]) for name in telling if pd.notna(first[name]))
-        named[name] = points.loc[group.index]
+    for _, alike in points.groupby(columns, dropna=False, sort=False):
+        first = alike.iloc[0]
+        words = [_words(name, first[name]) for name in telling if pd.notna(first[name])]
+        for differing, group in alike.groupby(differing_parameters(alike), sort=False):
+            named[" · ".join([*words, *([differing] if differing else [])])] = group
     return dict(sorted(named.items(), key=lambda item: -len(item[1])))
 
 
 def differing_parameters(rows: pd.DataFrame) -> pd.Series:
     """For each row, its attack parameters that differ between the rows of the same attack: "batch 64, lr 0.1".
 
-    Parameters with a column of their own (`IN_COLUMNS`) are left out. NA where nothing differs.
+    Parameters with a column of their own (`IN_COLUMNS`) are left out. Empty where nothing differs.
     """
     given = [json.loads(text) if isinstance(text, str) else {} for text in rows["attack_parameters"]]
     values: dict[tuple[str, str], set[str]] = {}
@@ -159,7 +158,7 @@ def differing_parameters(rows: pd.DataFrame) -> pd.Series:
         )
         for attack, parameters in zip(rows["attack"], given, strict=True)
     ]
-    return pd.Series([each or pd.NA for each in words], rows.index, dtype="object")
+    return pd.Series(words, rows.index, dtype="object")
 
 
 def _words(column: str, value: Any) -> str:
