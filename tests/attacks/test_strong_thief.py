@@ -7,6 +7,7 @@ import torch
 import toys
 from torch import nn
 
+from dcp_core import precision
 from dcp_core.attacks import AttackError, make_attack
 from dcp_core.attacks.knockoff import KnockoffNets
 from dcp_core.models.architectures import Classifier, build
@@ -79,6 +80,18 @@ def test_a_theft_with_a_fast_clone_goes_on_to_the_same_clone(tmp_path: Path, str
         assert torch.equal(value, resumed.clone.state_dict()[key]), key
     assert isinstance(resumed.clone, Classifier)
     assert resumed.clone.mirrored
+
+
+@pytest.mark.parametrize("name", toys.SMALL)
+def test_a_precision_that_the_machine_lacks_is_refused_before_any_query(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_computes_bf16", lambda kind: False)
+    monkeypatch.setenv(precision.VARIABLE, "bf16")
+    given = toys.theft(300)
+    with pytest.raises(precision.PrecisionError, match="does not compute in bfloat16"):
+        make_attack(name, **toys.SMALL[name]).steps(given)
+    assert given.oracle.used == 0
 
 
 def test_a_pool_too_small_to_whiten_is_refused_before_any_query() -> None:
