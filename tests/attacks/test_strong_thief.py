@@ -86,12 +86,31 @@ def test_a_theft_with_a_fast_clone_goes_on_to_the_same_clone(tmp_path: Path, str
 def test_a_precision_that_the_machine_lacks_is_refused_before_any_query(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    given = toys.theft(300)
     monkeypatch.setattr(precision, "_computes_bf16", lambda kind: False)
     monkeypatch.setenv(precision.VARIABLE, "bf16")
-    given = toys.theft(300)
     with pytest.raises(precision.PrecisionError, match="does not compute in bfloat16"):
         make_attack(name, **toys.SMALL[name]).steps(given)
     assert given.oracle.used == 0
+
+
+@pytest.mark.parametrize(("name", "budget"), [("dfme", 448), ("maze", 192)])
+def test_a_theft_without_data_in_bf16_goes_on_to_the_same_clone(
+    name: str, budget: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = toys.theft(budget)  # its victim, which tests share, is trained in float32
+    monkeypatch.setattr(precision, "_computes_bf16", lambda kind: True)
+    monkeypatch.setenv(precision.VARIABLE, "bf16")
+    toys.steal(name, whole)
+    halted = toys.theft(budget, folder=tmp_path, logs=2)
+    events = make_attack(name, **toys.SMALL[name]).steps(halted)
+    assert 0 < next(events).queries < budget
+    events.close()  # type: ignore[attr-defined]
+    resumed = toys.theft(budget, folder=tmp_path)
+    toys.steal(name, resumed)
+    for key, value in whole.clone.state_dict().items():
+        assert torch.equal(value, resumed.clone.state_dict()[key]), key
+        assert value.dtype != torch.bfloat16
 
 
 def test_a_pool_too_small_to_whiten_is_refused_before_any_query() -> None:
