@@ -88,6 +88,7 @@ class Attack(Declared):
     """
 
     needs_pool: ClassVar[bool] = False
+    usual_clone: ClassVar[str] = "resnet8"
 
     def __post_init__(self) -> None:
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
