@@ -31,7 +31,9 @@ from dcp_core.runs.spec import RunSpec, Spec
 @click.option(
     "--pool", help="Data set the thief asks about (knockoff): signs_pool, textures, cifar100, a path, ..."
 )
-@click.option("--clone", type=click.Choice(list(ARCHITECTURES)), default="resnet8", show_default=True)
+@click.option(
+    "--clone", type=click.Choice(list(ARCHITECTURES)), default="", help="Default: the attack's usual one."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", help="Default: a GPU if there is one.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores without it.")
