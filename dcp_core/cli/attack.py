@@ -29,7 +29,7 @@ from dcp_core.runs.spec import RunSpec, Spec
     "--budget", type=click.IntRange(1), default=10_000, show_default=True, help="Queries the thief may make."
 )
 @click.option(
-    "--pool", help="Data set the thief asks about (knockoff): signs_pool, textures, cifar100, a path, ..."
+    "--pool", help="Data set the thief asks about, if the attack needs one: signs_pool, textures, a path, ..."
 )
 @click.option(
     "--clone", type=click.Choice(list(ARCHITECTURES)), default="", help="Default: the attack's usual one."

@@ -118,13 +118,16 @@ def label_only(case: pd.DataFrame) -> pd.Series | None:
 def kept(point: pd.Series, error: float | None = None) -> float:
     """What a clone is worth: its accuracy above chance as a share of the victim's, 0 to 1 and a little over.
 
+    1 for a victim that is no better than guessing: any clone is worth as much.
+
     Args:
         point: of the clone.
         error: percent; without it, the point's thief error.
     """
     chance = _chance(str(point["dataset"]), str(point["victim"]))
     wrong = float(point["adversary_error"]) if error is None else error
-    return max(0.0, (100 - wrong - chance) / (100 - float(point["victim_error"]) - chance))
+    worth = 100 - float(point["victim_error"]) - chance
+    return max(0.0, (100 - wrong - chance) / worth) if worth > 0 else 1.0
 
 
 def _chance(dataset: str, victim: str) -> float:
