@@ -258,13 +258,49 @@ def test_folding_changes_neither_answers_nor_slopes_nor_the_network(architecture
     before = {key: value.clone() for key, value in model.state_dict().items()}
     folded = FoldedSurrogate(model)
     torch.testing.assert_close(folded(x), model.eval()(x))
-    direction = {name: torch.randn_like(value) for name, value in model.named_parameters()}
-    for _ in range(2):  # the second time from memory
-        torch.testing.assert_close(folded.slopes(x, "any", lambda: direction), gains(model, x, direction))
+    for _ in range(2):
+        direction = {name: torch.randn_like(value) for name, value in model.named_parameters()}
+        torch.testing.assert_close(folded.slopes(x, direction), gains(model, x, direction))
     assert {key: bool((value == before[key]).all()) for key, value in model.state_dict().items()} == dict.fromkeys(
         before, True
     )
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_each_target_vector_steers_towards_itself() -> None:
+    model, (y, x) = network(5), question(5)
+    armed = GradientRedirection().armed(model)
+    for seed in range(20):  # each vector may get the memory of the one before
+        guide = armed.towards(flat(model, seed)).guide(y, x)
+        sizes = {name: value.numel() for name, value in model.named_parameters()}
+        parts = flat(model, seed).split(list(sizes.values()))
+        target = {name: part.view_as(model.get_parameter(name)) for name, part in zip(sizes, parts, strict=True)}
+        torch.testing.assert_close(guide, gains(model, x, target))
+
+
+def test_a_target_vector_that_is_changed_in_place_is_followed() -> None:
+    model, (y, x) = network(5), question(5)
+    vector = flat(model, 1)
+    armed = GradientRedirection().towards(vector).armed(model)
+    before = armed.guide(y, x)
+    vector.neg_()
+    torch.testing.assert_close(armed.guide(y, x), -before)
+
+
+@pytest.mark.parametrize("target", ["all-ones", "watermark", "min-ip", "min-ip-batch"])
+def test_a_surrogate_that_is_trained_on_is_asked_as_it_is_now(target: str) -> None:
+    model, (y, x) = network(5), question(5)
+    armed = GradientRedirection(target=target).armed(model)
+    before = armed.guide(y, x)
+    model.train()
+    model(x)  # moves the statistics of the batch normalisation alone
+    after = armed.guide(y, x)
+    torch.testing.assert_close(after, GradientRedirection(target=target).armed(model).guide(y, x))
+    assert float((after - before).abs().max()) > 1e-3
+    model[0].weight.data.mul_(1.5)
+    last = armed.guide(y, x)
+    torch.testing.assert_close(last, GradientRedirection(target=target).armed(model).guide(y, x))
+    assert float((last - after).abs().max()) > 1e-3
 
 
 def test_what_is_missing_is_said() -> None:
