@@ -1,6 +1,8 @@
 """AM, MAD and GRAD^2 against literal versions by autograd, and what they promise."""
 
 import dataclasses
+import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from dcp_core.defenses import MAD, AdaptiveMisinformation, GradientRedirection, 
 from dcp_core.defenses.adaptive_misinformation import misinformation_loss
 from dcp_core.defenses.folding import FoldedSurrogate
 from dcp_core.defenses.gradient_redirection import COUPLED, gains, transport
+from dcp_core.defenses.mad import TOP_BONUS
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.models.architectures import build
 
@@ -76,6 +79,28 @@ def test_mad_argmax_is_the_literal_one_and_keeps_the_top_class(classes: int, gra
     torch.testing.assert_close(defense(y, inputs=x), slow, rtol=0, atol=1e-7)
     strongest = dataclasses.replace(defense, epsilon=2.0)(y, inputs=x)
     assert torch.equal(strongest.argmax(1), y.argmax(1))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 10])
+def test_mad_argmax_finds_the_best_of_all_supports_with_the_top_class(classes: int) -> None:
+    model, (y, x) = network(classes), question(classes, 40)
+    with torch.no_grad():  # a victim less sure than the surrogate: the top class alone turns the gradient most
+        model[-1].weight.mul_(20)
+        y[20:] = (model(x[20:]) / 4).softmax(-1)
+    found = MAD(epsilon=2.0, oracle="argmax").armed(model)(y, inputs=x)
+    alone = 0
+    for clean, picture, answer in zip(y, x, found, strict=True):
+        g = literal.class_gradients(model, picture[None], literal.last_layer(model))
+        top, angle = int(clean.argmax()), partial(nn.functional.cosine_similarity, g.T @ clean, dim=0)
+        supports = [s for s in itertools.product([0.0, 1.0], repeat=classes) if s[top]]
+        assert len(supports) == 2 ** (classes - 1)
+        corners = torch.tensor(supports, dtype=torch.float64)
+        corners[:, top] += TOP_BONUS
+        corners /= corners.sum(1, keepdim=True)
+        angles = [float(angle(g.T @ corner)) for corner in corners]
+        assert float(angle(g.T @ answer)) == pytest.approx(min(angles), abs=1e-9)
+        alone += int((answer > 0).sum()) == 1
+    assert alone > 0
 
 
 def test_mad_by_distance_on_the_last_layer_is_argmin_and_therefore_refused() -> None:
