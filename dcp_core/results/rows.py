@@ -95,8 +95,9 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Thief's results averaged over runs that differ only by their seed; of a run made twice, the last counts.
 
     Returns:
-        One row a set of `CONDITIONS`: means of `AVERAGED`, `adversary_error_std` (NaN for one run), `runs`, the
-        runs' `id`s joined by spaces, `where` and `reason` of the first, and `by_seed`, which `seeds_of` reads.
+        One row a set of `CONDITIONS`: means of `AVERAGED` (NaN where a run lacks the number), `adversary_error_std`
+        (NaN for one run), `runs`, the runs' `id`s joined by spaces, `where` and `reason` of the first, and `by_seed`,
+        which `seeds_of` reads.
     """
     named: dict[str, Any] = {name: (name, "mean") for name in AVERAGED}
     named |= {"adversary_error_std": ("adversary_error", "std"), "runs": ("id", "size"), "id": ("id", " ".join)}
@@ -106,7 +107,10 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     again = rows.duplicated(run, keep="last") & rows["seed"].notna()
     pairs = zip(rows["seed"], rows["adversary_error"], strict=True)
     rows = rows.assign(by_seed=["" if pd.isna(seed) else f'"{seed}": {error}' for seed, error in pairs])
-    return rows[~again].groupby(CONDITIONS, dropna=False, sort=False).agg(**named).reset_index()
+    groups = rows[~again].groupby(CONDITIONS, dropna=False, sort=False)
+    points = groups.agg(**named)
+    points[AVERAGED] = points[AVERAGED].where(groups[AVERAGED].count().eq(groups.size(), axis=0))
+    return points.reset_index()
 
 
 def seeds_of(point: pd.Series) -> pd.DataFrame:

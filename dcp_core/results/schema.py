@@ -90,6 +90,7 @@ COLUMNS: dict[str, Column] = {
         _percent("defender_error", "test error of the defended answers"),
         _percent("adversary_error", "the clone's error on the victim's test set"),
         _percent("fidelity", "test pictures that the clone and the undefended victim put in the same class"),
+        _percent("transfer_rate", "adversarial pictures made on the clone that fool the victim"),
         Column("l1", "float", "mean l1 distance to the clean answer, test set", high=2.0),
         Column("l1_queries", "float", "the same on the thief's queries", high=2.0),
         Column("max_defender_increase", "float", "rise of defender_error that a bound allows, points"),
@@ -103,7 +104,7 @@ COLUMNS: dict[str, Column] = {
         Column("reason", "str", "why it is unreliable", required="unreliable"),
     )
 }
-AVERAGED = ["victim_error", "defender_error", "adversary_error", "fidelity", "l1", "l1_queries"]
+AVERAGED = ["victim_error", "defender_error", "adversary_error", "fidelity", "transfer_rate", "l1", "l1_queries"]
 _OWN = {
     "seed",
     "where",

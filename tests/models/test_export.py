@@ -63,6 +63,25 @@ def test_the_nodes_answer_as_the_engine(defense: Defense, baked: bool, logits: t
     assert float(off.max()) < 1e-3
 
 
+@pytest.mark.parametrize("shift", [-1000.0, -120.0, 0.0, 95.0, 1000.0])
+@pytest.mark.parametrize("cap_odds", [True, False])
+@pytest.mark.parametrize("kind", [Deception, ReverseSigmoid])
+def test_logits_of_any_size_keep_the_top_class_of_the_engine(
+    kind: type[Deception] | type[ReverseSigmoid], cap_odds: bool, shift: float
+) -> None:
+    spread = torch.logspace(-1, 2.5, 500)[:, None]
+    extreme = torch.randn(500, 6, generator=torch.Generator().manual_seed(1)) * spread + shift
+    for gamma in (0.01, 0.2):  # so flat a curve still tells odds of e^100 from infinite ones
+        defense = kind(beta=1.2, gamma=gamma, cap_odds=cap_odds)
+        ours = run_nodes(defense_graph(defense, 6, baked=True), extreme)
+        engine = defense(logits=extreme)
+        assert float((ours - engine).abs().max()) < 1e-5
+        first, second = engine.topk(2).values.T
+        clear = first - second > 1e-5  # classes that all round to 0 leave as equals
+        assert int(clear.sum()) > 300
+        assert torch.equal(ours.argmax(-1)[clear], engine.argmax(-1)[clear])
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
