@@ -8,6 +8,7 @@ from dcp_core.defenses.base import Defense
 from dcp_core.defenses.deception import Deception
 from dcp_core.defenses.gradient_redirection import GradientRedirection
 from dcp_core.defenses.mad import MAD
+from dcp_core.defenses.modelguard_s import ModelGuardS
 from dcp_core.defenses.modelguard_w import ModelGuardW
 from dcp_core.defenses.naive import LabelOnly, NoDefense, RandomNoise, Rounding, TopK
 from dcp_core.defenses.reverse_sigmoid import ReverseSigmoid
@@ -34,6 +35,7 @@ for _defense in (
     MAD,
     GradientRedirection,
     ModelGuardW,
+    ModelGuardS,
     LabelOnly,
     TopK,
     Rounding,
