@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 from dcp_core.defenses import registry
 from dcp_core.defenses.adaptive_misinformation import AdaptiveMisinformation
 from dcp_core.defenses.base import Defense
+from dcp_core.defenses.chain import chain
 from dcp_core.defenses.deception import Deception
 from dcp_core.defenses.gradient_redirection import GradientRedirection
 from dcp_core.defenses.mad import MAD
@@ -40,6 +41,8 @@ for _defense in (
     TopK,
     Rounding,
     RandomNoise,
+    chain(Deception, ModelGuardS),
+    chain(Deception, Rounding),
 ):
     register(_defense)
 

@@ -16,6 +16,7 @@ each is the answer to one of those pictures.
 
 import dataclasses
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import torch
@@ -27,10 +28,11 @@ FAR = 9.0  # every number of a missing centroid: farther from any posterior than
 LARGEST = 2.0  # l1 distance of two posteriors
 BLOCK = 2**20  # numbers compared in one go
 DIGITS = 6  # of epsilon that distinguish codebooks; a float32 has no more
+KEPT = 64  # codebooks of the same answers, and defenses before them
 
 
 class StoredAnswers:
-    """Clean answers that codebooks are learned on. A codebook that was learned is kept."""
+    """Clean answers that codebooks are learned on. The codebooks used last are kept."""
 
     def __init__(self, logits: Tensor) -> None:
         """Take a victim's clean logits (n, K).
@@ -41,22 +43,19 @@ class StoredAnswers:
         if not len(logits):
             raise ValueError("a codebook is learned on stored answers, and there are none")
         self.logits = logits
-        self._codebooks: dict[float, Tensor] = {}
-        self._behind: dict[Defense, StoredAnswers] = {}
+        self._codebooks = lru_cache(KEPT)(lambda epsilon: learn_codebook(logits.softmax(-1), epsilon))
+        self._behind = lru_cache(KEPT)(self._answered_by)
 
     def codebook(self, epsilon: float) -> Tensor:
         """The codebook (K, C, K) of these answers; see `learn_codebook`."""
-        key = round(epsilon, DIGITS)
-        if key not in self._codebooks:
-            self._codebooks[key] = learn_codebook(self.logits.softmax(-1), key)
-        return self._codebooks[key]
+        return self._codebooks(round(epsilon, DIGITS))
 
     def behind(self, defense: Defense) -> "StoredAnswers":
         """What a defense makes of these answers; its random numbers, if any, are always the same."""
-        if defense not in self._behind:
-            defended = defense(logits=self.logits, generator=torch.Generator().manual_seed(0))
-            self._behind[defense] = StoredAnswers(defended.log())
-        return self._behind[defense]
+        return self._behind(defense)
+
+    def _answered_by(self, defense: Defense) -> "StoredAnswers":
+        return StoredAnswers(defense(logits=self.logits, generator=torch.Generator().manual_seed(0)).log())
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,11 @@ class ModelGuardS(Learned):
     )
 
     name: ClassVar[str] = "mgs"
-    title: ClassVar[str] = "ModelGuard-S, frozen"
+    title: ClassVar[str] = "ModelGuard-S (frozen)"
+    short: ClassVar[str] = "ModelGuard-S"
     source: ClassVar[str] = "Tang et al., USENIX Security 2024; codebook frozen here"
-    mark: ClassVar[tuple[str, str, str] | None] = ("#3d6fb5", "hourglass", "dot")
+    mark: ClassVar[tuple[str, str, str] | None] = ("#3d6fb5", "triangle-right", "dot")
+    symmetric: ClassVar[bool] = False  # a centroid belongs to a class
     strength: ClassVar[str | None] = "epsilon"
     grid: ClassVar[tuple[float, ...]] = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
 

@@ -35,7 +35,7 @@ class ModelGuardW(Defense):
     name: ClassVar[str] = "mgw"
     title: ClassVar[str] = "ModelGuard-W"
     source: ClassVar[str] = "Tang et al., USENIX Security 2024"
-    mark: ClassVar[tuple[str, str, str] | None] = ("#5c8a3c", "bowtie", "longdashdot")
+    mark: ClassVar[tuple[str, str, str] | None] = ("#5c8a3c", "triangle-left", "longdashdot")
     strength: ClassVar[str | None] = "epsilon"
     grid: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)
 
