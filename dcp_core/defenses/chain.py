@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dcp_core.defenses.base import Answer, Defense
 from dcp_core.defenses.modelguard_s import DIGITS, Learned
+from dcp_core.defenses.nodes import Nodes, behind
 
 
 def chain(first: type[Defense], second: type[Defense]) -> type[Defense]:
@@ -60,6 +61,16 @@ class Chain(Defense):
     def randomised(self) -> bool:
         """See `Defense`."""
         return any(self._part(kind).randomised for kind in self.parts)
+
+    @classmethod
+    def in_one_file(cls) -> bool:
+        """See `Defense`; both parts must have nodes."""
+        return all(each.in_one_file() for each in cls.parts)
+
+    def nodes(self, classes: int) -> Nodes:
+        """See `Defense`; no parameter can be an input of the file, because a codebook depends on those before it."""
+        first, second = self.links()
+        return behind(first.nodes(classes), second.nodes(classes))
 
     def links(self) -> tuple[Defense, Defense]:
         """The two defenses with this one's parameters, each with the stored answers that it is learned on, if any."""

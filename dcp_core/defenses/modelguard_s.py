@@ -19,13 +19,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dcp_core.defenses.base import Answer, Defense, parameter
+from dcp_core.defenses.nodes import Nodes
 
 FAR = 9.0  # every number of a missing centroid: farther from any posterior than two posteriors can be
-LARGEST = 2.0  # l1 distance of two posteriors
+MISSING = 2.5  # distances beyond it are to missing centroids: that of two posteriors is at most 2
 BLOCK = 2**20  # numbers compared in one go
 DIGITS = 6  # of epsilon that distinguish codebooks; a float32 has no more
 KEPT = 64  # codebooks of the same answers, and defenses before them
@@ -79,6 +81,26 @@ class Learned(Defense):
         return self.stored
 
 
+_NODES = """
+    defense_class = ArgMax <axis = -1, keepdims = 0> (defense_y)
+    defense_centroids = Gather <axis = 0> (defense_codebook, defense_class)
+    defense_row = Unsqueeze (defense_y, defense_column)
+    defense_apart = Sub (defense_centroids, defense_row)
+    defense_distances = Abs (defense_apart)
+    defense_l1 = ReduceSum <keepdims = 0> (defense_distances, defense_last)
+    defense_near = LessOrEqual (defense_l1, defense_within)
+    defense_nears = Cast <to = 1> (defense_near)
+    defense_first = ArgMax <axis = -1, keepdims = 1> (defense_nears)
+    defense_nearest = ArgMin <axis = -1, keepdims = 1> (defense_l1)
+    defense_any_near = ReduceMax <keepdims = 1> (defense_nears, defense_last)
+    defense_has_near = Greater (defense_any_near, defense_zero)
+    defense_place = Where (defense_has_near, defense_first, defense_nearest)
+    defense_centroid = GatherND <batch_dims = 1> (defense_centroids, defense_place)
+    defense_least = ReduceMin <keepdims = 1> (defense_l1, defense_last)
+    defense_none = Greater (defense_least, defense_missing)
+    posterior = Where (defense_none, defense_y, defense_centroid)"""
+
+
 @dataclass(frozen=True)
 class ModelGuardS(Learned):
     """ModelGuard-S with a frozen codebook: the first centroid within epsilon, else the nearest."""
@@ -95,6 +117,17 @@ class ModelGuardS(Learned):
     symmetric: ClassVar[bool] = False  # a centroid belongs to a class
     strength: ClassVar[str | None] = "epsilon"
     grid: ClassVar[tuple[float, ...]] = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
+
+    def nodes(self, classes: int) -> Nodes:
+        """See `Defense`; the codebook is in the file, so its epsilon cannot be an input.
+
+        Raises:
+            ValueError: before `armed`.
+        """
+        codebook = self.known().codebook(self.epsilon).float().cpu().numpy()
+        limits = {"defense_within": self.epsilon, "defense_missing": MISSING}
+        constants: dict[str, np.ndarray] = {name: np.array(value, np.float32) for name, value in limits.items()}
+        return Nodes(_NODES, constants=constants | {"defense_codebook": codebook, "defense_column": np.array([1])})
 
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
         if isinstance(strength, Tensor):
@@ -142,4 +175,4 @@ def _nearest(y: Tensor, codebook: Tensor, epsilon: float) -> Tensor:
     within = distance <= epsilon
     place = torch.where(within.any(-1), within.to(torch.uint8).argmax(-1), distance.argmin(-1))
     found = centroids[torch.arange(len(y), device=y.device), place]
-    return torch.where(distance.amin(-1, keepdim=True) > LARGEST + 0.5, y, found)
+    return torch.where(distance.amin(-1, keepdim=True) > MISSING, y, found)
