@@ -131,7 +131,7 @@ def _session(graph: onnx.GraphProto) -> InferenceSession:
 
 def script(card: zoo.Card, file: str, defense: Defense, *, baked: bool = False) -> str:
     """Python that runs the file with ONNX Runtime and NumPy alone."""
-    inputs = {} if baked else defense.nodes(len(card.classes)).inputs
+    inputs = {} if baked else arm(defense, card.name).nodes(len(card.classes)).inputs
     given = '{"pixels": pixels}'
     if inputs:
         first, value = next(iter(inputs.items()))
