@@ -24,6 +24,8 @@ from dcp_core.defenses import (
     Defense,
     GradientRedirection,
     LabelOnly,
+    ModelGuardS,
+    ModelGuardW,
     NoDefense,
     RandomNoise,
     ReverseSigmoid,
@@ -69,6 +71,8 @@ __all__ = [
     "GradientRedirection",  # defense: GRAD²
     "KnockoffNets",  # attack: queries with a pool of pictures
     "LabelOnly",  # defense: answers the top class alone
+    "ModelGuardS",  # defense: answers from a frozen codebook
+    "ModelGuardW",  # defense: the least telling answer within an l1 budget
     "Needs",  # what an owner can bear, for `decide`
     "NoDefense",  # defense: answers as the victim does
     "Oracle",  # a victim behind a defense and a query budget; all that an attack sees
@@ -80,7 +84,7 @@ __all__ = [
     "TopK",  # defense: the k largest posteriors alone
     "Victim",  # a card and its model
     "answer",  # clean and defended posteriors of pictures
-    "arm",  # a defense with the second network that it needs for a victim
+    "arm",  # a defense with the second network or stored answers that it needs for a victim
     "build_network",  # a freshly initialised network by name, for a clone
     "decide",  # whether to deploy a defense, which, and why, from a measured case
     "defend",  # clean and defended posteriors of logits

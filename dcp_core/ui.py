@@ -24,6 +24,7 @@ from dcp_core.attacks import Attack, make_attack
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.base import Parameter
 from dcp_core.defenses.model_based import ModelBased
+from dcp_core.defenses.modelguard_s import Learned, StoredAnswers
 from dcp_core.evaluation import guides
 from dcp_core.files import home
 from dcp_core.models import auxiliary, zoo
@@ -317,13 +318,13 @@ def parameter_state(made: Defense | Attack, prefix: str = "") -> dict[str, Any]:
 
 
 def armed(defense: Defense, victim: str) -> Defense:
-    """A defense with the second network it needs, which all sessions share.
+    """A defense with the second network or the stored answers that it needs, which all sessions share.
 
     Raises:
-        ValueError: when that network is missing; the message has the command that makes it.
+        ValueError: when they are missing; the message has the command that makes a network.
     """
     if not isinstance(defense, ModelBased) or defense.needs is None:
-        return defense
+        return learned(defense, victim)
     return dataclasses.replace(defense, network=_second_network(victim, defense.needs, defense.name, defense))
 
 
@@ -332,6 +333,20 @@ def _second_network(victim: str, needs: str, defense: str, _defense: ModelBased)
     made = auxiliary.arm(_defense, victim)
     assert isinstance(made, ModelBased)
     return made.network
+
+
+def learned(defense: Defense, victim: str) -> Defense:
+    """A defense with the stored answers that it is learned on; as it is if it is not learned.
+
+    Raises:
+        ValueError: for a victim without stored answers.
+    """
+    return defense.armed(_stored_answers(victim)) if isinstance(defense, Learned) else defense
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _stored_answers(victim: str) -> StoredAnswers:
+    return auxiliary.stored_answers(victim)
 
 
 def guide_of(defense: Defense, victim: str, seed: int = 0) -> torch.Tensor | None:
