@@ -22,7 +22,7 @@ from dcp_core.models.onnx_model import OnnxClassifier
 LATENCY_GOAL, SIZE_GOAL, ACCURACY_GOAL = 1 / 3, 0.3, 1.0
 
 
-def resnet18() -> list[measure.Candidate]:
+def resnet18() -> list[measure.VictimVersion]:
     """ResNet-18 with random weights: eager, as ONNX file, and after PTQ."""
     torch.manual_seed(0)
     network = build("resnet18", 16).eval()
@@ -32,9 +32,11 @@ def resnet18() -> list[measure.Candidate]:
     files = {"fp32": to_onnx(network, 32)}
     files["ptq"] = to_onnx(quantization.convert(prepared), 32)
     size = 4 * sum(value.numel() for value in network.state_dict().values())
-    found = [measure.Candidate("resnet18, random weights", "fp32", measure.EAGER, network, size)]
+    found = [measure.VictimVersion("resnet18, random weights", "fp32", measure.EAGER, network, size)]
     return found + [
-        measure.Candidate(found[0].name, precision, measure.RUNTIME, OnnxClassifier(content, 32, 16), len(content))
+        measure.VictimVersion(
+            found[0].name, precision, measure.RUNTIME, OnnxClassifier(content, 32, 16), len(content)
+        )
         for precision, content in files.items()
     ]
 
@@ -78,7 +80,9 @@ def main() -> None:
     for victim in chosen.victims or known:
         card = zoo.card(victim)
         test = load(card.dataset, "test", size=card.size)
-        rows = measure.side_by_side(measure.candidates(victim), test.images, test.labels, seconds=chosen.seconds)
+        rows = measure.side_by_side(
+            measure.victim_versions(victim), test.images, test.labels, seconds=chosen.seconds
+        )
         show(rows, goals="resnet20" in victim)
         if chosen.save:
             measure.save_measured(rows)
