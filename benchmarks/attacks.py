@@ -47,9 +47,9 @@ def estimate(count: int = 32, directions: int = 10) -> None:
     """The victim's part of a gradient estimate: one call against one call a point."""
     victim = build("resnet8", CLASSES)
     oracle = Oracle(victim, Deception(), 10**9, device=DEVICE)
-    dice = torch.Generator(DEVICE).manual_seed(0)
-    before = torch.randn(count, 3, 32, 32, device=DEVICE, generator=dice)
-    points, _ = probes(before, directions, 1e-3, dice)
+    rng = torch.Generator(DEVICE).manual_seed(0)
+    before = torch.randn(count, 3, 32, 32, device=DEVICE, generator=rng)
+    points, _ = probes(before, directions, 1e-3, rng)
     pixels = to_range(points)
     took = in_turns(
         {

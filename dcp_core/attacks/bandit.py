@@ -41,15 +41,15 @@ class Bandit:
         left = torch.bincount(self.labels[self.fresh], minlength=self.actions) > 0
         return self.preferences.masked_fill(~left, -torch.inf).softmax(0)
 
-    def draw(self, count: int, dice: torch.Generator) -> Tensor:
+    def draw(self, count: int, rng: torch.Generator) -> Tensor:
         """Indices (n,) of pictures not asked before: classes from the policy, a random picture of each."""
-        actions = self.policy().multinomial(count, replacement=True, generator=dice)
+        actions = self.policy().multinomial(count, replacement=True, generator=rng)
         picked = []
         for action, wanted in zip(*actions.unique(return_counts=True), strict=True):
             members = (self.fresh & (self.labels == action)).nonzero()[:, 0]
-            picked.append(members[torch.randperm(len(members), generator=dice)[:wanted]])
+            picked.append(members[torch.randperm(len(members), generator=rng)[:wanted]])
         indices = torch.cat(picked)  # fewer than `count` where a class runs out
-        return indices[torch.randperm(len(indices), generator=dice)]
+        return indices[torch.randperm(len(indices), generator=rng)]
 
     def learn(self, indices: Tensor, answers: Tensor, clone_logits: Tensor) -> None:
         """Update the policy with the answers (n, K) to the pictures `indices`, one by one."""

@@ -50,20 +50,20 @@ class Run:
         )
         self.generator_optimizer = attack.generator_optimizer(self.generator)
         self.replay = Replay(attack.buffer, theft.oracle.shape, theft.oracle.classes, self.device)
-        self.dice = torch.Generator(self.device)
+        self.rng = torch.Generator(self.device)
         self.seed, self.iteration, self.batch, self.latent = theft.seed, 0, attack.batch, attack.latent
         self.shown: tuple[Tensor, Tensor] | None = None
 
     def begin(self, factor: float) -> None:
         """Set the learning rates, and draw everything of this iteration from (seed, iteration) alone."""
-        self.dice.manual_seed(self.seed * 1_000_003 + self.iteration)
+        self.rng.manual_seed(self.seed * 1_000_003 + self.iteration)
         for optimizer in (self.clone_optimizer, self.generator_optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("full_lr", group["lr"]) * factor
 
     def draw(self) -> Tensor:
         """Fresh pictures before tanh, with their graph."""
-        noise = torch.randn(self.batch, self.latent, device=self.device, generator=self.dice)
+        noise = torch.randn(self.batch, self.latent, device=self.device, generator=self.rng)
         with autocast(self.device):
             return self.generator(noise).float()
 
@@ -157,7 +157,7 @@ class DataFree(Attack):
     def train_generator(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
         """One generator step towards disagreement; the pictures, their answers and the mean disagreement."""
         before = run.draw()
-        points, units = probes(before.detach(), self.directions, self.probe, run.dice)
+        points, units = probes(before.detach(), self.directions, self.probe, run.rng)
         pixels = to_range(points)
         answers = run.oracle.query(pixels)
         run.clone.eval()  # frozen batch statistics: a value must not depend on the rest of the batch

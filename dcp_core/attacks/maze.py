@@ -56,5 +56,5 @@ class MAZE(DataFree):
             run.replay.add(pixels, answers)
             losses.append(self.train_clone(run, pixels, answers))
         for _ in range(self.replay_steps):
-            self.train_clone(run, *run.replay.draw(self.batch, run.dice))
+            self.train_clone(run, *run.replay.draw(self.batch, run.rng))
         return {"disagreement": generator_loss, "clone": torch.stack(losses).mean()}

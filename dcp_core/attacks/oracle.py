@@ -18,7 +18,7 @@ from dcp_core.models.inference import CPU_BATCH, to_pixels
 CHUNK = 2048  # pictures computed at once on a GPU; larger batches are split
 
 
-Notes = Callable[[Tensor, Callable[[Tensor], Tensor | None]], Tensor]
+RowLookup = Callable[[Tensor, Callable[[Tensor], Tensor | None]], Tensor]
 """Looks rows (N, K) up by the pictures (N, 3, H, W); what is not noted it has computed, given which pictures."""
 
 
@@ -74,7 +74,7 @@ class Oracle:
         shape: tuple[int, int, int] = (3, 32, 32),
         device: torch.device | str | None = None,
         seed: int = 0,
-        guides: Notes | None = None,
+        guides: RowLookup | None = None,
     ) -> None:
         """Put `model` (pixels in [0, 1] -> logits; switched to eval mode and channels-last) behind `defense`.
 
@@ -157,7 +157,7 @@ def _answerer(
     generator: torch.Generator,
     ledger: Ledger,
     device: torch.device,
-    guides: Notes | None,
+    guides: RowLookup | None,
 ) -> Callable[[Tensor], Tensor]:
     def guide_of(y: Tensor, pixels: Tensor) -> Tensor | None:
         if guides is None:

@@ -28,9 +28,9 @@ class Replay:
         self.answers[places] = answers
         self.written += len(pixels)
 
-    def draw(self, count: int, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """`count` pictures (floats in [0, 1]) and their answers, with replacement."""
-        pick = torch.randint(len(self), (count,), device=self.images.device, generator=dice)
+        pick = torch.randint(len(self), (count,), device=self.images.device, generator=rng)
         return self.images[pick].float().div_(255), self.answers[pick]
 
     def state(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def to_range(before: Tensor) -> Tensor:
     return (before.tanh() + 1) / 2
 
 
-def probes(before: Tensor, directions: int, length: float, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+def probes(before: Tensor, directions: int, length: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """The points of a forward difference: each picture, and `directions` points at distance `length` from it.
 
     Args:
@@ -44,7 +44,7 @@ def probes(before: Tensor, directions: int, length: float, dice: torch.Generator
         points ((directions + 1) N, C, H, W), the pictures themselves first, and unit vectors
         (directions, N, C, H, W), uniform on the sphere, drawn on the device.
     """
-    units = torch.randn(directions, *before.shape, device=before.device, generator=dice)
+    units = torch.randn(directions, *before.shape, device=before.device, generator=rng)
     units /= units.flatten(2).norm(dim=2)[..., None, None, None]
     return torch.cat([before[None], before + length * units]).flatten(0, 1), units
 

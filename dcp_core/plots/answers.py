@@ -48,7 +48,7 @@ def answer_table(classes: Sequence[str], clean: np.ndarray, defended: np.ndarray
 
 
 def describe_answer(classes: Sequence[str], clean: np.ndarray, defended: np.ndarray) -> str:
-    """One sentence for who cannot see `answer_bars`."""
+    """Alt text of `answer_bars`: one sentence with its conclusion."""
     before, after = int(clean.argmax()), int(defended.argmax())
     kept = "still" if before == after else "now"
     return (

@@ -62,7 +62,7 @@ def costs(cells: pd.DataFrame, quantity: str = "latency") -> go.Figure:
 
 
 def describe_costs(cells: pd.DataFrame, quantity: str = "latency") -> str:
-    """One sentence for who cannot see `costs`."""
+    """Alt text of `costs`: one sentence with its conclusion."""
     parts = []
     for who, group in cells.dropna(subset=[quantity]).groupby("who", sort=False):
         ordered = group[group["defense"] != "none"].sort_values(quantity)

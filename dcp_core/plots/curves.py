@@ -77,7 +77,7 @@ def _band(curve: pd.DataFrame, x: str, y: str, mark: Mark) -> dict[str, Any]:
 
 
 def describe_strength_curves(curves: pd.DataFrame, y: str) -> str:
-    """One sentence for who cannot see `strength_curves`."""
+    """Alt text of `strength_curves`: one sentence with its conclusion."""
     parts = [
         f"{mark_of(str(name)).label} from {curve[y].iloc[0]:.2f} to {curve[y].iloc[-1]:.2f}"
         for name, curve in curves.sort_values("strength").groupby("defense", sort=False)
@@ -134,7 +134,7 @@ def l1_distribution(l1: Mapping[str, np.ndarray], touched: float = 1e-3) -> go.F
 
 
 def describe_l1_distribution(l1: Mapping[str, np.ndarray], touched: float = 1e-3) -> str:
-    """One sentence for who cannot see `l1_distribution`."""
+    """Alt text of `l1_distribution`: one sentence with its conclusion."""
     parts = []
     for name, values in l1.items():
         moved = values[values > touched]

@@ -17,7 +17,7 @@ WAYS: dict[tuple[str, str], Mark] = {
     ("ptq", "ONNX Runtime"): Mark("int8 PTQ", "#e1542b", "circle"),
     ("qat", "ONNX Runtime"): Mark("int8 QAT", "#1b9e77", "diamond-open", "dash"),
 }
-COSTS = {"ms_64": "latency,<br>64 pictures", "ms_1": "latency,<br>1 picture", "bytes": "size<br>on disk"}
+EDGE_COSTS = {"ms_64": "latency,<br>64 pictures", "ms_1": "latency,<br>1 picture", "bytes": "size<br>on disk"}
 WORDS = {"l": 88, "r": 10, "t": 36, "b": 52}  # margins of a chart with words on its axis
 DASHES = {"fp32": "dot", "ptq": "solid", "qat": "dash"}
 UNITS = {"ms_64": "ms", "ms_1": "ms", "bytes": "kB"}
@@ -33,12 +33,12 @@ def edge_costs(rows: pd.DataFrame) -> go.Figure:
     traces = []
     for row in rows.to_dict("records"):
         mark = _mark(row)
-        amounts = [row[key] / (1000 if key == "bytes" else 1) for key in COSTS]
+        amounts = [row[key] / (1000 if key == "bytes" else 1) for key in EDGE_COSTS]
         traces.append(
             {
                 "type": "scatter",
-                "x": [row[key] / first[key] for key in COSTS],
-                "y": list(COSTS.values()),
+                "x": [row[key] / first[key] for key in EDGE_COSTS],
+                "y": list(EDGE_COSTS.values()),
                 "mode": "markers",
                 "name": mark.label,
                 "marker": {
@@ -72,7 +72,7 @@ def edge_costs(rows: pd.DataFrame) -> go.Figure:
 
 
 def describe_edge_costs(rows: pd.DataFrame) -> str:
-    """One sentence for who cannot see `edge_costs`."""
+    """Alt text of `edge_costs`: one sentence with its conclusion."""
     first = rows.iloc[0]
     parts = [
         f"{_mark(row).label} has {row['bytes'] / first['bytes']:.2f} of its size, {row['ms_1'] / first['ms_1']:.2f} of "
@@ -111,7 +111,7 @@ def edge_accuracy(rows: pd.DataFrame) -> go.Figure:
 
 
 def describe_edge_accuracy(rows: pd.DataFrame) -> str:
-    """One sentence for who cannot see `edge_accuracy`."""
+    """Alt text of `edge_accuracy`: one sentence with its conclusion."""
     return "Test accuracy: " + "; ".join(f"{row.label} {row.accuracy:.2f} %" for row in rows.itertuples()) + "."
 
 
@@ -154,7 +154,7 @@ def drift_histogram(l1: Mapping[str, np.ndarray], bins: int = 40) -> go.Figure:
 
 
 def describe_drift(l1: Mapping[str, np.ndarray]) -> str:
-    """One sentence for who cannot see `drift_histogram`."""
+    """Alt text of `drift_histogram`: one sentence with its conclusion."""
     parts = [
         f"{WAYS[precision, 'ONNX Runtime'].label} moves an answer by {np.median(values):.3f} in the median, "
         f"{100 * float((values > 0.1).mean()):.1f} % of them by more than 0.1"
@@ -193,7 +193,7 @@ def defenses_on_each(curves: pd.DataFrame) -> go.Figure:
 
 
 def describe_defenses_on_each(curves: pd.DataFrame) -> str:
-    """One sentence for who cannot see `defenses_on_each`."""
+    """Alt text of `defenses_on_each`: one sentence with its conclusion."""
     parts = []
     for name, of_defense in curves.groupby("defense", sort=False):
         ends = [

@@ -86,7 +86,7 @@ def run_curves(points: pd.DataFrame, victims: pd.DataFrame, across: str = "work"
 
 
 def describe_run_curves(points: pd.DataFrame) -> str:
-    """One sentence for who cannot see `run_curves`."""
+    """Alt text of `run_curves`: one sentence with its conclusion."""
     last = points.dropna(subset=["error"]).groupby("run", sort=False).last()
     parts = [
         f"{run}: clone error {row.error:.1f} %, fidelity {row.fidelity:.1f} %" for run, row in last.iterrows()
@@ -149,14 +149,14 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
     for (defense, source), group in rows.groupby(["defense", "source"], sort=False):
         mark = mark_of(str(defense))
         label = mark.label + (" (paper)" if source == "paper" else "")
-        told = [f"strength {row.strength:g}" if pd.notna(row.strength) else "" for row in group.itertuples()]
+        strengths = [f"strength {row.strength:g}" if pd.notna(row.strength) else "" for row in group.itertuples()]
         doubtful = group["unreliable"].fillna(False).astype(bool)
         traces.append(
             _trace(
                 group["adversary_error"],
                 group["setting"],
                 name=label,
-                customdata=told,
+                customdata=strengths,
                 marker={
                     "symbol": mark.symbol + ("-open" if source == "paper" else ""),
                     "size": 12,
@@ -198,7 +198,7 @@ def _trace(x: Any, y: Any, mode: str = "markers", **more: Any) -> dict[str, Any]
 
 
 def describe_pairs(rows: pd.DataFrame) -> str:
-    """One sentence for who cannot see `pairs`."""
+    """Alt text of `pairs`: one sentence with its conclusion."""
     parts = []
     for setting, group in rows[rows["paired"]].groupby("setting", sort=False):
         plain = group.loc[group["defense"] == "none", "adversary_error"].iloc[0]

@@ -68,7 +68,7 @@ def _scatter_of(group: pd.DataFrame) -> dict[str, Any]:
 
 
 def describe_table2(cells: pd.DataFrame, what: str = THIEF) -> str:
-    """One sentence for who cannot see `table2_bars`."""
+    """Alt text of `table2_bars`: one sentence with its conclusion."""
     unit = "points" if what == ADDED else "%"
     parts = []
     for (source, increase), group in cells.dropna(subset=["adversary_error"]).groupby(
@@ -127,7 +127,7 @@ def cost_dots(rows: pd.DataFrame, quantity: str = "latency_ms") -> go.Figure:
 
 
 def describe_cost(rows: pd.DataFrame, quantity: str = "latency_ms") -> str:
-    """One sentence for who cannot see `cost_dots`."""
+    """Alt text of `cost_dots`: one sentence with its conclusion."""
     parts = []
     for source, group in rows.dropna(subset=[quantity]).groupby("source"):
         mean = group.groupby("defense")[quantity].mean().sort_values()

@@ -21,7 +21,7 @@ THIEF_AXES: dict[str, str] = {
     "budget": "query budget",
 }
 SERIES = ("attack", "queries_from", "dataset", "victim", "precision", "thief", "clone", "budget", "epochs")
-TOLD = ("id", "strength", "max_defender_increase", "max_l1", "runs", "unreliable", "reason")
+SHOWN = ("id", "strength", "max_defender_increase", "max_l1", "runs", "unreliable", "reason")
 
 
 def thief_scatter(
@@ -40,7 +40,7 @@ def thief_scatter(
         front: a Pareto front of the same rows; drawn as a staircase.
     """
     points = placed(rows, x)
-    # told apart by what differs among the points of one source: the paper's conditions always differ from ours
+    # shown apart by what differs among the points of one source: the paper's conditions always differ from ours
     by_source = points.groupby("source")
     varying = [c for c in SERIES if c in points and c != x and by_source[c].nunique(dropna=False).max() > 1]
     if x == "budget":
@@ -76,7 +76,7 @@ def thief_scatter(
 def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: list[str]) -> dict[str, Any]:
     mark, paper = mark_of(name), source == "paper"
     label = " · ".join([mark.label, *apart, source]) + (", at most" if bound else "")
-    told = [column for column in TOLD if column in series]  # a wide table is slow to walk through
+    shown = [column for column in SHOWN if column in series]  # a wide table is slow to walk through
     trace: dict[str, Any] = {
         "type": "scatter",
         "x": series["x"],
@@ -93,7 +93,7 @@ def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: li
             "opacity": np.where(series["unreliable"], 0.35, 1.0),
             "line": {"width": 2 if paper else 0},
         },
-        "customdata": [[row["id"], _conditions(row)] for row in series[told].to_dict("records")],
+        "customdata": [[row["id"], _conditions(row)] for row in series[shown].to_dict("records")],
         "hovertemplate": ("at most " if bound else "") + "%{x:.3g}; thief %{y:.2f} %<br>%{customdata[1]}"
         "<br>%{customdata[0]}<extra>" + label + "</extra>",
     }
@@ -165,7 +165,7 @@ def bound_label(x: str, at: float) -> str:
 
 
 def describe_thief_scatter(rows: pd.DataFrame, x: str = "increase") -> str:
-    """One sentence for who cannot see `thief_scatter`."""
+    """Alt text of `thief_scatter`: one sentence with its conclusion."""
     points = placed(rows, x)
     parts = []
     for source, group in points[~points["unreliable"]].groupby("source"):

@@ -156,7 +156,10 @@ def test_a_run_made_twice_counts_once() -> None:
         ('title = "x"', "has no runs"),
         ("full = 3\n", "as a table"),
         ("[[small]]\n", "unknown entry 'small'"),
-        ('[[train]]\ndata = "signs"\n[[cpu]]\nvictims = ["a"]\n[[cpu.attacks]]\nname = "dfme"\n', "needs the entry 'network'"),
+        (
+            '[[train]]\ndata = "signs"\n[[cpu]]\nvictims = ["a"]\n[[cpu.attacks]]\nname = "dfme"\n',
+            "needs the entry 'network'",
+        ),
     ],
 )
 def test_what_is_wrong_with_an_experiment_is_said(tmp_path: Path, text: str, words: str) -> None:
