@@ -1,4 +1,4 @@
-"""Energy's arithmetic with a counter of our own, and what is said where there is none."""
+"""Computation of energy from a simulated counter, and the messages when there is no counter."""
 
 import sys
 from collections.abc import Generator

@@ -1,4 +1,4 @@
-"""The protocol of timing, with a clock that only the timed works move."""
+"""The timing protocol, with a simulated clock that only the timed works advance."""
 
 import math
 from collections.abc import Callable

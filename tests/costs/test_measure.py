@@ -1,4 +1,4 @@
-"""Costs of a small victim: which defenses, what their rows say, what is said of those that cannot be measured."""
+"""Costs of a small victim: which defenses are measured, their rows, and the reasons for missing ones."""
 
 import json
 

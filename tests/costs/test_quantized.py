@@ -1,4 +1,4 @@
-"""Side-by-side measurements: what a row says, and files of rows that cannot be trusted."""
+"""Comparison of quantized versions: the content of a row, and damaged files of rows."""
 
 from pathlib import Path
 

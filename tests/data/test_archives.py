@@ -1,4 +1,4 @@
-"""Zip archives from people: honest and hostile ones."""
+"""Uploaded zip archives, ordinary and malicious ones."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Data sets by name and by path, and the loaders of published layouts on small folders made in them."""
+"""Data sets by name and by path, and readers of published file layouts, on small generated folders."""
 
 from pathlib import Path
 

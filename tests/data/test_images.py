@@ -1,4 +1,4 @@
-"""Pictures from people: honest ones of every kind by value, hostile ones built by hand."""
+"""Uploaded pictures: values of ordinary ones in every format, and malicious files."""
 
 import io
 import random

@@ -1,4 +1,4 @@
-"""The Attack lab's controls: what is shown first, and what a launch changes."""
+"""The controls of the Attack lab: what is selected first, and what a start changes."""
 
 import dataclasses
 from pathlib import Path

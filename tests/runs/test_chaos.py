@@ -1,4 +1,4 @@
-"""Workers killed at random moments, servers gone, full and read-only disks: nothing unreadable, nothing lost."""
+"""Workers killed at random moments, lost servers, full and read-only disks: runs stay readable and resumable."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Experiments: what they need first, what is left of them, and their rows."""
+"""Experiments: what they need first, which runs remain, and their rows."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""A real Ray cluster of several nodes on this machine, one of them killed in the middle of a sweep."""
+"""Runs on a real Ray cluster on this machine; one node is killed while they work."""
 
 import json
 import threading

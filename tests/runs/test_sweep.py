@@ -1,4 +1,4 @@
-"""Plans, and answers computed once for many runs."""
+"""Plans of runs, and answers that are computed once for many runs."""
 
 from pathlib import Path
 
