@@ -31,9 +31,7 @@ from dcp_core.runs.spec import RunSpec, Spec
 @click.option(
     "--pool", help="Data set the thief asks about, if the attack needs one: signs_pool, textures, a path, ..."
 )
-@click.option(
-    "--clone", type=click.Choice(list(ARCHITECTURES)), default="", help="Default: the attack's usual one."
-)
+@click.option("--clone", type=click.Choice(list(ARCHITECTURES)), help="Default: the attack's usual one.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", help="Default: a GPU if there is one.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores without it.")
@@ -49,7 +47,7 @@ def command(
     defense: str,
     budget: int,
     pool: str | None,
-    clone: str,
+    clone: str | None,
     seed: int,
     device: str | None,
     threads: int | None,
@@ -79,7 +77,7 @@ def command(
         defense_parameters={key: value for key, value in given.items() if key not in of_attack},
         budget=budget,
         pool=pool,
-        clone=clone,
+        clone=clone or "",
         seed=seed,
     )
     folder = folder or folder_of(spec)

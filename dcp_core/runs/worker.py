@@ -147,10 +147,13 @@ def _run(
 
 
 def _keep_clone(path: Path, clone: nn.Module, architecture: str) -> None:
-    """Store the clone's weights, and in the file's metadata its architecture and whether it asks the mirror too."""
+    """Store the clone's weights, and in the file's metadata its architecture and whether it asks the mirror too.
+
+    The metadata is one entry, because safetensors writes several in a random order and equal runs give equal files.
+    """
     weights = {key: value.detach().cpu().contiguous() for key, value in clone.state_dict().items()}
-    about = {"architecture": architecture, "mirrored": str(getattr(clone, "mirrored", False)).lower()}
-    write_atomic(path, lambda file: file.write(save(weights, about)))
+    about = json.dumps({"architecture": architecture, "mirrored": getattr(clone, "mirrored", False)})
+    write_atomic(path, lambda file: file.write(save(weights, {"clone": about})))
 
 
 def _row(
