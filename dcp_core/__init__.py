@@ -38,10 +38,18 @@ from dcp_core.models.auxiliary import arm
 from dcp_core.models.zoo import Card, Victim
 from dcp_core.models.zoo import load as load_victim
 from dcp_core.models.zoo import names as victim_names
-from dcp_core.results.rows import load_results
+from dcp_core.results.rows import load_results, thief_points
 
 if TYPE_CHECKING:
+    from dcp_core.results.decision import Needs, measured_cases
+    from dcp_core.results.verdict import decide
     from dcp_core.runs.direct import BenchSpec, RunSpec, result, run
+
+LATE = {  # importing these takes a second more
+    **dict.fromkeys(("BenchSpec", "RunSpec", "result", "run"), "dcp_core.runs.direct"),
+    **dict.fromkeys(("Needs", "measured_cases"), "dcp_core.results.decision"),
+    "decide": "dcp_core.results.verdict",
+}
 
 __version__ = "0.1.0"
 
@@ -61,6 +69,7 @@ __all__ = [
     "GradientRedirection",  # defense: GRAD²
     "KnockoffNets",  # attack: queries with a pool of pictures
     "LabelOnly",  # defense: answers the top class alone
+    "Needs",  # what an owner can bear, for `decide`
     "NoDefense",  # defense: answers as the victim does
     "Oracle",  # a victim behind a defense and a query budget; all that an attack sees
     "RandomNoise",  # defense: random noise on the posteriors
@@ -73,6 +82,7 @@ __all__ = [
     "answer",  # clean and defended posteriors of pictures
     "arm",  # a defense with the second network that it needs for a victim
     "build_network",  # a freshly initialised network by name, for a clone
+    "decide",  # whether to deploy a defense, which, and why, from a measured case
     "defend",  # clean and defended posteriors of logits
     "finish",  # run one of the makers below to its end, and give the card
     "load_dataset",  # a data set by name or path
@@ -84,9 +94,11 @@ __all__ = [
     "make_quantized",  # make an eight-bit version of a victim
     "make_second_network",  # train what AM, MAD and GRAD² need for a victim
     "make_victim",  # train a victim
+    "measured_cases",  # points of `thief_points` by victim and thief, for `decide`
     "read_image",  # a picture from a file or bytes
     "result",  # what a finished run found
     "run",  # run an attack or a measurement, yielding its events
+    "thief_points",  # result rows with a thief's error, averaged over seeds
     "to_tensor",  # a picture as pixels for a victim
     "tradeoff_curve",  # what a defense does to a test set, strength by strength
     "victim_names",  # the victims on this machine
@@ -94,8 +106,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("BenchSpec", "RunSpec", "result", "run"):  # importing these takes a second more
-        return getattr(import_module("dcp_core.runs.direct"), name)
+    if name in LATE:
+        return getattr(import_module(LATE[name]), name)
     raise AttributeError(f"module 'dcp_core' has no attribute '{name}'")
 
 

@@ -64,7 +64,7 @@ def thief_scatter(
                 "hoverinfo": "skip",
             }
         )
-    shapes, notes = [], [_note(at, bound_label(x, at)) for at in points.loc[points["bound"], "x"].unique()]
+    shapes, notes = [], [_note(at, bound_label(x, at)) for at in _apart(points)]
     if limit is not None:
         left = min(points["x"], default=0.0) if x == "defender_error" else min([0.0, *points["x"]])
         shapes = [_region(left, limit)]
@@ -124,6 +124,16 @@ def _legend(points: pd.DataFrame) -> list[dict[str, Any]]:
         for source in sources
     ]
     return [{"type": "scatter", "x": [None], "y": [None], "mode": "markers", **entry} for entry in legend]
+
+
+def _apart(points: pd.DataFrame) -> list[float]:
+    """Where bounds lie, without those so close to one before that their words would overlap on a narrow screen."""
+    least = 0.06 * (points["x"].max() - points["x"].min())
+    kept: list[float] = []
+    for at in sorted(points.loc[points["bound"], "x"].unique()):
+        if not kept or at - kept[-1] >= least:
+            kept.append(float(at))
+    return kept
 
 
 def _note(at: float, text: str) -> dict[str, Any]:

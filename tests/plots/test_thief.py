@@ -166,6 +166,14 @@ def test_describe_thief_scatter_keeps_paper_and_measured_apart(paper: pd.DataFra
     assert "of 18 points (paper) DCP is highest, 59.7 % at most 1" in text
 
 
+def test_bounds_too_close_to_be_read_are_named_once(paper: pd.DataFrame):
+    far = MEASURED.assign(defender_error=95.0)
+    near = [note.text for note in thief_scatter(paper).layout.annotations]
+    wide = [note.text for note in thief_scatter(pd.concat([far, paper], ignore_index=True)).layout.annotations]
+    assert len(near) == 3
+    assert wide == ["≤ +1 point (paper)"]
+
+
 def test_bound_labels():
     assert [bound_label("increase", at) for at in (1.0, 2.0)] == ["≤ +1 point (paper)", "≤ +2 points (paper)"]
     assert bound_label("l1", 0.9) == "≤ 0.9 (paper)"
