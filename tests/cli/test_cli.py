@@ -123,5 +123,5 @@ def test_decide_lists_cases_and_names_what_to_deploy_within_the_limits(home: Pat
 def test_decide_wants_one_case(home: Path) -> None:
     several = run("decide", "knockoff")
     assert several.exit_code == 2
-    assert "say more of one of these" in several.output
+    assert "give more of the name" in several.output
     assert "no cases have 'nothing'" in run("decide", "nothing").output
