@@ -200,7 +200,9 @@ def export_form(family: dict[str, str]) -> None:
         name = st.selectbox("Version", known, key="q_export", format_func=lambda n: zoo.card(n).title, **ui.IN_URL)
         defense = ui.choose_defense(exportable(), PREFIX)
         baked = False
-        if defense.nodes(len(zoo.card(name).classes)).inputs:
+        with ui.errors_explained():
+            nodes = ui.learned(defense, name).nodes(len(zoo.card(name).classes))
+        if nodes.inputs:
             baked = st.toggle(
                 "Bake the parameters in",
                 key="q_baked",

@@ -3,8 +3,9 @@
 Recovery needs the defense and its parameters, and only guesses about the victim: clean posteriors are drawn from
 a broad prior, perturbed by the known defense, and the map is turned round: by looking up the nearest perturbed
 answers (partial Bayes, after Tang et al., ModelGuard, USENIX Security 2024) or by a small network (a learned
-inverse, after Chen et al., D-DAE, IEEE S&P 2023). Both use that a defense of the posterior alone treats classes
-alike: rows are sorted, so that one table serves every order of the classes. No clean answer of the victim is used.
+inverse, after Chen et al., D-DAE, IEEE S&P 2023). For a defense that treats classes alike (`Defense.symmetric`) rows are
+sorted, so that one table serves every order of the classes; centroids of a codebook belong to a class, so there they are
+not. No clean answer of the victim is used, but whoever knows a codebook knows its centroids.
 """
 
 import torch
@@ -60,23 +61,38 @@ def prior(count: int, classes: int, dice: torch.Generator) -> Tensor:
 
 
 def pairs(count: int, classes: int, defense: Defense, dice: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Perturbed rows in descending order, and the clean rows in that same order, both (count, K)."""
+    """Perturbed rows, arranged, and the clean rows in that same order of classes, both (count, K)."""
     clean = prior(count, classes, dice)
-    perturbed, order = defense(clean, generator=dice).sort(dim=1, descending=True, stable=True)
+    perturbed, order = arranged(defense(clean, generator=dice), defense)
     return perturbed, clean.gather(1, order)
+
+
+def arranged(answers: Tensor, defense: Defense) -> tuple[Tensor, Tensor]:
+    """Rows in descending order and their order of classes; as they are where the defense treats classes differently."""
+    if defense.symmetric:
+        return answers.sort(dim=1, descending=True, stable=True)
+    return answers, torch.arange(answers.shape[1], device=answers.device).expand_as(answers)
+
+
+def merged(perturbed: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """The different perturbed rows, and the mean of the clean rows behind each."""
+    rows, which, count = perturbed.unique(dim=0, return_inverse=True, return_counts=True)
+    total = clean.new_zeros(rows.shape).index_add(0, which, clean)
+    return rows, total / count[:, None]
 
 
 def partial_bayes(answers: Tensor, defense: Defense, seed: int, rows: int = TABLE) -> Tensor:
     """The clean posterior to expect behind each answer (N, K): a mean over the nearest table rows.
 
-    Weights exp(-d^2 / 2 d_0^2), d_0 the distance of the nearest.
+    Rows with the same perturbed answer, as a codebook gives, are one. Weights exp(-d^2 / 2 d_0^2), d_0 the distance of the
+    nearest.
     """
-    perturbed, clean = pairs(rows, answers.shape[1], defense, torch.Generator().manual_seed(seed))
+    perturbed, clean = merged(*pairs(rows, answers.shape[1], defense, torch.Generator().manual_seed(seed)))
     perturbed, clean = perturbed.to(answers.device), clean.to(answers.device)
-    given, order = answers.sort(dim=1, descending=True, stable=True)
+    given, order = arranged(answers, defense)
     found = []
     for part in given.split(1000):
-        distance, nearest = torch.cdist(part, perturbed).topk(NEIGHBOURS, largest=False)
+        distance, nearest = torch.cdist(part, perturbed).topk(min(NEIGHBOURS, len(perturbed)), largest=False)
         weights = (-(distance**2) / (2 * distance[:, :1] ** 2 + 1e-12)).softmax(1)
         found.append((weights[..., None] * clean[nearest]).sum(1))
     return torch.zeros_like(answers).scatter(1, order, torch.cat(found))
@@ -106,11 +122,11 @@ def learned_inverse(answers: Tensor, defense: Defense, seed: int, steps: int = S
         loss.backward()
         optimizer.step()
         schedule.step()
-    given, order = answers.sort(dim=1, descending=True, stable=True)
+    given, order = arranged(answers, defense)
     with torch.no_grad():
         found = network(_features(given)).softmax(1)
     return torch.zeros_like(answers).scatter(1, order, found)
 
 
-def _features(sorted_answers: Tensor) -> Tensor:
-    return torch.cat([sorted_answers, (sorted_answers + 1e-6).log() / 4], 1)
+def _features(answers: Tensor) -> Tensor:
+    return torch.cat([answers, (answers + 1e-6).log() / 4], 1)

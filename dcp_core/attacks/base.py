@@ -20,6 +20,7 @@ from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses.base import Declared, Defense
 from dcp_core.evaluation.stealing import Scores
 from dcp_core.files import write_atomic
+from dcp_core.precision import precision
 
 ATTACK_STATE, TRAINING_STATE = "state.pt", "training.pt"  # checkpoints in a theft's folder
 SAMPLE = 8  # pictures shown with an event
@@ -87,6 +88,7 @@ class Attack(Declared):
     """
 
     needs_pool: ClassVar[bool] = False
+    usual_clone: ClassVar[str] = "resnet8"
 
     def __post_init__(self) -> None:
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
@@ -126,9 +128,11 @@ class Attack(Declared):
 
         Raises:
             AttackError: at once, when this attack cannot work with what the thief has.
+            PrecisionError: at once, when `DCP_PRECISION` names what this machine cannot follow.
             NanAnswer: while running, after the state was saved, when the victim's answers are not finite.
             FloatingPointError: when the clone's loss stops being finite.
         """
+        precision(theft.oracle.device)
         _check_clone(theft)
         self.check(theft)
         return self._steps(theft)

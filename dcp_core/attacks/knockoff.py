@@ -64,13 +64,13 @@ class KnockoffNets(Attack):
         step=1,
     )
     epochs: int = parameter(30, "E", "Epochs of the clone's training.", low=1, high=1000, step=1)
-    batch: int = parameter(128, "N", "Pictures a training batch.", low=2, high=1024, step=1)
+    batch: int = parameter(64, "N", "Pictures a training batch.", low=2, high=1024, step=1)
     lr: float = parameter(0.1, "η", "Peak learning rate of the clone; 0.01 for a pretrained one.", low=1e-4)
     flip: bool = parameter(
         False, "↔", "Mirror training pictures; not for digits and signs.", choices=(True, False)
     )
     recipe: Literal["plain", "strong"] = parameter(
-        "plain",
+        "strong",
         "ρ",
         "How the clone is trained: plainly, or as specialists do; strong is better on the same answers.",
         choices=("plain", "strong"),
@@ -84,6 +84,7 @@ class KnockoffNets(Attack):
     title: ClassVar[str] = "KnockoffNets"
     source: ClassVar[str] = 'Orekondy et al., "Knockoff Nets", CVPR 2019'
     needs_pool: ClassVar[bool] = True
+    usual_clone: ClassVar[str] = "fast_32_64_128"
 
     @property
     def thief(self) -> str:

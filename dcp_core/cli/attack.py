@@ -29,14 +29,14 @@ from dcp_core.runs.spec import RunSpec, Spec
     "--budget", type=click.IntRange(1), default=10_000, show_default=True, help="Most queries the thief may send."
 )
 @click.option(
-    "--pool", help="Data set from which knockoff takes its queries: signs_pool, textures, cifar100, a path, ..."
+    "--pool",
+    help="Data set from which the thief takes the queries, for attacks that need one: signs_pool, textures, a path, ...",
 )
 @click.option(
     "--clone",
     type=click.Choice(list(ARCHITECTURES)),
-    default="resnet8",
-    show_default=True,
-    help="Network that the thief trains.",
+    default="",
+    help="Network that the thief trains. Default: the usual one of the attack.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the attack's random numbers.")
 @click.option("--device", help="Default: a GPU if there is one.")

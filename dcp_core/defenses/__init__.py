@@ -5,9 +5,12 @@ from typing import Any, TypeVar
 from dcp_core.defenses import registry
 from dcp_core.defenses.adaptive_misinformation import AdaptiveMisinformation
 from dcp_core.defenses.base import Defense
+from dcp_core.defenses.chain import chain
 from dcp_core.defenses.deception import Deception
 from dcp_core.defenses.gradient_redirection import GradientRedirection
 from dcp_core.defenses.mad import MAD
+from dcp_core.defenses.modelguard_s import ModelGuardS
+from dcp_core.defenses.modelguard_w import ModelGuardW
 from dcp_core.defenses.naive import LabelOnly, NoDefense, RandomNoise, Rounding, TopK
 from dcp_core.defenses.reverse_sigmoid import ReverseSigmoid
 
@@ -32,10 +35,14 @@ for _defense in (
     AdaptiveMisinformation,
     MAD,
     GradientRedirection,
+    ModelGuardW,
+    ModelGuardS,
     LabelOnly,
     TopK,
     Rounding,
     RandomNoise,
+    chain(Deception, ModelGuardS),
+    chain(Deception, Rounding),
 ):
     register(_defense)
 

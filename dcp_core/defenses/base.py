@@ -142,12 +142,14 @@ class Defense(Declared):
 
     A class must declare `name`, `title` and `source`. Everything else here has a default that pages and commands can
     work with: `strength` names the field that a trade-off curve varies over `grid`; `mark` is the colour "#rrggbb",
-    Plotly's marker symbol and line dash in figures (chosen automatically without it).
+    Plotly's marker symbol and line dash in figures (chosen automatically without it); `symmetric` says that renaming the
+    classes of a posterior renames those of the answer and changes nothing else.
     """
 
     strength: ClassVar[str | None] = None
     grid: ClassVar[tuple[float, ...]] = ()
     needs_inputs: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = True
     mark: ClassVar[tuple[str, str, str] | None] = None
 
     def __post_init__(self) -> None:

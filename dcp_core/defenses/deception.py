@@ -105,11 +105,15 @@ _NOISE = """
 _CAPPED = """
     defense_odds_capped = Clip (defense_odds, defense_floor, defense_one)
     defense_log_odds = Log (defense_odds_capped)"""
+# ONNX Runtime's ReduceLogSumExp overflows and underflows, so the largest of its numbers is subtracted first.
 _EXACT = """
     defense_all_log_odds = Log (defense_odds)
     defense_others = Where (defense_is_top, defense_nothing, logits)
-    defense_others_sum = ReduceLogSumExp <keepdims = 1> (defense_others, defense_last)
-    defense_top_log_odds = Sub (logits, defense_others_sum)
+    defense_second = ReduceMax <keepdims = 1> (defense_others, defense_last)
+    defense_shifted = Sub (defense_others, defense_second)
+    defense_shifted_sum = ReduceLogSumExp <keepdims = 1> (defense_shifted, defense_last)
+    defense_ahead = Sub (logits, defense_second)
+    defense_top_log_odds = Sub (defense_ahead, defense_shifted_sum)
     defense_log_odds = Where (defense_is_top, defense_top_log_odds, defense_all_log_odds)"""
 
 

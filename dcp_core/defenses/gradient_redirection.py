@@ -127,10 +127,10 @@ class GradientRedirection(ModelBased):
         parameters = parameters_of(plain, self.gradients)
         if self.vector is None and self.target == "min-ip":
             return gains_against_own(plain, inputs, y, parameters)
+        target = self._target(plain, parameters, inputs, y)
         if self.gradients == "last" or (self.vector is None and self.target == "min-ip-batch"):
-            return gains(plain, inputs, self._target(plain, parameters, inputs, y))
-        key = (self.target, *inputs.shape[1:]) if self.vector is None else id(self.vector)
-        return network.slopes(inputs, key, lambda: self._target(plain, parameters, inputs, y))
+            return gains(plain, inputs, target)
+        return network.slopes(inputs, target)
 
     def _target(self, network: nn.Module, parameters: Parameters, inputs: Tensor, y: Tensor) -> Parameters:
         if self.vector is not None:

@@ -75,7 +75,7 @@ def _supports(clean: Tensor, value: Callable[[Tensor], float]) -> list[Tensor]:
         return weights / weights.sum()
 
     if len(clean) <= 10:
-        sizes = range(1, len(clean))
+        sizes = range(len(clean))
         return [of(chosen) for size in sizes for chosen in itertools.combinations(others, size)]
     met, chosen = [], list[int]()
     while len(chosen) < len(others):

@@ -69,10 +69,11 @@ def corner_deviation_of(gram: Tensor, y: Tensor) -> Tensor:
 
 
 def best_support(gram: Tensor, y: Tensor) -> Tensor:
-    """MAD-argmax: the support, with y's top class and at least one other, of largest deviation; its answer (N, K).
+    """MAD-argmax: the support with y's top class of largest deviation; its answer (N, K).
 
     All classes of a support are equal, the top one ahead by `TOP_BONUS`, so that the top class stays. Up to 10
-    classes every support is tried; from there on classes are added greedily, and the best support met is kept.
+    classes every support is tried, the top class alone included. From there on classes are added greedily to the top
+    class, and the best support of two or more classes is kept, as in the published code.
     """
     # The top class goes first, by swapping it with class 0.
     classes = torch.arange(y.shape[1], device=y.device).expand_as(y)
@@ -87,7 +88,7 @@ def best_support(gram: Tensor, y: Tensor) -> Tensor:
 
 def _every_support(gram: Tensor, y: Tensor) -> Tensor:
     others = y.shape[1] - 1
-    bits = torch.arange(1, 2**others, device=y.device)[:, None] >> torch.arange(others, device=y.device) & 1
+    bits = torch.arange(2**others, device=y.device)[:, None] >> torch.arange(others, device=y.device) & 1
     supports = F.pad(bits.to(y), (1, 0), value=1 + TOP_BONUS)
     supports = supports / supports.sum(1, keepdim=True)
     product = (gram @ y[..., None])[..., 0]

@@ -127,13 +127,16 @@ def kept(point: pd.Series, error: float | None = None) -> float:
     """The share of the model that a thief keeps: the clone's accuracy above chance, divided by the victim's accuracy above
     chance. 0 means no better than guessing; it can be slightly above 1.
 
+    1 for a victim that is no better than guessing: any clone is worth as much.
+
     Args:
         point: a row with the columns dataset, victim, victim_error and adversary_error.
         error: error of the clone, percent. Default: the point's adversary_error.
     """
     chance = _chance(str(point["dataset"]), str(point["victim"]))
     wrong = float(point["adversary_error"]) if error is None else error
-    return max(0.0, (100 - wrong - chance) / (100 - float(point["victim_error"]) - chance))
+    worth = 100 - float(point["victim_error"]) - chance
+    return max(0.0, (100 - wrong - chance) / worth) if worth > 0 else 1.0
 
 
 def _chance(dataset: str, victim: str) -> float:

@@ -26,7 +26,6 @@ SETTING = [
     "clone",
     "victim",
     "precision",
-    "attack_parameters",
 ]
 IN_COLUMNS = {"epochs", "treatment", "repeats"}  # attack parameters that are also in other columns of a row
 
@@ -100,9 +99,9 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Result rows of attacks, averaged over runs that differ only in their seed. Of two equal runs, the last is used.
 
     Returns:
-        One row for each set of `CONDITIONS`: means of `AVERAGED`; `adversary_error_std`, the sample standard deviation
-        over seeds (NaN for one run); `runs`, their number; their `id`s joined by spaces; `where` and `reason` of the first;
-        and `by_seed`, which `seeds_of` reads.
+        One row for each set of `CONDITIONS`: means of `AVERAGED` (NaN if the number is missing in a run);
+        `adversary_error_std`, the sample standard deviation over seeds (NaN for one run); `runs`, their number; their `id`s
+        joined by spaces; `where` and `reason` of the first; and `by_seed`, which `seeds_of` reads.
     """
     named: dict[str, Any] = {name: (name, "mean") for name in AVERAGED}
     named |= {"adversary_error_std": ("adversary_error", "std"), "runs": ("id", "size"), "id": ("id", " ".join)}
@@ -112,7 +111,10 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     again = rows.duplicated(run, keep="last") & rows["seed"].notna()
     pairs = zip(rows["seed"], rows["adversary_error"], strict=True)
     rows = rows.assign(by_seed=["" if pd.isna(seed) else f'"{seed}": {error}' for seed, error in pairs])
-    return rows[~again].groupby(CONDITIONS, dropna=False, sort=False).agg(**named).reset_index()
+    groups = rows[~again].groupby(CONDITIONS, dropna=False, sort=False)
+    points = groups.agg(**named)
+    points[AVERAGED] = points[AVERAGED].where(groups[AVERAGED].count().eq(groups.size(), axis=0))
+    return points.reset_index()
 
 
 def seeds_of(point: pd.Series) -> pd.DataFrame:
@@ -140,20 +142,20 @@ def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.
         the settings (all values, if there is only one setting).
     """
     columns = [name for name in SETTING if name not in besides]
-    words = points.assign(attack_parameters=differing_parameters(points))
-    distinguishing = [name for name in columns if len(words[name].unique()) > 1] or columns
+    distinguishing = [name for name in columns if len(points[name].unique()) > 1] or columns
     named = {}
-    for _, group in words.groupby(columns, dropna=False, sort=False):
-        first = group.iloc[0]
-        name = " · ".join(_words(name, first[name]) for name in distinguishing if pd.notna(first[name]))
-        named[name] = points.loc[group.index]
+    for _, same in points.groupby(columns, dropna=False, sort=False):
+        first = same.iloc[0]
+        words = [_words(name, first[name]) for name in distinguishing if pd.notna(first[name])]
+        for differing, group in same.groupby(differing_parameters(same), sort=False):
+            named[" · ".join([*words, *([differing] if differing else [])])] = group
     return dict(sorted(named.items(), key=lambda item: -len(item[1])))
 
 
 def differing_parameters(rows: pd.DataFrame) -> pd.Series:
     """For each row, the attack parameters that differ between rows of the same attack, as a text: "batch 64, lr 0.1".
 
-    Parameters that have a column (`IN_COLUMNS`) are left out. NA if no parameter differs.
+    Parameters that have a column (`IN_COLUMNS`) are left out. Empty if no parameter differs.
     """
     given = [json.loads(text) if isinstance(text, str) else {} for text in rows["attack_parameters"]]
     values: dict[tuple[str, str], set[str]] = {}
@@ -168,7 +170,7 @@ def differing_parameters(rows: pd.DataFrame) -> pd.Series:
         )
         for attack, parameters in zip(rows["attack"], given, strict=True)
     ]
-    return pd.Series([each or pd.NA for each in words], rows.index, dtype="object")
+    return pd.Series(words, rows.index, dtype="object")
 
 
 def _words(column: str, value: Any) -> str:

@@ -104,6 +104,7 @@ COLUMNS: dict[str, Column] = {
         _percent("defender_error", "test error of the defended answers"),
         _percent("adversary_error", "the clone's error on the victim's test set"),
         _percent("fidelity", "test pictures that the clone and the undefended victim put in the same class"),
+        _percent("transfer_rate", "adversarial pictures made with the clone that fool the victim"),
         Column("l1", "float", "mean l1 distance of defended and clean answers on the test set", high=2.0),
         Column("l1_queries", "float", "mean l1 distance on the thief's queries", high=2.0),
         Column("max_defender_increase", "float", "for bounds: allowed rise of defender_error, percentage points"),
@@ -117,7 +118,7 @@ COLUMNS: dict[str, Column] = {
         Column("reason", "str", "why the row is unreliable", required="unreliable"),
     )
 }
-AVERAGED = ["victim_error", "defender_error", "adversary_error", "fidelity", "l1", "l1_queries"]
+AVERAGED = ["victim_error", "defender_error", "adversary_error", "fidelity", "transfer_rate", "l1", "l1_queries"]
 _OWN = {
     "seed",
     "where",

@@ -44,6 +44,7 @@ PLANS = PRECOMPUTED / "plans"
 SCALES = ("cpu", "full")
 STEPS = ("train", "quantize", "auxiliary")  # in the order in which they depend on each other
 SEEDS = 3  # that a point needs to be trusted
+FEWER = f", fewer than {SEEDS}"  # end of the reason why a point of fewer seeds is not
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def datasets(specs: list[RunSpec], steps: list[Step]) -> list[str]:
 def gathered(specs: list[RunSpec], known: pd.DataFrame) -> pd.DataFrame:
     """The result rows of these runs, in their order: this machine's own, else the known ones (`load_results`).
 
-    Points of fewer than `SEEDS` seeds are marked as not to be trusted alone.
+    Points of fewer than `SEEDS` seeds are marked as not to be trusted alone; a known row that is marked for another
+    reason stays marked.
     """
     by_key = known.dropna(subset=["key"]).drop_duplicates("key", keep="last").set_index("key")
     rows = []
@@ -151,8 +153,11 @@ def gathered(specs: list[RunSpec], known: pd.DataFrame) -> pd.DataFrame:
         return found
     alike = [name for name in CONDITIONS if name in found and name != "unreliable"]
     seeds = found.groupby(alike, dropna=False)["seed"].transform("nunique")
-    reason = [f"{n} seed{'s' * (n > 1)}, fewer than {SEEDS}" if n < SEEDS else None for n in seeds]
-    return found.assign(unreliable=seeds < SEEDS, reason=reason)
+    few = [f"{n} seed{'s' * (n > 1)}{FEWER}" if n < SEEDS else None for n in seeds]
+    known_reasons = found["reason"] if "reason" in found else pd.Series(None, found.index, dtype=object)
+    marked = known_reasons.notna() & ~known_reasons.astype("str").str.endswith(FEWER)
+    reason = known_reasons.where(marked, few)
+    return found.assign(unreliable=reason.notna(), reason=reason)
 
 
 def keep_course(spec: RunSpec, into: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from dcp_core.attacks import Attack, make_attack
 from dcp_core.costs.latency import CLOCKS
 from dcp_core.defenses import Defense, make_defense
-from dcp_core.defenses.base import identity
+from dcp_core.defenses.base import ALWAYS_THERE, identity
 from dcp_core.models.architectures import ARCHITECTURES
 
 
@@ -25,7 +25,7 @@ class RunSpec:
     Args:
         victim: a name of the zoo.
         pool: data set whose training pictures the thief asks about, for attacks that need one.
-        clone: architecture of the thief's network.
+        clone: architecture of the thief's network; the attack's usual one without it.
 
     Raises:
         ValueError: for an unknown attack, defense, architecture or parameter, a value out of range, a pool that is
@@ -39,7 +39,7 @@ class RunSpec:
     defense_parameters: dict[str, Any] = field(default_factory=dict)
     budget: int = 10_000
     pool: str | None = None
-    clone: str = "resnet8"
+    clone: str = ""
     seed: int = 0
 
     kind: ClassVar[str] = "attack"
@@ -47,6 +47,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         attack = make_attack(self.attack, **self.attack_parameters)
         object.__setattr__(self, "attack_parameters", dataclasses.asdict(attack))
+        object.__setattr__(self, "clone", self.clone or attack.usual_clone)
         defense = make_defense(self.defense, **self.defense_parameters)
         object.__setattr__(self, "defense_parameters", defense.values())
         if self.clone not in ARCHITECTURES:
@@ -74,13 +75,18 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "RunSpec":
-        """Read a spec.
+        """Read a spec. A parameter that did not exist when it was written gets the value it had in effect then.
 
         Raises:
             ValueError: for text that is no spec.
         """
         try:
-            return cls(**json.loads(text))
+            given = json.loads(text)
+            made = make_attack(given.get("attack", cls.attack), **given.get("attack_parameters", {}))
+            earlier = {
+                name: each.before for name, each in made.parameters().items() if each.before is not ALWAYS_THERE
+            }
+            return cls(**given | {"attack_parameters": earlier | given.get("attack_parameters", {})})
         except TypeError as error:
             raise SpecError(f"this is not the spec of a run: {error}") from error
 

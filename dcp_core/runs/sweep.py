@@ -30,7 +30,7 @@ from typing import Any
 from dcp_core.defenses import Defense, NoDefense
 from dcp_core.runs.spec import RunSpec
 
-LISTS: dict[str, list[Any]] = {"victims": [], "seeds": [0], "budgets": [10_000], "clones": ["resnet8"]}
+LISTS: dict[str, list[Any]] = {"victims": [], "seeds": [0], "budgets": [10_000], "clones": [""]}
 
 
 class PlanError(ValueError):

@@ -128,13 +128,15 @@ def _run(
     assert test.labels is not None
     few, labels = test.images[:TRANSFER_PICTURES], test.labels[:TRANSFER_PICTURES]
     _keep_clone(folder / CLONE, theft.clone, spec.clone)
+    rate = transfer_rate(theft.clone, victim.model, few, labels)
+    achieved = {"adversary_error": scores.error, "fidelity": scores.fidelity, "transfer_rate": rate}
     found = {
         "rows": [
             _row(spec, theft, victim, test, clean, judge)
-            | {"adversary_error": round(scores.error, 4), "fidelity": round(scores.fidelity, 4)}
+            | {name: round(percentage, 4) for name, percentage in achieved.items()}
         ],
         "class_errors": scores.class_errors,
-        "transfer_rate": transfer_rate(theft.clone, victim.model, few, labels),
+        "transfer_rate": rate,
         "queries": theft.oracle.used,
         "seconds": round(time.monotonic() - began, 1),  # of this sitting, if the run was resumed
     }

@@ -68,6 +68,7 @@ def test_a_run_from_the_command_line_ends_as_a_row_of_results(pool: str, home: P
     found = result(folder)
     assert found is not None
     assert len(found["class_errors"]) == 4
+    assert row["transfer_rate"] == round(found["transfer_rate"], 4)
 
     again = call("--pool", pool, "--defense", "dcp", "--beta", "1.2", "--treatment", "top-1", "--no-flip")
     assert "row is in" in again.output  # not run again, not written twice

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from dcp_core.files import PRECOMPUTED
 from dcp_core.results.rows import (
     MANIFEST,
     SETTING,
@@ -270,6 +271,27 @@ def test_seeds_are_averaged_and_nothing_else(tmp_path: Path):
     assert seeds_of(pd.Series({"defense": "dcp"})).empty
 
 
+def test_a_mean_over_seeds_needs_the_number_of_each_seed(tmp_path: Path):
+    rates = {"dcp": (8.0, 10.0), "rs": (8.0, None), "am": (None, None)}
+    runs = [
+        MEASURED | {"defense": name, "seed": seed, "transfer_rate": rate}
+        for name, both in rates.items()
+        for seed, rate in enumerate(both)
+    ]
+    write_results(tmp_path / "mine.csv", pd.DataFrame(runs))
+    mean = over_seeds(load_results(tmp_path)[0]).set_index("defense")["transfer_rate"]
+    assert mean["dcp"] == 9
+    assert mean[["rs", "am"]].isna().all()
+
+
+def test_rows_of_shipped_runs_tell_how_many_adversarial_pictures_carry_over(shipped: pd.DataFrame):
+    found = [json.loads(path.read_text()) for path in (PRECOMPUTED / "runs").glob("*/result.json")]
+    rates = shipped.dropna(subset=["key"]).set_index("key")["transfer_rate"]
+    assert len(found) > 20
+    for each in found:
+        assert rates[each["rows"][0]["key"]] == pytest.approx(each["transfer_rate"], abs=1e-4)
+
+
 def test_points_of_one_setting_differ_only_by_the_defense() -> None:
     points = pd.DataFrame(
         {
@@ -295,7 +317,7 @@ def test_points_of_one_setting_differ_only_by_the_defense() -> None:
     assert list(settings(budgets)) == ["10 queries", "2,000 queries"]
     assert [len(group) for group in settings(budgets, ["budget"]).values()] == [3]
     rates = points.assign(queries_from="a", attack_parameters=['{"lr": 0.1}', '{"lr": 0.1}', '{"lr": 0.5}'])
-    assert list(settings(rates)) == ["lr 0.1", "lr 0.5"]
+    assert [name.rpartition(" · ")[2] for name in settings(rates)] == ["lr 0.1", "lr 0.5"]
 
 
 def test_what_a_thief_does_with_the_answers_does_not_tell_settings_apart_where_thieves_are_together() -> None:

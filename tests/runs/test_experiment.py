@@ -12,8 +12,9 @@ from click.testing import CliRunner, Result
 from worlds import small_world
 
 from dcp_core.cli import main
-from dcp_core.models import zoo
-from dcp_core.results.rows import load_results, over_seeds, write_results
+from dcp_core.making.second_network import EPOCHS
+from dcp_core.models import auxiliary, zoo
+from dcp_core.results.rows import SHIPPED, load_results, over_seeds, write_results
 from dcp_core.runs import store
 from dcp_core.runs.experiment import PLANS, gathered, names, read_experiment
 from dcp_core.runs.sweep import PlanError
@@ -138,6 +139,29 @@ def test_rows_that_are_shipped_are_not_run_again_unless_asked(
     found = gathered(specs, load_results()[0])
     assert list(found["key"]) == [specs[0].key]
     assert list(found["reason"]) == ["1 seed, fewer than 3"]
+
+
+def test_shipped_second_networks_were_trained_as_their_plans_say() -> None:
+    steps = [step for name in names() for step in read_experiment(name).steps if step.command == "auxiliary"]
+    seen = 0
+    for step in steps:
+        victim, kind = step.options["victim"], step.options["kind"]
+        card = auxiliary.card(victim, kind) if victim in zoo.names() else None
+        if card is not None:
+            seen += 1
+            assert card.recipe["epochs"] == step.options.get("epochs", EPOCHS[kind]), (victim, kind)
+            assert card.pictures == step.options.get("pictures", zoo.card(victim).train_pictures)
+    assert seen >= 4
+
+
+def test_a_shipped_row_that_is_marked_stays_marked_when_rows_are_gathered_again(home: Path) -> None:
+    specs = read_experiment("table2-cifar10").scales["cpu"]
+    rows = gathered(specs, load_results(SHIPPED)[0]).set_index("defense")
+    assert rows.loc["am", "unreliable"].all()
+    assert set(rows.loc["am", "reason"]) == {
+        "made with a misinformation network of 1 epoch, since replaced by one of 5 epochs as the plan says"
+    }
+    assert not rows.loc["rs", "unreliable"].any()
 
 
 def test_a_run_made_twice_counts_once() -> None:
