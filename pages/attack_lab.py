@@ -14,11 +14,11 @@ from dcp_core.data.datasets import DATASETS, available, pools_for, thief_knowled
 from dcp_core.models import zoo
 from dcp_core.models.architectures import ARCHITECTURES
 from dcp_core.runs import launch, store
-from dcp_core.runs.describe import card_of, courses_of, defense_words, name_of, table_of, telling_pair, time_words
+from dcp_core.runs.describe import card_of, clearest_pair, courses_of, defense_words, name_of, table_of, time_words
 from dcp_core.runs.folder import root, used_bytes
+from dcp_core.runs.plans import with_strengths
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.store import RunView
-from dcp_core.runs.sweep import with_strengths
 from dcp_core.runs.waiting import waiting_time
 
 ui.frame("Attack lab", "How well can it be stolen?")
@@ -177,7 +177,7 @@ def choose_runs(views: list[RunView]) -> list[str]:
     if "a_runs" not in st.session_state and "a_runs" not in st.query_params:
         own = [view for view in views if not view.shipped]
         active = [view.key for view in own if view.active][:4]
-        st.session_state["a_runs"] = active or [view.key for view in own][:2] or telling_pair(views)
+        st.session_state["a_runs"] = active or [view.key for view in own][:2] or clearest_pair(views)
     return st.multiselect(
         "Runs shown",
         list(named),

@@ -57,7 +57,7 @@ def measured_rows(base: str) -> pd.DataFrame:
 def measure_now(base: str) -> None:
     """Latencies on this machine, the rest from the answers stored with each version."""
     bar = st.progress(0.0, "Measuring on this machine, all versions in turns ...")
-    ways = measure.candidates(base)
+    ways = measure.victim_versions(base)
     stored = [ui.test_answers(way.name) for way in ways]
     pictures = synthetic.signs(64, SIGNS_TEST)[0]
     side = zoo.card(base).size

@@ -1,4 +1,4 @@
-"""The prediction API over real HTTP, as a customer uses it."""
+"""The prediction API over HTTP."""
 
 import io
 import signal

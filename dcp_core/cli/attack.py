@@ -35,7 +35,6 @@ from dcp_core.runs.spec import RunSpec, Spec
 @click.option(
     "--clone",
     type=click.Choice(list(ARCHITECTURES)),
-    default="",
     help="Network that the thief trains. Default: the usual one of the attack.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the attack's random numbers.")
@@ -53,7 +52,7 @@ def command(
     defense: str,
     budget: int,
     pool: str | None,
-    clone: str,
+    clone: str | None,
     seed: int,
     device: str | None,
     threads: int | None,
@@ -83,7 +82,7 @@ def command(
         defense_parameters={key: value for key, value in given.items() if key not in of_attack},
         budget=budget,
         pool=pool,
-        clone=clone,
+        clone=clone or "",
         seed=seed,
     )
     folder = folder or folder_of(spec)

@@ -9,9 +9,9 @@ from dcp_core.cli.progress import progress_bar
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import name_of
 from dcp_core.runs.folder import folder_of, result
+from dcp_core.runs.plans import read_plan
 from dcp_core.runs.shared_answers import share
 from dcp_core.runs.spec import RunSpec
-from dcp_core.runs.sweep import read_plan
 
 
 @click.command()
@@ -53,9 +53,9 @@ def command(plan: Path, address: str | None, retries: int, only_list: bool) -> N
         return
     share(todo)
     if address is not None:
-        from dcp_core.runs.ray_cluster import sweep  # Ray is optional
+        from dcp_core.runs.ray_cluster import run_on_cluster  # Ray is optional
 
-        sweep(todo, address, retries=retries)
+        run_on_cluster(todo, address, retries=retries)
     elif todo:
         launch.launch(todo)
         if not watch(todo):

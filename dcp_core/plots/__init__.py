@@ -1,4 +1,4 @@
-"""Every figure, as a pure function from tables to a Plotly figure: no torch, no Streamlit."""
+"""All figures: pure functions from tables to Plotly figures, without torch and Streamlit."""
 
 from dcp_core.plots.answers import (
     all_defenses,

@@ -1,4 +1,4 @@
-"""Runs in words, for pages and command line."""
+"""Describe runs in words and tables, for pages and command line."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ RESULT_COLUMNS = ("adversary_error", "fidelity", "victim_error", "defender_error
 
 
 def defense_words(defense: Defense) -> str:
-    """'DCP β=0.9 τ=0.99': the strength, and what differs from the defaults."""
+    """A defense with its strength and the parameters that differ from their defaults: 'DCP β=0.9 τ=0.99'."""
     values = {
         declared.symbol: getattr(defense, key)
         for key, declared in defense.parameters().items()
@@ -28,14 +28,14 @@ def defense_words(defense: Defense) -> str:
 
 
 def attack_words(spec: RunSpec) -> str:
-    """'KnockoffNets top-1, 2,000 of textures'."""
+    """An attack with its budget and query pool: 'KnockoffNets top-1, 2,000 of textures'."""
     attack = spec.make_attack()
     words = attack.short + (f" {attack.thief}" if attack.thief != AS_IS else "")
     return f"{words}, {spec.budget:,} {f'of {Path(spec.pool).name}' if spec.pool else 'queries'}"
 
 
 def name_of(view: RunView[Spec]) -> str:
-    """An attack in one line that ends with the beginning of its key; any other run by its key."""
+    """A name of one line: an attack's defense, parameters and the first 4 characters of its key; else the whole key."""
     spec = view.spec
     if not isinstance(spec, RunSpec):
         return view.key
@@ -60,14 +60,21 @@ def row_of(view: RunView[RunSpec]) -> dict[str, Any]:
 
 
 def table_of(views: list[RunView[RunSpec]], states: list[str], text: str) -> pd.DataFrame:
-    """Runs as a table: those in one of the `states` (all without any) that contain the `text` somewhere."""
+    """Runs as a table, one row each as in `row_of`.
+
+    Args:
+        states: keep only runs in one of these states; an empty list keeps all.
+        text: keep only runs that contain it in any column, in upper or lower case.
+    """
     rows = [row_of(view) for view in views if not states or view.state in states]
     return pd.DataFrame([row for row in rows if text.lower() in json.dumps(row, default=str).lower()])
 
 
-def telling_pair(views: list[RunView[RunSpec]]) -> list[str]:
-    """Keys of two finished runs that differ by the defense alone, undefended and defended: those whose clones' errors
-    lie furthest apart; empty without such a pair."""
+def clearest_pair(views: list[RunView[RunSpec]]) -> list[str]:
+    """Keys of an undefended and a defended run that differ by the defense alone.
+
+    Of all such pairs of finished runs, the one in which the defense raises the clone's error most. Empty without a pair.
+    """
     errors = {view.key: view.result["rows"][0]["adversary_error"] for view in views if view.spec and view.result}
     pairs = []
     for view in views:
@@ -80,7 +87,7 @@ def telling_pair(views: list[RunView[RunSpec]]) -> list[str]:
 
 
 def courses_of(views: list[RunView[RunSpec]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The judged points of runs, one below the other, and their victims' own errors: tables for `plots.run_curves`."""
+    """The scored points of all runs in one table, and the victims' own errors: the two tables of `plots.run_curves`."""
     columns = ["run", "defense", "work", "queries", "error", "fidelity"]
     parts, victims = [pd.DataFrame(columns=columns)], {}
     for view in views:
@@ -99,7 +106,7 @@ def courses_of(views: list[RunView[RunSpec]]) -> tuple[pd.DataFrame, pd.DataFram
 
 
 def card_of(victim: str) -> zoo.Card | None:
-    """A victim's card, None for one that is not here."""
+    """A victim's card; None if the victim is not on this machine."""
     try:
         return zoo.card(victim)
     except ValueError:
@@ -107,7 +114,7 @@ def card_of(victim: str) -> zoo.Card | None:
 
 
 def time_words(seconds: float) -> str:
-    """A time for people: '40 s', '12 min', '3.5 h', '2.1 days'."""
+    """A duration in words: '40 s', '12 min', '3.5 h', '2.1 days'."""
     for limit, unit, form in ((90, 1, "{:.0f} s"), (5400, 60, "{:.0f} min"), (172_800, 3600, "{:.1f} h")):
         if seconds < limit:
             return form.format(seconds / unit)

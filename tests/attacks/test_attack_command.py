@@ -108,7 +108,7 @@ def test_the_row_names_the_command_that_makes_it_again(pool: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--defense", "none"], "needs a pool"),
+        (["--defense", "none"], "needs a query pool"),
         (["--attack", "dfme", "--defense", "none"], "no parameter 'epochs'"),
         (["--pool", "nowhere", "--defense", "none"], "no data set 'nowhere'"),
         (["--pool", "POOL", "--defense", "none", "--beta", "0.5"], "no parameter 'beta'"),
@@ -144,7 +144,7 @@ def test_networks_that_diverge_end_in_a_sentence(
 
 def test_a_folder_keeps_one_run(pool: str, tmp_path: Path) -> None:
     list(run(RunSpec("small", "knockoff", {"epochs": 1}, budget=20, pool=pool), tmp_path / "run", device="cpu"))
-    with pytest.raises(ValueError, match="holds another run"):
+    with pytest.raises(ValueError, match="belongs to another run"):
         run(RunSpec("small", "knockoff", {"epochs": 1}, budget=21, pool=pool), tmp_path / "run")
 
 

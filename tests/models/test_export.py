@@ -1,4 +1,4 @@
-"""The exported file answers as the engine does, runs without torch, and is not offered otherwise."""
+"""An exported file gives the same answers as the library, runs without torch, and is refused where impossible."""
 
 import subprocess
 import sys

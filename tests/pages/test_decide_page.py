@@ -1,4 +1,4 @@
-"""The page Decide prints the library's verdict, as the command does."""
+"""The Decide page shows the library's recommendation and its reasons."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every page through AppTest: no exception, the right numbers, state from the address."""
+"""Every page through AppTest: no exception, correct numbers, state from the URL."""
 
 import dataclasses
 import gc

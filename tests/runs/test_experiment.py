@@ -1,4 +1,4 @@
-"""Experiments: what they need first, what is left of them, and their rows."""
+"""Experiments: what they need first, which runs remain, and their rows."""
 
 import signal
 import subprocess
@@ -17,7 +17,7 @@ from dcp_core.models import auxiliary, zoo
 from dcp_core.results.rows import SHIPPED, load_results, over_seeds, write_results
 from dcp_core.runs import store
 from dcp_core.runs.experiment import PLANS, gathered, names, read_experiment
-from dcp_core.runs.sweep import PlanError
+from dcp_core.runs.plans import PlanError
 
 HEAD = 'title = "A try"\n[[train]]\ndata = "DATA"\nnetwork = "resnet8"\nname = "made"\nepochs = 1\n'
 RUNS = """
@@ -178,9 +178,12 @@ def test_a_run_made_twice_counts_once() -> None:
     [
         ("[[cpu", "not a readable TOML"),
         ('title = "x"', "has no runs"),
-        ("full = 3\n", "written as tables"),
-        ("[[small]]\n", "has no 'small'"),
-        ('[[train]]\ndata = "signs"\n[[cpu]]\nvictims = ["a"]\n[[cpu.attacks]]\nname = "dfme"\n', "has a network"),
+        ("full = 3\n", "as a table"),
+        ("[[small]]\n", "unknown entry 'small'"),
+        (
+            '[[train]]\ndata = "signs"\n[[cpu]]\nvictims = ["a"]\n[[cpu.attacks]]\nname = "dfme"\n',
+            "needs the entry 'network'",
+        ),
     ],
 )
 def test_what_is_wrong_with_an_experiment_is_said(tmp_path: Path, text: str, words: str) -> None:
