@@ -44,6 +44,7 @@ PAGES = {  # file in pages/ -> title, icon
 Name = TypeVar("Name", bound=str)
 VIEWS = ("full", "class")
 EMBEDDED = "signs-resnet8"  # first victim on the pages, because its pictures need no download
+DEFENSE = "dcp"  # first defense on the pages
 TRADEOFFS = "t_"  # prefix of the widget keys of the page Trade-offs, see above
 IN_URL: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
@@ -92,7 +93,14 @@ def _spare_the_collector(modules: int) -> None:
 
 
 def _view_to_address() -> None:
-    st.query_params["view"] = st.session_state["view"]
+    st.query_params.pop("view", None)
+    st.query_params.update(_view_state())
+
+
+def _view_state() -> dict[str, str]:
+    """The URL parameter of the chosen view; none for the default."""
+    view = st.session_state.get("view", VIEWS[0])
+    return {} if view == VIEWS[0] else {"view": view}
 
 
 def experts() -> bool:
@@ -247,7 +255,7 @@ def choose_l1(key: str) -> L1:
 def choose_defense(names: Sequence[str] | None = None, prefix: str = "") -> Defense:
     """Draw a select box of defenses, and a control for each declared parameter of the chosen one."""
     titles = {name: DEFENSES[name].title for name in names or DEFENSES}
-    return defense_parameters(select("Defense", titles, f"{prefix}defense", "dcp"), prefix)
+    return defense_parameters(select("Defense", titles, f"{prefix}defense", DEFENSE), prefix)
 
 
 def defense_parameters(name: str, prefix: str = "") -> Defense:
@@ -276,8 +284,14 @@ def _controls(kind: type[Defense] | Attack, prefix: str) -> dict[str, Any]:
     return values
 
 
+def _start(kind: type[Defense] | Attack, key: str) -> Any:
+    """Where the control of a parameter begins."""
+    default = getattr(kind, key)
+    return kind.parameters()[key].high * 0.6 if default is None else default
+
+
 def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix: str) -> Any:
-    default, url = getattr(kind, key), f"{prefix}{kind.name}_{key}"
+    default, url = _start(kind, key), f"{prefix}{kind.name}_{key}"
     if declared.choices == (True, False):
         return st.toggle(key.replace("_", " "), default, key=url, help=declared.help, **IN_URL)
     if declared.choices:
@@ -285,9 +299,9 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
             key, declared.choices, default=default, required=True, key=url, help=declared.help, **IN_URL
         )
     if declared.optional:
-        if st.toggle(f"{declared.symbol} {declared.optional}", default is None, key=f"{url}_auto", **IN_URL):
+        automatic = getattr(kind, key) is None
+        if st.toggle(f"{declared.symbol} {declared.optional}", automatic, key=f"{url}_auto", **IN_URL):
             return None
-        default = declared.high * 0.6
     whole = isinstance(default, int) and not isinstance(default, bool)
     number: Callable[[float], Any] = int if whole else float
     if isinstance(kind, Attack):  # their ranges are too wide for a slider
@@ -302,7 +316,7 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
             help=declared.help,
             **IN_URL,
         )
-    return st.slider(
+    value = st.slider(
         f"{declared.symbol} ({key})",
         number(declared.low),
         number(declared.high),
@@ -313,29 +327,54 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
         help=declared.help,
         **IN_URL,
     )
+    return round(value, 9)  # dragged by steps of 0.01, a slider gives 0.8999999999999999
 
 
 def link(page: str, label: str, icon: str, **state: Any) -> None:
-    """Draw a link to another page.
+    """Draw a link to another page that carries the chosen view.
 
     Args:
         page: file name in `pages/`, without `.py`.
         state: URL parameters of the link.
     """
+    state |= _view_state()
     query = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in state.items()}
     st.page_link(f"pages/{page}.py", label=label, icon=f":material/{icon}:", query_params=query or None)
 
 
+def victim_state(card: zoo.Card, prefix: str = "") -> dict[str, Any]:
+    """The URL parameter that chooses a victim in `choose_victim` with that prefix; none if it is chosen anyway."""
+    key = f"{prefix}victim"
+    return {key: card.title} if differing({key: card.name}, {key: EMBEDDED}) else {}
+
+
 def defense_state(defense: Defense, prefix: str = "") -> dict[str, Any]:
-    """The URL parameters with which `choose_defense`, with the same prefix, shows this defense.
+    """The URL parameters with which `choose_defense`, with the same prefix, shows this defense; defaults are left out.
 
     The defense is given by its title, because Streamlit stores the titles of options in the URL.
     """
-    return {f"{prefix}defense": defense.title} | parameter_state(defense, prefix)
+    key = f"{prefix}defense"
+    wanted = {key: defense.name} | parameter_state(defense, prefix)
+    defaults = {f"{prefix}{defense.name}_{name}": _start(type(defense), name) for name in defense.parameters()}
+    state = differing(wanted, defaults | {key: DEFENSE} | parameter_state(type(defense)(), prefix))
+    return state | ({key: defense.title} if key in state else {})
+
+
+def differing(wanted: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """What an address must say: all that is not the default, and defaults where this session holds another value.
+
+    Streamlit removes a default from an opened address, each as a step of the browser's history: with one there, the
+    Back button would return to the address that has it, from which it would be removed again.
+    """
+    return {
+        key: value
+        for key, value in wanted.items()
+        if key not in defaults or value != defaults[key] or st.session_state.get(key, value) != value
+    }
 
 
 def parameter_state(made: Defense | Attack, prefix: str = "") -> dict[str, Any]:
-    """The URL parameters that set the controls of a defense's or an attack's parameters."""
+    """The values of the controls of a defense's or an attack's parameters, by the controls' names."""
     state: dict[str, Any] = {}
     for key, declared in made.parameters().items():
         value, name = getattr(made, key), f"{prefix}{made.name}_{key}"

@@ -171,20 +171,41 @@ def again() -> None:
 def choose_runs(views: list[RunView]) -> list[str]:
     """Which runs are shown; in the address, so that a comparison can be shared."""
     named = {view.key: ("shipped · " if view.shipped else "") + name_of(view) for view in views}
-    kept = [key for key in st.session_state.get("a_runs", []) if key in named]
-    if "a_runs" in st.session_state and kept != st.session_state["a_runs"]:
-        st.session_state["a_runs"] = kept  # a deleted one, or one of another machine
-    if "a_runs" not in st.session_state and "a_runs" not in st.query_params:
-        own = [view for view in views if not view.shipped]
-        active = [view.key for view in own if view.active][:4]
-        st.session_state["a_runs"] = active or [view.key for view in own][:2] or clearest_pair(views)
-    return st.multiselect(
+    if "a_runs" not in st.session_state:
+        st.session_state["a_runs"] = runs_in_address(named) or first_runs(views)
+    kept = [key for key in st.session_state["a_runs"] if key in named]  # others were deleted
+    if kept != st.session_state["a_runs"]:
+        st.session_state["a_runs"] = kept
+    chosen = st.multiselect(
         "Runs shown",
         list(named),
         key="a_runs",
         format_func=lambda key: named.get(key, key),
+        on_change=lambda: st.session_state.pop("a_missing", None),
         **ui.IN_URL,
     )
+    if missing := st.session_state.get("a_missing"):
+        names = ", ".join(f"**{name}**" for name in missing)
+        st.info(f"This link names runs that are not on this machine: {names}.", icon=":material/link_off:")
+    return chosen
+
+
+def runs_in_address(named: dict[str, str]) -> list[str]:
+    """Keys of the runs that the page was opened with; those that are not here are noted in `a_missing`.
+
+    An address has a run's name, whose last word is the beginning of its key, or the key itself.
+    """
+    asked = {name: name.split(" ")[-1] for name in st.query_params.get_all("a_runs")}
+    found = {name: [key for key in named if word and key.startswith(word)] for name, word in asked.items()}
+    st.session_state["a_missing"] = [name for name, keys in found.items() if not keys]
+    return [key for keys in found.values() for key in keys[:1]]
+
+
+def first_runs(views: list[RunView]) -> list[str]:
+    """What is shown at first: this machine's runs, those under way before others; else a shipped pair."""
+    own = [view for view in views if not view.shipped]
+    active = [view.key for view in own if view.active][:4]
+    return active or [view.key for view in own][:2] or clearest_pair(views)
 
 
 def live(shown: list[str], across: str) -> None:
@@ -237,7 +258,7 @@ def show_run(view: RunView) -> None:
                 else ""
             )
             st.progress(
-                min(1.0, max(0.0, view.fraction)),
+                min(0.99, max(0.0, view.fraction)),  # full only when it is done
                 f"{(view.active and view.phase) or view.state} · {left}{eta}{quiet}",
             )
             if view.message:
@@ -302,8 +323,9 @@ def details(view: RunView) -> None:
 
 def duplicate(spec: RunSpec) -> None:
     """Fill the form with a run."""
-    state = ui.parameter_state(spec.make_attack(), LAB) | ui.defense_state(spec.make_defense(), LAB)
-    state |= {f"{LAB}{name}": getattr(spec, name) for name in ("victim", "attack", "clone", "budget", "seed")}
+    state = ui.parameter_state(spec.make_attack(), LAB) | ui.parameter_state(spec.make_defense(), LAB)
+    names = ("victim", "attack", "defense", "clone", "budget", "seed")
+    state |= {f"{LAB}{name}": getattr(spec, name) for name in names}
     if spec.pool is not None:
         card = card_of(spec.victim)
         knows = thief_knowledge(card.dataset if card else "", spec.pool)

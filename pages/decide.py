@@ -81,7 +81,14 @@ def questions() -> Needs:
         **ui.IN_URL,
     )
     rise = st.slider(
-        "Your own error may rise by at most", 0.0, 10.0, 1.0, 0.25, "%g points", key="d_increase", **ui.IN_URL
+        "Your own error may rise by at most (percentage points)",
+        0.0,
+        10.0,
+        1.0,
+        0.25,
+        "%g",
+        key="d_increase",
+        **ui.IN_URL,
     )
     l1_of = ui.choose_l1("d_l1_of")
     l1 = st.slider(
@@ -167,16 +174,15 @@ def take_it(card: zoo.Card, made: Defense) -> None:
     """From the decision to the thing itself."""
     st.markdown("**Take it**")
     with st.container(horizontal=True):
-        lab = {"a_victim": card.title, **ui.defense_state(made, "a_")}
-        ui.link("playground", "On one answer", "tune", victim=card.title, **ui.defense_state(made))
+        lab = {**ui.victim_state(card, "a_"), **ui.defense_state(made, "a_")}
+        ui.link("playground", "On one answer", "tune", **ui.victim_state(card), **ui.defense_state(made))
         if made.strength:
-            carried = {"t_victim": card.title, **ui.defense_state(made, ui.TRADEOFFS)}
+            carried = {**ui.victim_state(card, ui.TRADEOFFS), **ui.defense_state(made, ui.TRADEOFFS)}
             ui.link("tradeoffs", "Over the whole test set", "balance", **carried)
         ui.link("attack_lab", "Try to steal it", "science", **lab)
         if made.in_one_file():
-            ui.link(
-                "quantized", "Export it as one file", "memory", q_victim=card.title, **ui.defense_state(made, "q_")
-            )
+            file = {**ui.victim_state(card, "q_"), **ui.defense_state(made, "q_")}
+            ui.link("quantized", "Export it as one file", "memory", **file)
     actions = ["serve", "export"] if made.in_one_file() else ["serve"]
     st.code(
         "\n".join(defense_command(action, card.name, made) for action in actions), language="bash", wrap_lines=True

@@ -59,15 +59,16 @@ ui.chart(figure, key="table2", alt=plots.describe_table2(cells, what), data=cell
 wide = cells.assign(defense=cells["defense"].map(label)).pivot_table(
     index="defense", columns=["source", "max_defender_increase"], values="adversary_error", sort=False
 )
-wide.columns = [f"{source}, Δ ≤ {increase:g} points" for source, increase in wide.columns]
+wide.columns = [f"{source}, Δ ≤ {increase:g}" for source, increase in wide.columns]
 for increase in ("1", "2", "5"):
-    mine, theirs = (f"{source}, Δ ≤ {increase} points" for source in ("measured", "paper"))
+    mine, theirs = (f"{source}, Δ ≤ {increase}" for source in ("measured", "paper"))
     if mine in wide and theirs in wide:
         wide[f"measured − paper, Δ ≤ {increase}"] = wide[mine] - wide[theirs]
 st.dataframe(wide.round(2), alt=f"Table II: {what} for each defense and allowed increase")
 st.caption(
-    "From the largest error of the thief's clone in percent, with the owner's error up by at most Δ on the test set and "
-    f"{l1_limit(0.9, l1_of)}; of the strengths measured, none in between. The paper does not say which l1 it limits; its "
+    "From the largest error of the thief's clone in percent, with the owner's error up by at most Δ percentage points on "
+    f"the test set and {l1_limit(0.9, l1_of)}; of the strengths measured, none in between. "
+    "The paper does not say which l1 it limits; its "
     f"released code takes the thief's queries. Error bars: {ERROR_BARS[what]}; the paper gives none."
 )
 if points.empty:

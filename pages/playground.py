@@ -351,5 +351,5 @@ tab = st.segmented_control(
 )
 views[tab if tab in names else "Functions"]()
 with st.container(horizontal=True):
-    carried = {f"{ui.TRADEOFFS}victim": victim.name, **ui.defense_state(defense, ui.TRADEOFFS)}
+    carried = {**ui.victim_state(victim, ui.TRADEOFFS), **ui.defense_state(defense, ui.TRADEOFFS)}
     ui.link("tradeoffs", "This operating point over the whole test set", "balance", **carried)

@@ -25,6 +25,8 @@ STEPS = (
     "What it cannot stop",
 )
 
+EDGE = f"{ui.EMBEDDED}-ptq"
+
 
 def _go(step: int) -> None:
     st.session_state["step"] = STEPS[step]
@@ -251,16 +253,19 @@ with st.container(horizontal=True):
 st.divider()
 st.markdown("**Go and try**")
 with st.container(horizontal=True):
-    real = {"victim": "cifar10-resnet20"} if "cifar10-resnet20" in known else {}
+    real = ui.victim_state(zoo.card("cifar10-resnet20")) if "cifar10-resnet20" in known else {}
+    small = ui.victim_state(zoo.card(EDGE)) if EDGE in known else {}
     ui.link(
         "playground", "The paper's setting on CIFAR-10", "tune", **real, **ui.defense_state(Deception(beta=0.9))
     )
     ui.link(
-        "playground", "Edge device: the cheapest noise", "memory", **ui.defense_state(ReverseSigmoid(beta=0.08))
+        "playground",
+        "Edge device: the cheapest noise",
+        "memory",
+        **small,
+        **ui.defense_state(ReverseSigmoid(beta=0.08)),
     )
     strict = {"budget": 0.2, "axis": THIEF_AXES["l1"], **ui.defense_state(Deception(beta=0.4), ui.TRADEOFFS)}
     ui.link("tradeoffs", "Strict l1 budget", "balance", **strict)
-    ui.link(
-        "playground", "Why τ matters", "rule", closer="Functions", **ui.defense_state(Deception(beta=0.9, tau=0.6))
-    )
+    ui.link("playground", "Why τ matters", "rule", **ui.defense_state(Deception(beta=0.9, tau=0.6)))
     ui.link("decide", "Should I deploy one, and which?", "gavel")

@@ -74,7 +74,7 @@ def owners_side(card: zoo.Card) -> None:
         )
         if words := second_network_words(defense, card.name):
             st.caption(words)
-        ui.link("playground", "On one answer", "tune", victim=card.name, **ui.defense_state(defense))
+        ui.link("playground", "On one answer", "tune", **ui.victim_state(card), **ui.defense_state(defense))
     with main, ui.errors_explained():
         defense = ui.learned(defense, card.name)
         shown = {defense: ui.guide_of(defense, card.name)}
@@ -158,7 +158,14 @@ def thiefs_side(card: zoo.Card) -> None:
         axis = ui.select("Across", THIEF_AXES, "axis")
     with third:
         allowed = st.slider(
-            "Owner's error may rise by", 0.0, 10.0, 1.0, 0.25, "%g points", key="increase", **ui.IN_URL
+            "Owner's error may rise by at most (percentage points)",
+            0.0,
+            10.0,
+            1.0,
+            0.25,
+            "%g",
+            key="increase",
+            **ui.IN_URL,
         )
     with fourth:
         l1_of = ui.choose_l1("l1_of")
@@ -172,6 +179,7 @@ def thiefs_side(card: zoo.Card) -> None:
     chosen = list(groups)
     if len(groups) > 1:
         key = "budget_thieves" if axis == "budget" else "thieves"  # their names differ
+        _begin_anew(key, dataset, list(groups)[:1])
         chosen = st.multiselect("Thieves", list(groups), list(groups)[:1], key=key, **ui.IN_URL)
     ours = pd.concat([groups[name] for name in chosen]) if chosen else here[:0]
     points = pd.concat([ours, bounds], ignore_index=True)
@@ -187,6 +195,13 @@ def _choose_data(known: list[str], card: zoo.Card) -> str:
             st.session_state["t_data"] = card.dataset
     start = card.dataset if card.dataset in known else known[0]
     return st.selectbox("Victim's data", known, known.index(start), key="t_data", **ui.IN_URL)
+
+
+def _begin_anew(key: str, dataset: str, start: list[str]) -> None:
+    """Choose the default thieves when another data set has come: the names of those chosen before are not among its."""
+    if st.session_state.setdefault(f"{key}_of", dataset) != dataset:
+        st.session_state[f"{key}_of"] = dataset
+        st.session_state[key] = start
 
 
 def _say_what_is_missing(card: zoo.Card, dataset: str) -> None:
@@ -258,7 +273,7 @@ def _use(row: pd.Series) -> None:
     except ValueError as error:
         st.caption(f"This point cannot be tried here: {error}.")
         return
-    victim = {"victim": row["victim"]} if row["victim"] in zoo.names() else {}
+    victim = ui.victim_state(zoo.card(row["victim"])) if row["victim"] in zoo.names() else {}
     ui.link("playground", "Use this operating point", "tune", **victim, **ui.defense_state(defense))
 
 

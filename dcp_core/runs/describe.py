@@ -1,7 +1,7 @@
 """Describe runs in words and tables, for pages and command line."""
 
 import dataclasses
-import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,11 @@ def table_of(views: list[RunView[RunSpec]], states: list[str], text: str) -> pd.
 
     Args:
         states: keep only runs in one of these states; an empty list keeps all.
-        text: keep only runs that contain it in any column, in upper or lower case.
+        text: keep only runs in which a word of any cell begins with it, in upper or lower case.
     """
     rows = [row_of(view) for view in views if not states or view.state in states]
-    return pd.DataFrame([row for row in rows if text.lower() in json.dumps(row, default=str).lower()])
+    begins = re.compile(rf"(?<!\w){re.escape(text)}", re.IGNORECASE)
+    return pd.DataFrame([row for row in rows if any(begins.search(str(cell)) for cell in row.values())])
 
 
 def clearest_pair(views: list[RunView[RunSpec]]) -> list[str]:

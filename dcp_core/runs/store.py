@@ -141,7 +141,9 @@ def _view(folder: Path) -> RunView[Spec]:
         if status.alive(folder):
             state = "stopping" if (folder / STOP).exists() else state
         else:
-            state, message = "interrupted", f"the worker on {status.host} ended unexpectedly"
+            stopped = (folder / STOP).exists()
+            message = "stopped by you" if stopped else f"the worker on {status.host} ended unexpectedly"
+            state = "interrupted"
     return RunView(
         folder,
         state,

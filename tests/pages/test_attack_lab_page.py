@@ -7,7 +7,7 @@ import pytest
 from test_pages import open_page
 
 from dcp_core.runs import launch, store
-from dcp_core.runs.describe import clearest_pair
+from dcp_core.runs.describe import clearest_pair, table_of
 from dcp_core.runs.spec import RunSpec
 
 SIGNS = RunSpec("signs-resnet8", budget=100, pool="signs_pool")
@@ -59,3 +59,37 @@ def test_the_one_click_pair_is_queued_shown_and_drawn_along_its_training(home: P
     assert sorted(app.multiselect(key="a_runs").value) == sorted(view.key for view in store.views())
     assert app.segmented_control(key="a_across").value == "work"
     assert app.button(key="a_demo").label == "Show the pair"
+
+
+def test_duplicate_fills_the_form_with_the_run_and_its_defense(home: Path) -> None:
+    spec = dataclasses.replace(SIGNS, defense="rs", defense_parameters={"beta": 0.32})
+    launch.launch([spec])
+    app = open_page("attack_lab")
+    app.button(key=f"copy-{spec.key}").click().run()
+    assert not app.exception
+    assert app.selectbox(key="a_defense").value == "rs"
+    assert app.slider(key="a_rs_beta").value == 0.32
+    app.toggle(key="a_pair").set_value(False).run()
+    app.button(key="a_launch").click().run()
+    assert [view.key for view in store.views()] == [spec.key]
+
+
+def test_a_link_to_a_run_that_is_not_here_says_so(home: Path) -> None:
+    app = open_page("attack_lab", a_runs="DCP β=0.9 · somebody's run · 0000")
+    assert any("not on this machine" in each.value and "somebody's run" in each.value for each in app.info)
+    assert len(app.multiselect(key="a_runs").value) == 2
+
+
+def test_a_link_shows_its_run_also_when_runs_are_described_otherwise_today(home: Path) -> None:
+    key = store.shipped()[0].key
+    app = open_page("attack_lab", a_runs=f"a former description · {key[:4]}")
+    assert app.multiselect(key="a_runs").value == [key]
+    assert not app.info
+
+
+def test_the_filter_looks_at_words_of_cells_not_at_the_columns_names() -> None:
+    views = [run(40.0), run(50.0, defense="rs"), run(60.0, defense="dcp")]
+    assert len(table_of(views, [], "")) == 3
+    assert table_of(views, [], "RS")["key"].tolist() == [views[1].key]
+    assert table_of(views, [], "resnet").shape[0] == 3
+    assert table_of(views, [], "adversary").empty

@@ -252,14 +252,14 @@ def test_the_paper_page_sets_what_each_defense_adds_beside_the_papers(home: Path
     app = open_page("paper")
     table = app.dataframe[0].value
     assert "No defense" not in table.index
-    assert table.loc["DCP", "paper, Δ ≤ 1 points"] == pytest.approx(21.87 - 18.03)
+    assert table.loc["DCP", "paper, Δ ≤ 1"] == pytest.approx(21.87 - 18.03)
     app.selectbox(key="paper_what").set_value(THIEF).run()
     errors = app.dataframe[0].value
-    assert errors.loc["DCP", "paper, Δ ≤ 1 points"] == 21.87
+    assert errors.loc["DCP", "paper, Δ ≤ 1"] == 21.87
     rise = errors.loc["DCP"] - errors.loc["No defense"]
-    assert table.loc["DCP", "measured, Δ ≤ 1 points"] == pytest.approx(rise["measured, Δ ≤ 1 points"], abs=0.02)
+    assert table.loc["DCP", "measured, Δ ≤ 1"] == pytest.approx(rise["measured, Δ ≤ 1"], abs=0.02)
     assert table.loc["DCP", "measured − paper, Δ ≤ 1"] == pytest.approx(
-        rise["measured, Δ ≤ 1 points"] - rise["paper, Δ ≤ 1 points"], abs=0.02
+        rise["measured, Δ ≤ 1"] - rise["paper, Δ ≤ 1"], abs=0.02
     )
 
 

@@ -332,19 +332,20 @@ def test_what_a_thief_does_with_the_answers_does_not_tell_settings_apart_where_t
     assert [len(group) for group in settings(points).values()] == [2, 1]
 
 
-def test_the_key_of_every_shipped_row_is_that_of_the_run_its_columns_describe(shipped: pd.DataFrame) -> None:
+def test_key_and_command_of_every_shipped_row_are_those_of_the_run_its_columns_describe(shipped: pd.DataFrame) -> None:
     attacks = shipped[(shipped["source"] == "measured") & shipped["attack"].notna()]
     assert len(attacks) > 150
     for row in attacks.itertuples():
-        spec = RunSpec(
-            row.victim,
-            row.attack,
-            json.loads(row.attack_parameters),
-            row.defense,
-            json.loads(row.parameters),
-            int(row.budget),
-            None if pd.isna(row.queries_from) else row.queries_from,
-            row.clone,
-            int(row.seed),
-        )
-        assert row.key == spec.key, row.id
+        described = {
+            "victim": row.victim,
+            "attack": row.attack,
+            "attack_parameters": json.loads(row.attack_parameters),
+            "defense": row.defense,
+            "defense_parameters": json.loads(row.parameters),
+            "budget": int(row.budget),
+            "pool": None if pd.isna(row.queries_from) else row.queries_from,
+            "clone": row.clone,
+            "seed": int(row.seed),
+        }
+        spec = RunSpec.from_json(json.dumps(described))
+        assert (row.key, row.where) == (spec.key, spec.command), row.id

@@ -66,7 +66,7 @@ def test_a_file_that_is_no_plan_is_said_to_be_none(tmp_path: Path) -> None:
         read_plan(tmp_path / "plan.toml")
 
 
-def test_a_remembered_victim_answers_as_the_victim_and_the_oracle_still_counts(home: Path, tmp_path: Path) -> None:
+def test_a_cached_victim_answers_as_the_victim_and_the_oracle_still_counts(home: Path, tmp_path: Path) -> None:
     source = small_world(tmp_path)
     specs = [RunSpec("small", "knockoff", {"epochs": 1}, budget=60, pool=source, seed=seed) for seed in (0, 1)]
     shared_answers.share(specs)
@@ -74,14 +74,14 @@ def test_a_remembered_victim_answers_as_the_victim_and_the_oracle_still_counts(h
     model = shared_answers.cached_victim(victim, pool)
     assert isinstance(model, shared_answers.CachedVictim)
     asked = pool.images[:100]  # some are noted, some are not
-    known = [place is not None for place in model.notes.find(to_pixels(asked))]
+    known = [place is not None for place in model.cache.find(to_pixels(asked))]
     assert 0 < sum(known) < 100
     answers = Oracle(model, NoDefense(), 90).query(asked)
     expected = Oracle(victim.model, NoDefense(), 90).query(asked)
     assert len(answers) == 90  # the budget holds
     assert torch.allclose(answers, expected, atol=1e-6)
     near = to_pixels(asked[:1]) + 1e-4  # rounds to a noted picture, and is not one
-    assert model.notes.find(near) == [None]
+    assert model.cache.find(near) == [None]
 
 
 def test_a_sweep_runs_its_plan_in_the_background_and_skips_what_is_done(
