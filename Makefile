@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: app test lint docs release clean
+.PHONY: app test lint docs pictures release clean
 
 app: $(VENV)/.app
 	$(BIN)/streamlit run app.py
@@ -19,6 +19,10 @@ lint: $(VENV)/.dev
 # The documentation, in site/; a broken link or reference is an error.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# The pictures of the README, taken in Chromium.
+pictures: $(VENV)/.dev
+	$(BIN)/python -m tools.pictures
 
 # The wheel, and the archive of the victims that it leaves out, in dist/.
 release: $(VENV)/.dev

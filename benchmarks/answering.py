@@ -1,6 +1,6 @@
-"""What a defense adds to the victim's own forward pass (ResNet-20, CPU), interleaved in one run.
+"""Time of each defense as a share of the victim's forward pass (ResNet-20, CPU), measured in turns in one run.
 
-python benchmarks/answering.py
+Run: python -m benchmarks.answering
 """
 
 import random

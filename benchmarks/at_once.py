@@ -1,7 +1,7 @@
-"""How many thieves at once are fastest here: `python -m benchmarks.at_once 1 2 4 8 --network resnet34`.
+"""Speed of several attacks at once on this machine: `python -m benchmarks.at_once 1 2 4 8 --network resnet34`.
 
-Each trains its clone in a process of its own, as background runs do (`reproduce --at-once`), with one CPU thread. Told
-is the pictures a second of all of them together, and its ratio to that of one alone.
+Each process trains one clone with one CPU thread, as background runs do (`reproduce --at-once`). The output is the number
+of pictures a second of all processes together, and its ratio to that of a single process.
 """
 
 import argparse
@@ -14,12 +14,12 @@ import torch
 from dcp_core.models.architectures import build
 from dcp_core.models.training import Recipe, train
 
-CLASSES, BATCH = 10, 64  # as the paper's thieves
+CLASSES, BATCH = 10, 64  # as in the paper
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def clone(network: str, steps: int, together: Barrier) -> tuple[float, float]:
-    """When a clone's training began and ended, on the machine's clock, after one that warms up."""
+    """Train a clone, after a warm-up. Returns start and end in seconds of the machine's monotonic clock."""
     torch.set_num_threads(1)
     images = torch.randint(0, 256, (BATCH * steps, 3, 32, 32), dtype=torch.uint8)
     answers = torch.rand(len(images), CLASSES).softmax(1)
@@ -37,7 +37,7 @@ def clone(network: str, steps: int, together: Barrier) -> tuple[float, float]:
 
 
 def speed(count: int, network: str, steps: int) -> float:
-    """Pictures a second of so many clones together."""
+    """Pictures a second of `count` clones together, trained at the same time."""
     spawn = get_context("spawn")
     with spawn.Manager() as manager, spawn.Pool(count) as pool:
         together = manager.Barrier(count)
@@ -46,16 +46,18 @@ def speed(count: int, network: str, steps: int) -> float:
 
 
 def main() -> None:
-    """Print a line a number of thieves."""
-    told = argparse.ArgumentParser(description=__doc__)
-    told.add_argument("counts", nargs="*", type=int, default=[1, 2])
-    told.add_argument("--network", default="resnet34" if DEVICE == "cuda" else "resnet20")
-    told.add_argument("--steps", type=int, default=400 if DEVICE == "cuda" else 40, help="batches of each")
-    asked = told.parse_args()
-    print(f"torch {torch.__version__}, {DEVICE}, {asked.network}, batches of {BATCH}, one CPU thread each")
-    alone = speed(1, asked.network, asked.steps)
-    for count in asked.counts:
-        together = alone if count == 1 else speed(count, asked.network, asked.steps)
+    """Print one line for each number of processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("counts", nargs="*", type=int, default=[1, 2])
+    parser.add_argument("--network", default="resnet34" if DEVICE == "cuda" else "resnet20")
+    parser.add_argument(
+        "--steps", type=int, default=400 if DEVICE == "cuda" else 40, help="batches that each process trains on"
+    )
+    chosen = parser.parse_args()
+    print(f"torch {torch.__version__}, {DEVICE}, {chosen.network}, batches of {BATCH}, one CPU thread each")
+    alone = speed(1, chosen.network, chosen.steps)
+    for count in chosen.counts:
+        together = alone if count == 1 else speed(count, chosen.network, chosen.steps)
         print(f"{count} at once: {together:.0f} pictures/s together, {together / alone:.2f} times one alone")
 
 

@@ -1,9 +1,9 @@
-"""Speed of the attacks, each against the plain form of the same work in one run: `python -m benchmarks.attacks`.
+"""Speed and memory of the attacks: `python -m benchmarks.attacks`.
 
-1. A zeroth-order estimate in one call of the victim against one call a point.
-2. Memory of a data-free run as its queries grow.
+1. A zeroth-order gradient estimate with one call of the victim, compared with one call for each point.
+2. Memory of a data-free attack, early and at the end.
 
-A clone's training: `benchmarks/thieves.py`.
+The training of a clone is measured by `benchmarks/thieves.py`.
 """
 
 import resource
@@ -23,7 +23,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Time of one call; processor time on a CPU, which other programs disturb less."""
+    """Seconds of one call. On a CPU it is processor time, which other programs affect less."""
     clock = time.perf_counter if DEVICE == "cuda" else time.process_time
     start = clock()
     work()
@@ -33,7 +33,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def in_turns(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of each, called in turns, after one warm-up."""
+    """Median seconds of each function, called in turns, after one warm-up call."""
     found: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         work()
@@ -44,12 +44,12 @@ def in_turns(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> di
 
 
 def estimate(count: int = 32, directions: int = 10) -> None:
-    """The victim's part of a gradient estimate: one call against one call a point."""
+    """Print the time of the victim's answers for a gradient estimate, in one call and in many calls."""
     victim = build("resnet8", CLASSES)
     oracle = Oracle(victim, Deception(), 10**9, device=DEVICE)
-    dice = torch.Generator(DEVICE).manual_seed(0)
-    before = torch.randn(count, 3, 32, 32, device=DEVICE, generator=dice)
-    points, _ = probes(before, directions, 1e-3, dice)
+    rng = torch.Generator(DEVICE).manual_seed(0)
+    before = torch.randn(count, 3, 32, 32, device=DEVICE, generator=rng)
+    points, _ = probes(before, directions, 1e-3, rng)
     pixels = to_range(points)
     took = in_turns(
         {
@@ -63,7 +63,7 @@ def estimate(count: int = 32, directions: int = 10) -> None:
 
 
 def memory() -> None:
-    """Peak memory after a quarter of a MAZE run, and at its end. The buffer is allocated at the start."""
+    """Print the peak memory of MAZE after a quarter of the queries, and at the end. The buffer is allocated at the start."""
     oracle = Oracle(build("resnet8", CLASSES), Deception(), 24 * 16 * 15, device=DEVICE)
     theft = Theft(oracle, build("resnet8", CLASSES), logs=4)
     peaks = []
@@ -81,7 +81,7 @@ def memory() -> None:
 
 
 def main() -> None:
-    """Print all of it."""
+    """Run all measurements."""
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {DEVICE}, one CPU thread; medians of {ROUNDS} rounds in turns")
     memory()

@@ -1,9 +1,9 @@
-"""How soon the Trade-offs page shows the new picture after a slider moved: `python -m benchmarks.browser`.
+"""Time from moving a slider on the Trade-offs page to the new charts: `python -m benchmarks.browser`.
 
-A real Chromium presses an arrow key on each slider of a freshly started dashboard. The clock starts with the key
-and stops at the frame in which the last chart that changed was drawn; of that, `waits` is how long Streamlit's
-slider holds a value back, to see whether more keys follow, and `page` is everything after it. Beside the clock stands
-the processor's time of one move in server and browser, all threads: on a busy machine it is what can be trusted.
+The script starts a dashboard and a Chromium, and presses an arrow key on each slider. The time is measured from the key
+to the frame in which the last chart is drawn. `waits` is the time for which Streamlit's slider delays a value in case
+more keys follow; `page` is the rest. The processor time of server and browser (all threads) is also printed, because it
+is more reliable than the elapsed time on a busy machine.
 """
 
 import os
@@ -28,7 +28,10 @@ from dcp_core.models.architectures import build
 
 ROOT = Path(__file__).resolve().parent.parent
 MOVES = 8
-CASES = {"cifar10-resnet20": 250, "synthetic-100": 1000}  # victim -> goal, milliseconds; 10,000 answers each
+CASES = {
+    "cifar10-resnet20": 250,
+    "synthetic-100": 1000,
+}  # victim -> goal in milliseconds; each has 10,000 test answers
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 CLOCK = """
 window.clock = {};
@@ -43,7 +46,7 @@ new MutationObserver((changes) => {
 
 
 def synthetic_victim() -> None:
-    """A victim of 100 classes with 10,000 stored answers, right in about three of four, in DCP_HOME."""
+    """Create a victim with 100 classes and 10,000 stored answers, of which about three quarters are correct, in DCP_HOME."""
     torch.manual_seed(0)
     logits = torch.randn(10_000, 100) * 3
     labels = (logits + torch.randn_like(logits)).argmax(1)
@@ -54,7 +57,7 @@ def synthetic_victim() -> None:
 
 @contextmanager
 def dashboard() -> Iterator[tuple[str, int]]:
-    """The address of a dashboard of its own, and its process."""
+    """Start a dashboard; gives its address and process number."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -86,7 +89,7 @@ def settle(page: Page) -> None:
 
 
 def processor_ms(server: int) -> tuple[float, float]:
-    """Milliseconds of processor time so far: the server's, and the browser's with all its processes."""
+    """Milliseconds of processor time so far: of the server, and of all processes of the browser."""
 
     def of(process: psutil.Process) -> float:
         times = process.cpu_times()
@@ -97,7 +100,7 @@ def processor_ms(server: int) -> tuple[float, float]:
 
 
 def measure(page: Page, label: str, server: int) -> np.ndarray:
-    """(moves, 4): milliseconds that the slider waits, from then to the last chart drawn, and of the processors."""
+    """Times in milliseconds (moves, 4): delay of the slider, time until the charts are drawn, server, browser."""
     slider = page.get_by_role("slider", name=label)
     slider.focus()
     times = []
@@ -107,14 +110,14 @@ def measure(page: Page, label: str, server: int) -> np.ndarray:
         settle(page)
         after = processor_ms(server)
         clock = page.evaluate("clock")
-        if "drawn" in clock and move:  # the first move pays for imports
+        if "drawn" in clock and move:  # the first move includes imports and is left out
             spent = np.subtract(after, before)
             times.append((clock["sent"] - clock["key"], clock["drawn"] - clock["sent"], *spent))
     return np.array(times).reshape(-1, 4)
 
 
 def main() -> None:
-    """Print one line a slider."""
+    """Print one line for each slider."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("no Chromium on this machine")

@@ -1,18 +1,22 @@
-"""What AM, MAD and GRAD^2 cost: `python -m benchmarks.defenses`.
+"""What AM, MAD, GRAD^2 and ModelGuard-W cost: `python -m benchmarks.defenses`.
 
 ResNet-20 victim and surrogate (untrained: speed does not depend on the weights), all timed in turns in one run, in
 units of one forward pass of the victim on the same batch. "literal" is the same defense by autograd, picture by
-picture and class by class, as published implementations compute it.
+picture and class by class, as published implementations compute it. ModelGuard-W is compared with HiGHS, which solves
+one linear program an answer.
 """
 
 import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from scipy.optimize import linprog
 from torch import Tensor
 
-from dcp_core.defenses import MAD, AdaptiveMisinformation, GradientRedirection, literal
+from dcp_core.defenses import MAD, AdaptiveMisinformation, GradientRedirection, ModelGuardW, literal
+from dcp_core.defenses.modelguard_w import MARGIN, SMALL
 from dcp_core.models.architectures import build
 from dcp_core.provenance import hardware, versions
 
@@ -55,6 +59,7 @@ def settings(classes: int, batch: int) -> tuple[dict[str, Callable[[], object]],
         "MAD last layer": lambda: mad(logits=z, inputs=x),
         "GRAD2 all-ones": lambda: ones(logits=z, inputs=x),
         "GRAD2 all-ones, 10 strengths": lambda: ones.sweep(ones.grid[1:], logits=z, inputs=x),
+        "ModelGuard-W": lambda: ModelGuardW()(logits=z),
         "MAD last layer, 10 strengths": lambda: mad.sweep(mad.grid[1:], logits=z, inputs=x),
         "GRAD2 min-ip, by picture": lambda: own(logits=z, inputs=x),
     }
@@ -66,6 +71,39 @@ def settings(classes: int, batch: int) -> tuple[dict[str, Callable[[], object]],
     if batch == 1 or classes == 10:
         slow["MAD last layer"] = lambda: literal.mad(second, y, x, 0.5)
     return ours, slow
+
+
+def linear_program(clean: np.ndarray, epsilon: float) -> np.ndarray:
+    """ModelGuard-W's answer (K,) by HiGHS, as a program in y' and bounds u >= |y' - y|."""
+    top, one = int(clean.argmax()), np.eye(len(clean))
+    ahead = np.delete(one - one[top], top, axis=0)
+    rows = np.block([[one, -one], [-one, -one], [0 * clean, 1 + 0 * clean], [ahead, 0 * ahead]])
+    found = linprog(
+        np.r_[np.log(clean + SMALL), 0 * clean],
+        A_ub=rows,
+        b_ub=np.r_[clean, -clean, epsilon, np.full(len(ahead), -MARGIN)],
+        A_eq=np.r_[1 + 0 * clean, 0 * clean][None],
+        b_eq=[1.0],
+        method="highs",
+    )
+    return found.x[: len(clean)]
+
+
+def modelguard(classes: int, count: int = 10_000, programs: int = 100) -> str:
+    """Ten budgets for `count` answers, beside the solver's time for some of these programs."""
+    z = 3 * torch.randn(count, classes, generator=torch.Generator().manual_seed(0))
+    defense, y = ModelGuardW(), z[:programs].double().softmax(-1).numpy()
+    took = in_turns(
+        {
+            "ours": lambda: defense.sweep(defense.grid[1:], logits=z),
+            "HiGHS": lambda: [linear_program(row, defense.epsilon) for row in y],
+        }
+    )
+    ratio = (took["HiGHS"] / programs) / (took["ours"] / count / len(defense.grid[1:]))
+    return (
+        f"ModelGuard-W, K = {classes}: {len(defense.grid[1:])} budgets for {count:,} answers take {took['ours']:.2f} s; "
+        f"HiGHS takes {1000 * took['HiGHS'] / programs:.2f} ms a program, {ratio:,.0f} times as long"
+    )
 
 
 def main() -> None:
@@ -88,6 +126,8 @@ def main() -> None:
                 print(line)
             for name in ("MAD last layer", "GRAD2 all-ones"):
                 print(f"  {name}: ten strengths take {took[f'{name}, 10 strengths'] / took[name]:.3f} times one")
+    for classes in (10, 100):
+        print(f"\n{modelguard(classes)}")
 
 
 if __name__ == "__main__":

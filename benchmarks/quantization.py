@@ -1,8 +1,8 @@
-"""fp32, PTQ and QAT side by side in one run: `python -m benchmarks.quantization [VICTIM ...] [--save]`.
+"""Compare fp32, PTQ and QAT in one run: `python -m benchmarks.quantization [VICTIM ...] [--save]`.
 
-The shipped victims are measured on their whole test set. ResNet-18 has random weights (none is shipped): its sizes and
-latencies are real, its answers mean nothing. All latencies are taken in turns; `--save` keeps the victims' rows for the
-Quantized page.
+Victims are measured on their whole test set. ResNet-18 is measured with random weights, because no trained one is
+included: only its sizes and latencies are meaningful. All latencies are measured in turns. `--save` stores the rows of the
+victims for the Quantized page.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from dcp_core.models.onnx_model import OnnxClassifier
 LATENCY_GOAL, SIZE_GOAL, ACCURACY_GOAL = 1 / 3, 0.3, 1.0
 
 
-def resnet18() -> list[measure.Candidate]:
-    """ResNet-18 with random weights: eager, as ONNX file, and after PTQ."""
+def resnet18() -> list[measure.VictimVersion]:
+    """ResNet-18 with random weights: in eager torch, as an ONNX file, and after PTQ."""
     torch.manual_seed(0)
     network = build("resnet18", 16).eval()
     images = synthetic.signs(64, SIGNS_TRAIN)[0]
@@ -32,15 +32,17 @@ def resnet18() -> list[measure.Candidate]:
     files = {"fp32": to_onnx(network, 32)}
     files["ptq"] = to_onnx(quantization.convert(prepared), 32)
     size = 4 * sum(value.numel() for value in network.state_dict().values())
-    found = [measure.Candidate("resnet18, random weights", "fp32", measure.EAGER, network, size)]
+    found = [measure.VictimVersion("resnet18, random weights", "fp32", measure.EAGER, network, size)]
     return found + [
-        measure.Candidate(found[0].name, precision, measure.RUNTIME, OnnxClassifier(content, 32, 16), len(content))
+        measure.VictimVersion(
+            found[0].name, precision, measure.RUNTIME, OnnxClassifier(content, 32, 16), len(content)
+        )
         for precision, content in files.items()
     ]
 
 
 def show(rows: pd.DataFrame, goals: bool) -> None:
-    """Numbers, and ratios to eager fp32 and to ONNX Runtime's own fp32."""
+    """Print the measurements, and their ratios to fp32 in eager torch and in ONNX Runtime."""
     eager, runtime = rows.iloc[0], rows[rows["engine"] == measure.RUNTIME].iloc[0]
     print(f"\n{eager['name']}: {eager['hardware']}")
     print(f"{'':22}{'accuracy':>9}{'agree':>8}{'l1':>8}{'kB':>8}{'size':>7}{'ms, 1':>9}{'ms, 64':>9}", end="")
@@ -68,9 +70,15 @@ def show(rows: pd.DataFrame, goals: bool) -> None:
 def main() -> None:
     """Measure and print everything."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("victims", nargs="*", help="fp32 victims; all that have versions, and ResNet-18, without")
-    parser.add_argument("--save", action="store_true", help="keep the victims' rows in precomputed/quantized.csv")
-    parser.add_argument("--seconds", type=float, default=40.0, help="of latencies for each victim")
+    parser.add_argument(
+        "victims", nargs="*", help="fp32 victims; by default all with quantized versions, and ResNet-18"
+    )
+    parser.add_argument(
+        "--save", action="store_true", help="store the rows of the victims in precomputed/quantized.csv"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=40.0, help="time limit of the latency measurement of each victim"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -78,7 +86,9 @@ def main() -> None:
     for victim in chosen.victims or known:
         card = zoo.card(victim)
         test = load(card.dataset, "test", size=card.size)
-        rows = measure.side_by_side(measure.candidates(victim), test.images, test.labels, seconds=chosen.seconds)
+        rows = measure.side_by_side(
+            measure.victim_versions(victim), test.images, test.labels, seconds=chosen.seconds
+        )
         show(rows, goals="resnet20" in victim)
         if chosen.save:
             measure.save_measured(rows)

@@ -1,6 +1,6 @@
-"""Time of a whole trade-off curve, beside a plain loop over the strengths: `python -m benchmarks.tradeoffs`.
+"""Time of a trade-off curve, compared with a plain loop over the strengths: `python -m benchmarks.tradeoffs`.
 
-The two compute the same numbers in one run on one core, in turns, so their ratio does not depend on the hour.
+Both compute the same numbers in turns on one core, so that their ratio does not depend on other load of the machine.
 """
 
 import time
@@ -19,7 +19,7 @@ TARGET_MS = {10: 100, 100: 600}
 
 
 def naive_curve(defense: Defense, logits: Tensor, labels: Tensor) -> list[list[float]]:
-    """The same numbers, one strength after the other, each on the whole test set."""
+    """The same numbers as `tradeoff_curve`, computed for one strength after the other on the whole test set."""
     rows = []
     clean = logits.softmax(-1)
     for value in defense.grid:

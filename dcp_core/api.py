@@ -1,6 +1,6 @@
-"""A prediction API: pictures in by HTTP, defended posteriors out. It tells nothing about the victim or the defense.
+"""A prediction API over HTTP that answers pictures with defended posteriors. It does not reveal victim or defense.
 
-GET  /          how to ask, and the classes
+GET  /          how to send pictures, and the classes
 POST /predict   the bytes of one picture, or of a zip archive of pictures
 """
 
@@ -24,27 +24,27 @@ from dcp_core.models.auxiliary import arm
 from dcp_core.models.inference import predict
 from dcp_core.models.zoo import Victim
 
-AT_ONCE = 100  # pictures of one request
+AT_ONCE = 100  # most pictures in one request
 ZIP = b"PK\x03\x04"
 
 
 def application(victim: Victim, defense: Defense, device: str = "cpu") -> Starlette:
     """The API as an ASGI application.
 
-    Requests are answered one after another, so that a victim's threads never outnumber the cores; randomised defenses
-    draw anew for every request.
+    Requests are answered one after another, so that there are never more threads than cores. Randomised defenses use new
+    random numbers for every request.
 
     Raises:
-        VictimError: for a defense whose second network is missing.
+        VictimError: if the second network of the defense is missing.
     """
     armed, card = arm(defense, victim.card.name, device), victim.card
     turn = CapacityLimiter(1)
 
     def answer(body: bytes) -> dict[str, object]:
-        """What the API says to one request.
+        """The JSON answer to one request.
 
         Raises:
-            ImageError: for pictures that cannot be read; nothing is answered then.
+            ImageError: if any picture cannot be read; then none is answered.
         """
         pictures = _read(body, card.size)
         pixels = torch.stack(list(pictures.values()))
@@ -74,9 +74,9 @@ def application(victim: Victim, defense: Defense, device: str = "cpu") -> Starle
 
 
 def _read(body: bytes, size: int) -> dict[str, Tensor]:
-    """Pixels (3, size, size) by the picture's name; that of a single one is empty.
+    """Pixels (3, size, size) in [0, 1] by the name of the picture; the name of a single picture is empty.
 
-    Each picture shrinks before the next is decoded: a zip of small files may hold gigabytes of pixels.
+    Each picture is resized before the next is decoded, because a zip of small files may contain gigabytes of pixels.
     """
     if not body.startswith(ZIP):
         return {"": to_tensor(read_image(body), size)}
@@ -89,18 +89,20 @@ def _read(body: bytes, size: int) -> dict[str, Tensor]:
 
 
 async def _body(request: Request) -> bytes:
-    """The body, read no further than it may be long."""
+    """Read the body of a request, up to the allowed size."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BYTES:
-            raise HTTPException(413, f"A request may have {mib(MAX_BYTES)}: send fewer or smaller pictures.")
+            raise HTTPException(
+                413, f"A request may have at most {mib(MAX_BYTES)}: send fewer or smaller pictures."
+            )
     if not body:
         raise HTTPException(400, "The request has no body: send the bytes of a picture.")
     return bytes(body)
 
 
 async def _error(request: Request, error: Exception) -> Response:
-    """Errors as JSON, like everything else."""
+    """Return errors as JSON, like all answers."""
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)

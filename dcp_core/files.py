@@ -1,4 +1,4 @@
-"""Where files of ours live, and how they are written so that nobody ever reads half of one."""
+"""The folders of this project's files, and atomic writing."""
 
 import os
 import tempfile
@@ -13,17 +13,21 @@ PRECOMPUTED = SHIPPED / "precomputed"
 
 
 def home() -> Path:
-    """The folder of everything a user downloads or makes (`data/`, `victims/`, `runs/`).
+    """The folder of all files that a user downloads or makes (`data/`, `victims/`, `runs/`, `results/`).
 
-    One setting decides it: the environment variable `DCP_HOME`; `~/.dcp` without it.
+    It is the environment variable `DCP_HOME`, by default `~/.dcp`.
     """
     return Path(os.environ.get("DCP_HOME", "~/.dcp")).expanduser()
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Have `write` fill a temporary file beside `path`, then move it there in one step.
+    """Write a file atomically: readers see the old file or the complete new one, even if this process is killed.
 
-    Readers see the old file or the whole new one, also when this process is killed half-way.
+    Args:
+        write: called with a temporary binary file in the same folder, which then replaces `path`.
+
+    Raises:
+        OSError: if the file cannot be written; `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -1,4 +1,4 @@
-"""What a number or a file was made with: software versions and hardware."""
+"""Software versions and hardware with which a result was computed."""
 
 import platform
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from dcp_core.precision import instruction_set
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result."""
+    """Versions of Python and of the packages that can change a result; "absent" if not installed."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
     for package in ("torchvision", "numpy", "onnxruntime"):
         try:

@@ -1,9 +1,9 @@
-"""The one place where torchvision is imported.
+"""Import torchvision, also if its build does not match that of torch.
 
-A CPU build of torch beside a CUDA build of torchvision (what `pip` gives on some machines) cannot load
-torchvision's compiled operators, and `import torchvision` raises "operator torchvision::nms does not exist".
-Nothing here uses those operators, so their two schemas are declared and the import is tried once more; where
-the builds match, this does nothing. torchvision is slow to import: call this where it is used.
+On some machines, `pip` installs a CPU build of torch and a CUDA build of torchvision. torchvision's compiled operators
+cannot be loaded then, and `import torchvision` raises "operator torchvision::nms does not exist". This project does not
+use these operators, so their two schemas are declared and the import is repeated. torchvision is slow to import: call
+`torchvision()` only where it is needed.
 """
 
 import importlib
@@ -17,12 +17,18 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_libraries: list[torch.library.Library] = []  # a Library un-declares its schemas when it is collected
+_libraries: list[
+    torch.library.Library
+] = []  # must be kept: a Library removes its schemas when it is garbage-collected
 
 
 @cache
 def torchvision() -> ModuleType:
-    """The torchvision package, whichever build of it is installed."""
+    """The torchvision package.
+
+    Raises:
+        RuntimeError: if the import fails for another reason than missing operators.
+    """
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:

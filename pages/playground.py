@@ -51,6 +51,11 @@ class Question:
         return {"guide": guide[self.number, None]}
 
 
+def armed(defense: Defense, seen: dict[str, Any], victim: str) -> Defense:
+    """A defense that can answer; what it drew from a test picture before spares the second network."""
+    return ui.learned(defense, victim) if "guide" in seen else ui.armed(defense, victim)
+
+
 def choose_picture(card: Card) -> Question:
     """Let a person choose a picture, and show it."""
     stored = not card.name.startswith(TORCHVISION)
@@ -267,7 +272,7 @@ def show_all_defenses(defense: Defense, question: Question, card: Card, seed: in
         each = defense if name == defense.name else kind()
         try:
             seen = question.seen_by(each, card.name, seed)
-            shown.append(ui.armed(each, card.name) if "inputs" in seen else each)
+            shown.append(armed(each, seen, card.name))
         except ValueError as error:
             missing.append(str(error))
             continue
@@ -359,7 +364,7 @@ with right:
         st.caption(words)
 with middle, ui.errors_explained():
     seen = question.seen_by(defense, victim.name, seed)
-    defense = ui.armed(defense, victim.name) if "inputs" in seen else defense
+    defense = armed(defense, seen, victim.name)
     answers = engine.defend(question.logits[None], defense, seed, **seen)
     guide = seen.get("guide")
     if "inputs" in seen:

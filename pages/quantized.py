@@ -57,7 +57,7 @@ def measured_rows(base: str) -> pd.DataFrame:
 def measure_now(base: str) -> None:
     """Latencies on this machine, the rest from the answers stored with each version."""
     bar = st.progress(0.0, "Measuring on this machine, all versions in turns ...")
-    ways = measure.candidates(base)
+    ways = measure.victim_versions(base)
     stored = [ui.test_answers(way.name) for way in ways]
     pictures = synthetic.signs(64, SIGNS_TEST)[0]
     side = zoo.card(base).size
@@ -200,7 +200,9 @@ def export_form(family: dict[str, str]) -> None:
         name = st.selectbox("Version", known, key="q_export", format_func=lambda n: zoo.card(n).title, **ui.IN_URL)
         defense = ui.choose_defense(exportable(), PREFIX)
         baked = False
-        if defense.nodes(len(zoo.card(name).classes)).inputs:
+        with ui.errors_explained():
+            nodes = ui.learned(defense, name).nodes(len(zoo.card(name).classes))
+        if nodes.inputs:
             baked = st.toggle(
                 "Bake the parameters in",
                 key="q_baked",

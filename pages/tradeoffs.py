@@ -76,6 +76,7 @@ def owners_side(card: zoo.Card) -> None:
             st.caption(words)
         ui.link("playground", "On one answer", "tune", **ui.victim_state(card), **ui.defense_state(defense))
     with main, ui.errors_explained():
+        defense = ui.learned(defense, card.name)
         shown = {defense: ui.guide_of(defense, card.name)}
         for name in others:
             shown |= {} if name == defense.name else _guided(DEFENSES[name](), card)
@@ -120,7 +121,7 @@ def owners_side(card: zoo.Card) -> None:
 def _guided(defense: Defense, card: zoo.Card) -> dict[Defense, torch.Tensor | None]:
     """A defense to draw beside the chosen one, with its guide; nothing but the reason if it cannot be drawn."""
     try:
-        return {defense: ui.guide_of(defense, card.name)}
+        return {ui.learned(defense, card.name): ui.guide_of(defense, card.name)}
     except ValueError as error:
         st.info(str(error), icon=":material/visibility_off:")
         return {}

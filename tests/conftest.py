@@ -1,4 +1,4 @@
-"""What tests share: one thread, a home of their own, and a small victim."""
+"""Common fixtures of all tests: one thread, a separate DCP_HOME, and a small victim."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The floors of the house: who may import whom."""
+"""Rules on which package may import which."""
 
 import ast
 from graphlib import TopologicalSorter

@@ -3,13 +3,14 @@
 Orekondy, Schiele and Fritz, CVPR 2019, section 4.1.2. An action is a class z of the pool; the policy is a softmax
 over preferences H. After each answer,
 
-    H(z)  <- H(z)  + lr (r - baseline) (1 - pi(z))     for the class that was asked
+    H(z)  <- H(z)  + lr (r - baseline) (1 - pi(z))     for the class z that was queried
     H(z') <- H(z') - lr (r - baseline) pi(z')          for every other
 
-with lr = 1 / (times z was asked). Rewards: certainty (the two top posteriors' difference), diversity (what the
-answer has above the mean of the last answers) and loss (cross-entropy of the clone trained so far); each is scaled
-to [0, 1] by the range seen so far and compared with its mean over the last `WINDOW` answers, then they are added.
-The paper asks one picture at a time; here a batch is drawn from one policy and its answers update it one by one.
+with lr = 1 / (number of queries of class z so far). There are three rewards: certainty (difference of the two largest
+posteriors), diversity (sum of the answer's excess over the mean of the last answers) and loss (cross-entropy of the clone
+trained so far). Each is scaled to [0, 1] by the range seen so far, its mean over the last `WINDOW` answers is
+subtracted, and the three are added. The paper queries one picture at a time. Here a batch is drawn from one policy, and
+the answers update the policy one by one.
 """
 
 from typing import Any
@@ -22,10 +23,16 @@ WINDOW = 25
 
 
 class Bandit:
-    """The policy, and which pictures of each class were not asked yet."""
+    """The policy, and which pictures of the pool have not been queried yet."""
 
     def __init__(self, labels: Tensor, reward: str, classes: int) -> None:
-        """Take the pool's labels (N,) and the victim's number of classes."""
+        """Start with a uniform policy.
+
+        Args:
+            labels: of the pool, (N,).
+            reward: one of `REWARDS`.
+            classes: of the victim.
+        """
         self.labels, self.reward = labels, reward
         self.actions = int(labels.max()) + 1
         self.preferences = torch.zeros(self.actions, dtype=torch.float64)
@@ -37,22 +44,30 @@ class Bandit:
         self.high = -self.low
 
     def policy(self) -> Tensor:
-        """Probability of each class of the pool; 0 for one with no picture left."""
+        """Probability of each class of the pool; 0 for a class without pictures left."""
         left = torch.bincount(self.labels[self.fresh], minlength=self.actions) > 0
         return self.preferences.masked_fill(~left, -torch.inf).softmax(0)
 
-    def draw(self, count: int, dice: torch.Generator) -> Tensor:
-        """Indices (n,) of pictures not asked before: classes from the policy, a random picture of each."""
-        actions = self.policy().multinomial(count, replacement=True, generator=dice)
+    def draw(self, count: int, rng: torch.Generator) -> Tensor:
+        """Draw at most `count` pictures that were not queried before: a class from the policy, then a random picture of it.
+
+        Returns:
+            indices (n,) of the pool.
+        """
+        actions = self.policy().multinomial(count, replacement=True, generator=rng)
         picked = []
         for action, wanted in zip(*actions.unique(return_counts=True), strict=True):
             members = (self.fresh & (self.labels == action)).nonzero()[:, 0]
-            picked.append(members[torch.randperm(len(members), generator=dice)[:wanted]])
+            picked.append(members[torch.randperm(len(members), generator=rng)[:wanted]])
         indices = torch.cat(picked)  # fewer than `count` where a class runs out
-        return indices[torch.randperm(len(indices), generator=dice)]
+        return indices[torch.randperm(len(indices), generator=rng)]
 
     def learn(self, indices: Tensor, answers: Tensor, clone_logits: Tensor) -> None:
-        """Update the policy with the answers (n, K) to the pictures `indices`, one by one."""
+        """Update the policy with the answers (n, K) to the pictures `indices` (n,), one by one.
+
+        Args:
+            clone_logits: of the same pictures, (n, K).
+        """
         self.fresh[indices] = False
         losses = -(answers * clone_logits.log_softmax(1)).sum(1)
         top = answers.topk(2, dim=1).values
@@ -78,11 +93,11 @@ class Bandit:
         self.preferences += advantage / self.asked[action] * towards
 
     def state(self) -> dict[str, Any]:
-        """Plain tensors."""
+        """The state as plain tensors."""
         return {name: getattr(self, name).clone() for name in _STATE}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
+        """Restore what `state()` returned."""
         for name in _STATE:
             setattr(self, name, state[name].cpu())
 

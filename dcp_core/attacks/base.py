@@ -20,20 +20,27 @@ from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses.base import Declared, Defense
 from dcp_core.evaluation.stealing import Scores
 from dcp_core.files import write_atomic
+from dcp_core.precision import precision
 
 ATTACK_STATE, TRAINING_STATE = "state.pt", "training.pt"  # checkpoints in a theft's folder
 SAMPLE = 8  # pictures shown with an event
 TIMED_QUERIES = 256  # of a small theft that is timed to estimate a large one
 AS_IS = "as is"  # what result rows call a thief who trains on the answers as they are
-PULSE = 0.5  # seconds between two events without news: what a live page and a stop button wait at most
+PULSE = 0.5  # most seconds between two events, so that a live page and a stop request do not wait longer
 
 
 @dataclass(frozen=True)
 class Event:
-    """Where an attack is.
+    """Progress of an attack.
 
-    `fraction` of the work done (0 to 1), `queries` spent, mean `losses` since the last event; at log points also
-    `scores` of the clone and at most `SAMPLE` `images` (uint8) sent to the victim, with its `answers` (n, K).
+    Args:
+        phase: what is being done.
+        fraction: share of the work that is done, 0 to 1.
+        queries: number of queries used.
+        losses: means since the last event.
+        scores: of the clone, at log points only.
+        images: at most `SAMPLE` pictures (n, 3, H, W), uint8, sent to the victim; at log points only.
+        answers: the victim's answers to `images`, (n, K).
     """
 
     phase: str
@@ -47,17 +54,18 @@ class Event:
 
 @dataclass
 class Theft:
-    """What a thief starts with.
+    """What a thief has at the start of an attack.
 
     Args:
-        clone: a fresh network, trained in place; moved to the oracle's device.
-        pool: pictures to ask about, for attacks with `needs_pool`.
-        known_defense: the victim's defense, for a thief who knows it.
-        evaluate: the judge, called at log points; the thief learns nothing from it.
-        folder: where the state is kept; without it nothing is saved.
-        save_every: seconds between two saves at least.
-        logs: log points of the whole attack.
-        seed: of everything the thief draws.
+        oracle: the victim with its defense and query budget.
+        clone: an untrained network. It is moved to the oracle's device and trained in place.
+        pool: query pool, for attacks with `needs_pool`.
+        known_defense: the victim's defense, for attacks that use this knowledge.
+        evaluate: scores the clone at log points; the attack does not use the scores.
+        folder: where checkpoints are saved; without it nothing is saved.
+        save_every: least seconds between two checkpoints.
+        logs: number of log points in the whole attack.
+        seed: of all random numbers of the thief.
     """
 
     oracle: Oracle
@@ -71,22 +79,23 @@ class Theft:
     seed: int = 0
 
     def score(self) -> Scores | None:
-        """The clone's scores if anybody judges."""
+        """Scores of the clone; None without `evaluate`."""
         return None if self.evaluate is None else self.evaluate(self.clone)
 
 
 Timed = Callable[["Attack", int], list[tuple[Event, float]]]
-"""Runs an attack with a budget on the victim and clone of a run, and gives each event with the seconds until it."""
+"""Runs an attack with a query budget on the victim and clone of a run; returns its events, each with its time in seconds."""
 
 
 @dataclass(frozen=True)
 class Attack(Declared):
     """Base of all attacks.
 
-    A class must declare `name`, `title` and `source`. `needs_pool`: whether it asks about the pictures of a pool.
+    A subclass must declare `name`, `title` and `source`. `needs_pool` says whether it queries the pictures of a pool.
     """
 
     needs_pool: ClassVar[bool] = False
+    usual_clone: ClassVar[str] = "resnet8"
 
     def __post_init__(self) -> None:
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
@@ -98,7 +107,7 @@ class Attack(Declared):
 
     @property
     def thief(self) -> str:
-        """What the thief does with the answers before training, as result rows say it in their column `thief`."""
+        """How the thief treats the answers before training, as in the column `thief` of result rows."""
         return AS_IS
 
     @property
@@ -107,67 +116,76 @@ class Attack(Declared):
         return False
 
     def will_ask(self, pool: int, budget: int, seed: int) -> Tensor | None:
-        """Indices of the pictures, of a pool of that size, that a theft will ask about; None if answers decide it.
+        """Indices of the pictures that an attack will query; None if they depend on the answers.
 
-        Several runs that will ask about the same pictures share the victim's computation.
+        Several runs that query the same pictures compute the victim's answers once.
+
+        Args:
+            pool: number of pictures in the query pool.
         """
         return None
 
     def seconds(self, budget: int, timed: Timed) -> float:
-        """Seconds that a theft with that budget takes, from smaller ones that are timed: here in proportion to it."""
+        """Estimated seconds of an attack with this budget, in proportion to a smaller attack that is timed."""
         small = min(budget, TIMED_QUERIES)
         return timed(self, small)[-1][1] * budget / small
 
     def steps(self, theft: Theft) -> Iterator[Event]:
-        """Steal, yielding events; `theft.clone` is the clone. Closing the iterator saves the state.
+        """Run the attack; yields events and trains `theft.clone`. Closing the iterator saves the state.
 
-        With a `theft.folder` that holds the state of the same attack, go on from there: on a CPU the final clone
-        is bit for bit that of a run never interrupted.
+        If `theft.folder` contains a checkpoint of the same attack, the attack resumes from it. On a CPU, the final clone
+        is then bit for bit the same as without an interruption.
 
         Raises:
-            AttackError: at once, when this attack cannot work with what the thief has.
-            NanAnswer: while running, after the state was saved, when the victim's answers are not finite.
-            FloatingPointError: when the clone's loss stops being finite.
+            AttackError: at once, if the attack does not work with this oracle, clone or query pool.
+            PrecisionError: at once, if this machine lacks the precision that `DCP_PRECISION` names.
+            NanAnswer: during the attack, after the state was saved, if the victim's answers are not finite.
+            FloatingPointError: if a loss is not finite.
         """
+        precision(theft.oracle.device)
         _check_clone(theft)
         self.check(theft)
         return self._steps(theft)
 
     def check(self, theft: Theft) -> None:
-        """Raise an `AttackError` if the attack cannot work with what the thief has."""
+        """Check that the attack works with this oracle, clone and query pool.
+
+        Raises:
+            AttackError: if it does not.
+        """
         if self.needs_pool and theft.pool is None:
-            raise AttackError(f"{self.title} needs a pool of pictures to ask about")
+            raise AttackError(f"{self.title} needs a pool of pictures to query")
 
     def _steps(self, theft: Theft) -> Iterator[Event]:
         raise NotImplementedError
 
 
 class Saver:
-    """Keeps one file of tensors and plain values, replaced in one step, at most every `every` seconds."""
+    """Saves the state of an attack in one file, at most every `every` seconds. The file is replaced atomically."""
 
     def __init__(self, path: Path | None, every: float) -> None:
         self.path, self.every, self.last = path, every, time.monotonic()
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """What was saved, tensors on `device`; None without a file."""
+        """Read the saved state, with tensors on `device`; None if there is no file."""
         if self.path is None or not self.path.exists():
             return None
         return torch.load(self.path, map_location=device, weights_only=True)
 
     def write(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Save now."""
+        """Save the state now."""
         if self.path is not None:
             content = state()
             write_atomic(self.path, lambda file: torch.save(content, file))
         self.last = time.monotonic()
 
     def tick(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Save if it is time."""
+        """Save the state if `every` seconds have passed since it was last saved."""
         if self.path is not None and time.monotonic() - self.last >= self.every:
             self.write(state)
 
     def yielding(self, event: Event, state: Callable[[], dict[str, Any]]) -> Iterator[Event]:
-        """Yield one event, and save if the caller stops there."""
+        """Yield one event; save the state if the caller closes the iterator there."""
         try:
             yield event
         except GeneratorExit:
@@ -175,24 +193,24 @@ class Saver:
             raise
 
 
-class Tally:
-    """Means of losses since they were last asked for, kept on the device."""
+class LossMeans:
+    """Computes means of losses on the device, to avoid a synchronisation in each step."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
 
     def add(self, losses: dict[str, Tensor]) -> None:
-        """Count one value of each."""
+        """Add one value of each loss."""
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self, iteration: int) -> dict[str, float]:
-        """The means, and start again.
+        """The means since the last call.
 
         Raises:
-            FloatingPointError: if one is not finite.
+            FloatingPointError: if a mean is not finite.
         """
         means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
         for name, mean in means.items():
@@ -211,12 +229,12 @@ def _check_clone(theft: Theft) -> None:
         logits = theft.clone(torch.zeros(1, *oracle.shape, device=oracle.device))
     if tuple(logits.shape) != (1, oracle.classes):
         raise AttackError(
-            f"the victim answers {oracle.classes} classes and the clone gives logits {tuple(logits.shape)}: "
+            f"the victim has {oracle.classes} classes, but the clone returns logits {tuple(logits.shape)}: "
             f"build the clone for {oracle.classes} classes"
         )
 
 
 def sample(pixels: Tensor, count: int = SAMPLE) -> Tensor:
-    """The first pictures of a batch as uint8 on the CPU, to be looked at."""
+    """The first `count` pictures of a batch as uint8 on the CPU, to be displayed."""
     shown = pixels[:count].detach()
     return (shown if shown.dtype == torch.uint8 else shown.mul(255).round().byte()).cpu()

@@ -1,7 +1,7 @@
-"""What the data-free attacks share: a generator network trained through a black box, and their loop.
+"""The common part of the data-free attacks: training a generator network against a black box, and the main loop.
 
-The generator wants pictures on which clone and victim disagree. The victim gives no gradient, so it is estimated
-from its answers at the generator's picture and at a few points close by, all sent in one batch.
+The generator is trained to produce pictures on which clone and victim disagree. The victim gives no gradient, so the
+gradient is estimated from its answers to the generated picture and to a few pictures nearby, all sent in one batch.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ from dcp_core.attacks.base import (
     SAMPLE,
     Attack,
     Event,
+    LossMeans,
     Saver,
-    Tally,
     Theft,
     Timed,
     sample,
@@ -32,11 +32,11 @@ from dcp_core.defenses.base import parameter
 from dcp_core.precision import autocast
 
 TIMED_ITERATIONS, TIMED_BATCH = 2, 32  # timed to estimate how long a theft takes
-ANSWER_FLOOR = 1e-12  # under the logarithm of an answer
+ANSWER_FLOOR = 1e-12  # smallest posterior of which the logarithm is taken
 
 
 class Run:
-    """The moving parts of one data-free theft, and their saved form."""
+    """The state of one data-free attack: networks, optimizers, replay memory, random numbers."""
 
     def __init__(self, attack: "DataFree", theft: Theft) -> None:
         self.oracle, self.clone, self.device = theft.oracle, theft.clone, theft.oracle.device
@@ -50,25 +50,25 @@ class Run:
         )
         self.generator_optimizer = attack.generator_optimizer(self.generator)
         self.replay = Replay(attack.buffer, theft.oracle.shape, theft.oracle.classes, self.device)
-        self.dice = torch.Generator(self.device)
+        self.rng = torch.Generator(self.device)
         self.seed, self.iteration, self.batch, self.latent = theft.seed, 0, attack.batch, attack.latent
         self.shown: tuple[Tensor, Tensor] | None = None
 
     def begin(self, factor: float) -> None:
-        """Set the learning rates, and draw everything of this iteration from (seed, iteration) alone."""
-        self.dice.manual_seed(self.seed * 1_000_003 + self.iteration)
+        """Set the learning rates, and seed the random numbers of this iteration with (seed, iteration)."""
+        self.rng.manual_seed(self.seed * 1_000_003 + self.iteration)
         for optimizer in (self.clone_optimizer, self.generator_optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = group.setdefault("full_lr", group["lr"]) * factor
 
     def draw(self) -> Tensor:
-        """Fresh pictures before tanh, with their graph."""
-        noise = torch.randn(self.batch, self.latent, device=self.device, generator=self.dice)
+        """Generate a batch of pictures before tanh, (N, 3, H, W), with gradients."""
+        noise = torch.randn(self.batch, self.latent, device=self.device, generator=self.rng)
         with autocast(self.device):
             return self.generator(noise).float()
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values."""
+        """The state as tensors and plain values."""
         return {
             "iteration": self.iteration,
             "oracle": self.oracle.state(),
@@ -80,7 +80,7 @@ class Run:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
+        """Restore what `state()` returned."""
         self.iteration = int(state["iteration"])
         self.oracle.load_state(state["oracle"])
         for name in ("clone", "generator", "clone_optimizer", "generator_optimizer"):
@@ -90,13 +90,13 @@ class Run:
 
 @dataclass(frozen=True)
 class DataFree(Attack):
-    """Base of DFME and MAZE, which differ in their losses, optimizers and what they keep."""
+    """Base of DFME and MAZE, which differ in losses, optimizers and replay memory."""
 
     batch: int = parameter(256, "N", "Pictures a batch.", low=2, high=1024, step=1, label="Pictures in a batch")
     directions: int = parameter(
         1,
         "m",
-        "Directions probed for one gradient estimate.",
+        "Random directions of one gradient estimate.",
         low=1,
         high=100,
         step=1,
@@ -105,7 +105,7 @@ class DataFree(Attack):
     probe: float = parameter(
         1e-3,
         "ε",
-        "Length of a probing step.",
+        "Distance of the pictures between which the gradient is estimated.",
         low=1e-5,
         high=0.1,
         step=1e-4,
@@ -113,7 +113,13 @@ class DataFree(Attack):
         label="Length of a probing step",
     )
     clone_steps: int = parameter(
-        5, "n_c", "Clone steps an iteration.", low=1, high=50, step=1, label="Clone steps per iteration"
+        5,
+        "n_c",
+        "Training steps of the clone in an iteration.",
+        low=1,
+        high=50,
+        step=1,
+        label="Clone steps per iteration",
     )
     lr_clone: float = parameter(
         0.1, "η_c", "Learning rate of the clone.", low=1e-4, high=1.0, label="Learning rate of the clone"
@@ -130,7 +136,7 @@ class DataFree(Attack):
     latent: int = parameter(
         256,
         "z",
-        "Random numbers a picture is made from.",
+        "Random numbers from which a picture is generated.",
         low=2,
         high=1024,
         step=1,
@@ -152,27 +158,27 @@ class DataFree(Attack):
 
     @property
     def queries_per_iteration(self) -> int:
-        """Queries one full iteration spends."""
+        """Number of queries of one full iteration."""
         raise NotImplementedError
 
     def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
-        """What trains the generator."""
+        """The optimizer of the generator."""
         raise NotImplementedError
 
     def schedule(self, done: float) -> float:
-        """Factor on both learning rates after a share `done` of the iterations."""
+        """Factor on both learning rates after a share `done` (0 to 1) of the iterations."""
         raise NotImplementedError
 
     def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:
-        """How far clone and victim are apart on each picture, (N,)."""
+        """Disagreement of clone (logits (N, K)) and victim (answers (N, K)) on each picture, (N,)."""
         raise NotImplementedError
 
     def iterate(self, run: Run) -> dict[str, Tensor]:
-        """One iteration; its losses."""
+        """Do one iteration; returns its losses by name."""
         raise NotImplementedError
 
     def seconds(self, budget: int, timed: Timed) -> float:
-        """See `Attack`: iterations are timed, after one that warms up, with a smaller batch where that is large."""
+        """See `Attack`. Two iterations are timed after a warm-up, with a batch of at most `TIMED_BATCH`."""
         small = dataclasses.replace(self, batch=max(2, min(self.batch, TIMED_BATCH)))
         events = timed(small, (1 + TIMED_ITERATIONS) * small.queries_per_iteration)
         first, last = events[0], events[-1]
@@ -184,7 +190,9 @@ class DataFree(Attack):
         """See `Attack.check`."""
         height, breadth = theft.oracle.shape[1:]
         if height % 4 or breadth % 4:
-            raise AttackError(f"{self.title} makes pictures with sides in multiples of 4, not {height}x{breadth}")
+            raise AttackError(
+                f"{self.title} generates pictures whose sides are multiples of 4, not {height}x{breadth}"
+            )
         if theft.oracle.budget < self.queries_per_iteration:
             raise AttackError(
                 f"one iteration of {self.title} takes {self.queries_per_iteration} queries and the budget is "
@@ -192,12 +200,16 @@ class DataFree(Attack):
             )
 
     def train_generator(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
-        """One generator step towards disagreement; the pictures, their answers and the mean disagreement."""
+        """One training step of the generator, to increase the disagreement.
+
+        Returns:
+            pixels (N, 3, H, W), the answers to them (N, K) and the mean disagreement.
+        """
         before = run.draw()
-        points, units = probes(before.detach(), self.directions, self.probe, run.dice)
+        points, units = probes(before.detach(), self.directions, self.probe, run.rng)
         pixels = to_range(points)
         answers = run.oracle.query(pixels)
-        run.clone.eval()  # frozen batch statistics: a value must not depend on the rest of the batch
+        run.clone.eval()  # fixed batch statistics, so that a value does not depend on the rest of the batch
         with torch.no_grad(), full_precision():
             values = -self.disagreement(in_chunks(run.clone, pixels), answers)
         run.clone.train()
@@ -207,8 +219,8 @@ class DataFree(Attack):
         return pixels[: self.batch], answers[: self.batch], -values[: self.batch].mean()
 
     def train_clone(self, run: Run, pixels: Tensor, answers: Tensor) -> Tensor:
-        """One clone step on answered pictures; the loss."""
-        run.clone.train(len(pixels) == self.batch)  # a cut batch must not set the batch statistics
+        """One training step of the clone on answered pictures; returns the loss."""
+        run.clone.train(len(pixels) == self.batch)  # a smaller last batch does not update the batch statistics
         with autocast(run.device):
             logits = run.clone(pixels.contiguous(memory_format=torch.channels_last))
         loss = self.disagreement(logits.float(), answers).mean()
@@ -219,7 +231,7 @@ class DataFree(Attack):
         return loss.detach()
 
     def ask(self, run: Run) -> tuple[Tensor, Tensor]:
-        """Fresh pictures, as many as are left to ask of a batch, and their answers."""
+        """Generate and query a batch, cut to the queries left; returns pixels (n, 3, H, W) and answers (n, K)."""
         with torch.no_grad():
             pixels = to_range(run.draw())
         answers = run.oracle.query(pixels)
@@ -235,7 +247,7 @@ class DataFree(Attack):
         cost = self.queries_per_iteration
         total = oracle.budget // cost
         every = max(1, total // theft.logs)
-        tally, last = Tally(), time.monotonic()
+        tally, last = LossMeans(), time.monotonic()
         try:
             while oracle.left >= cost:
                 run.begin(self.schedule(run.iteration / total))
@@ -247,7 +259,9 @@ class DataFree(Attack):
                     event = Event("stealing", oracle.used / oracle.budget, oracle.used, tally.means(run.iteration))
                     yield from saver.yielding(_scored(event, theft, run) if log else event, run.state)
                     last = time.monotonic()
-            if oracle.left:  # less than an iteration's worth: clone steps, the last one cut
+            if (
+                oracle.left
+            ):  # not enough queries for an iteration: only train the clone, the last time with a smaller batch
                 run.begin(self.schedule(1.0))
             while oracle.left:
                 tally.add({"clone": self.train_clone(run, *self.ask(run))})

@@ -1,7 +1,7 @@
 """DFME: data-free model extraction (Truong, Maini, Walls and Papernot, CVPR 2021).
 
-Clone and victim are compared by the l1 distance of their logits; the victim's are recovered from its answer as
-log y' up to a constant, which centring removes.
+The loss is the l1 distance between the logits of clone and victim. The victim's logits are recovered from its answer as
+log y', up to a constant that is removed by subtracting the mean.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class DFME(DataFree):
         return torch.optim.Adam(generator.parameters(), self.lr_generator)
 
     def schedule(self, done: float) -> float:
-        """Times 0.3 at 10, 30 and 50 % of the iterations."""
+        """Multiplied by 0.3 after 10, 30 and 50 % of the iterations."""
         return DECAY ** sum(done >= milestone for milestone in MILESTONES)
 
     def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class DFME(DataFree):
         return (logits - victim).abs().mean(1)
 
     def iterate(self, run: Run) -> dict[str, Tensor]:
-        """One generator step, then clone steps on fresh pictures."""
+        """One generator step, then clone steps on newly generated pictures."""
         _, _, generator_loss = self.train_generator(run)
         losses = [self.train_clone(run, *self.ask(run)) for _ in range(self.clone_steps)]
         return {"disagreement": generator_loss, "clone": torch.stack(losses).mean()}

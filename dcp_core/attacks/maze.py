@@ -1,7 +1,7 @@
 """MAZE: data-free model stealing with zeroth-order gradients (Kariyappa, Prakash and Qureshi, CVPR 2021).
 
-Clone and victim are compared by KL(y' || clone). The clone's first step of an iteration takes the picture and the
-answer that the gradient estimate started from; answered pictures are replayed from a buffer of fixed size.
+The loss is KL(y' || clone). In each iteration, the first training step of the clone uses the pictures and answers of the
+generator's step. The clone is also trained on earlier pictures and answers, from a buffer of fixed size.
 """
 
 import math
@@ -23,7 +23,7 @@ class MAZE(DataFree):
     directions: int = parameter(
         10,
         "m",
-        "Directions probed for one gradient estimate.",
+        "Random directions of one gradient estimate.",
         low=1,
         high=100,
         step=1,
@@ -32,7 +32,7 @@ class MAZE(DataFree):
     replay_steps: int = parameter(
         10,
         "n_r",
-        "Clone steps on replayed pictures.",
+        "Training steps of the clone on earlier pictures in an iteration.",
         low=0,
         high=100,
         step=1,
@@ -50,11 +50,11 @@ class MAZE(DataFree):
         return self.batch * (self.directions + self.clone_steps)
 
     def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
-        """SGD, as for the clone."""
+        """SGD with momentum, as for the clone."""
         return torch.optim.SGD(generator.parameters(), self.lr_generator, momentum=0.9, weight_decay=5e-4)
 
     def schedule(self, done: float) -> float:
-        """A half cosine from 1 to 0."""
+        """Half a cosine period, from 1 to 0."""
         return (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
     def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class MAZE(DataFree):
         return (answers * ratio).sum(1)
 
     def iterate(self, run: Run) -> dict[str, Tensor]:
-        """One generator step, clone steps (the first on the generator step's pictures), replay."""
+        """One generator step, clone steps (the first on the pictures of the generator step), then replay steps."""
         pixels, answers, generator_loss = self.train_generator(run)
         losses = []
         for step in range(self.clone_steps):
@@ -72,5 +72,5 @@ class MAZE(DataFree):
             run.replay.add(pixels, answers)
             losses.append(self.train_clone(run, pixels, answers))
         for _ in range(self.replay_steps):
-            self.train_clone(run, *run.replay.draw(self.batch, run.dice))
+            self.train_clone(run, *run.replay.draw(self.batch, run.rng))
         return {"disagreement": generator_loss, "clone": torch.stack(losses).mean()}

@@ -1,7 +1,7 @@
 """The oracle: the only way from an attack to a victim.
 
-It counts every picture, refuses those over the budget, applies the defense to every answer and hands out
-posteriors, never logits or gradients. The victim is held by a closure and is no attribute of the oracle.
+It counts every query, answers none beyond the budget, applies the defense to every answer and returns posteriors, never
+logits or gradients. The victim is stored in a closure, so it is not an attribute of the oracle.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,45 +18,46 @@ from dcp_core.models.inference import CPU_BATCH, to_pixels
 CHUNK = 2048  # pictures computed at once on a GPU; larger batches are split
 
 
-Notes = Callable[[Tensor, Callable[[Tensor], Tensor | None]], Tensor]
-"""Looks rows (N, K) up by the pictures (N, 3, H, W); what is not noted it has computed, given which pictures."""
+RowLookup = Callable[[Tensor, Callable[[Tensor], Tensor | None]], Tensor]
+"""Returns rows (N, K) for pictures (N, 3, H, W) from a cache. For pictures that are not cached, it calls the given function
+with their indices in the batch."""
 
 
 class AttackError(ValueError):
-    """An attack cannot start or go on; the message says why and what to do."""
+    """An attack cannot start or continue. The message says why, and what to do."""
 
 
 class BudgetSpent(AttackError):
-    """There is no query left."""
+    """The query budget is used up."""
 
 
 class NanAnswer(AttackError):
-    """The victim answered something that is not finite."""
+    """The victim's answer contains NaN or infinity."""
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32 within: zeroth-order estimates subtract answers that differ in the fourth digit."""
+    """Disable TF32: gradient estimates subtract answers that differ only in the fourth digit."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
 
 
 def in_chunks(compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """The rows that `compute` gives for a batch, computed in pieces."""
+    """Apply `compute` to a batch in pieces, to limit memory; returns all its rows."""
     size = CPU_BATCH if images.device.type == "cpu" else CHUNK
     return torch.cat([compute(part) for part in images.split(size)])
 
 
 @dataclass
 class Ledger:
-    """What the owner notes of the answers given: how many, and the sum of their l1 distances to the clean ones."""
+    """Statistics for the victim's owner: number of answers, and the sum of their l1 distances to the clean answers."""
 
     answers: int = 0
     l1: float = 0.0
 
     @property
     def mean_l1(self) -> float:
-        """Mean l1 distance of an answer, 0 to 2."""
+        """Mean l1 distance of an answer to the clean one, 0 to 2."""
         return self.l1 / max(1, self.answers)
 
 
@@ -74,20 +75,21 @@ class Oracle:
         shape: tuple[int, int, int] = (3, 32, 32),
         device: torch.device | str | None = None,
         seed: int = 0,
-        guides: Notes | None = None,
+        guides: RowLookup | None = None,
     ) -> None:
-        """Put `model` (pixels in [0, 1] -> logits; switched to eval mode and channels-last) behind `defense`.
+        """Protect a model by a defense and a query budget.
 
         Args:
-            budget: pictures it will answer.
-            shape: (3, H, W) of the pictures it takes.
-            device: where it computes and answers; where the model is without it.
-            seed: of the defense's own random numbers.
-            guides: what the owner has noted of a defense's guides, so that they need not be computed again.
+            model: pixels (N, 3, H, W) in [0, 1] -> logits (N, K). It is switched to eval mode and channels-last.
+            budget: number of queries that are answered.
+            shape: (3, H, W) of the pictures.
+            device: where to compute and answer; by default the device of the model.
+            seed: of the random numbers of the defense.
+            guides: cached guides of the defense, which then need not be computed again.
 
         Raises:
-            AttackError: for a budget below 1, or a victim that gives no finite logits (1, K) for a picture of
-                that shape. (This one trial is the owner's and no query: K is on any service's data sheet.)
+            AttackError: for a budget below 1, or a model that does not return finite logits (1, K) for a picture of this
+                shape. This check is no query; it also gives the number of classes, which a real service publishes.
         """
         if budget < 1:
             raise AttackError(f"the query budget must be at least 1, not {budget}")
@@ -105,35 +107,35 @@ class Oracle:
 
     @property
     def left(self) -> int:
-        """Queries left."""
+        """Number of queries left."""
         return self.budget - self.used
 
     def query(self, images: Tensor) -> Tensor:
-        """Defended posteriors (n, K) on the oracle's device, n = min(N, queries left).
+        """Query the victim. Returns defended posteriors (n, K) on the oracle's device, n = min(N, queries left).
 
         Args:
-            images: (N, 3, H, W), uint8 or floats in [0, 1]. Each one answered is one query.
+            images: (N, 3, H, W), uint8 or floats in [0, 1]. Each picture that is answered is one query.
 
         Raises:
-            BudgetSpent: when no query is left.
+            BudgetSpent: if no query is left.
             AttackError: for pictures of another shape, or with pixels that are not numbers from 0 to 1.
-            NanAnswer: when the victim's answer is not finite; the queries count.
+            NanAnswer: if the victim's answer is not finite. The queries are counted.
         """
         if images.dim() != 4 or tuple(images.shape[1:]) != self.shape:
             raise AttackError(f"the victim takes pictures (N, {self.shape}), not {tuple(images.shape)}")
         if images.is_floating_point() and not bool(((images >= 0) & (images <= 1)).all()):
             raise AttackError(
-                "the pictures sent hold values that are not numbers from 0 to 1: if a generator made them, it "
-                "diverged; lower its learning rate"
+                "the pictures have values that are not numbers from 0 to 1. If a generator network made them, it has "
+                "diverged: lower its learning rate"
             )
         if self.left <= 0:
-            raise BudgetSpent(f"all {self.budget} queries are spent")
+            raise BudgetSpent(f"all {self.budget} queries are used")
         images = images[: self.left]
         self.used += len(images)
         return in_chunks(self._ask, images)
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs: the count, and where the defense's random numbers are."""
+        """The state that a resumed run needs: number of queries, random generator of the defense, statistics."""
         return {
             "used": self.used,
             "generator": self._generator.get_state(),
@@ -141,7 +143,7 @@ class Oracle:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
+        """Restore what `state()` returned."""
         self.used = int(state["used"])
         self._generator.set_state(state["generator"].cpu())
         self.ledger.answers, self.ledger.l1 = state["ledger"]
@@ -157,7 +159,7 @@ def _answerer(
     generator: torch.Generator,
     ledger: Ledger,
     device: torch.device,
-    guides: Notes | None,
+    guides: RowLookup | None,
 ) -> Callable[[Tensor], Tensor]:
     def guide_of(y: Tensor, pixels: Tensor) -> Tensor | None:
         if guides is None:
@@ -174,6 +176,8 @@ def _answerer(
             answer = defense(logits=logits, inputs=pixels, guide=guide, generator=generator)
             ledger.answers += len(answer)
             ledger.l1 += float((answer - logits.softmax(-1)).abs().sum(dtype=torch.float64))
-        return answer.clone()  # outside inference mode: an ordinary tensor, sharing nothing with the victim
+        return (
+            answer.clone()
+        )  # copied outside inference mode: an ordinary tensor that shares no memory with the victim
 
     return ask

@@ -1,4 +1,4 @@
-"""A fixed-size memory of answered pictures."""
+"""A memory of fixed size for pictures and their answers."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 class Replay:
-    """A ring buffer on the device: what it takes does not depend on how many queries a run makes.
+    """A ring buffer on the device, so that memory does not grow with the number of queries.
 
-    Pictures are kept as uint8, a quarter of their size: rounding moves a pixel by at most 1/510.
+    Pictures are stored as uint8, which takes a quarter of the memory and changes a pixel by at most 1/510.
     """
 
     def __init__(self, capacity: int, shape: tuple[int, int, int], classes: int, device: torch.device) -> None:
@@ -21,20 +21,20 @@ class Replay:
         return min(self.written, self.capacity)
 
     def add(self, pixels: Tensor, answers: Tensor) -> None:
-        """Keep pixels (N, 3, H, W) in [0, 1] and answers (N, K); the oldest make room."""
+        """Store pixels (N, 3, H, W) in [0, 1] and answers (N, K). They replace the oldest entries of a full buffer."""
         pixels, answers = pixels[-self.capacity :], answers[-self.capacity :]
         places = (torch.arange(len(pixels), device=pixels.device) + self.written) % self.capacity
         self.images[places] = pixels.mul(255).round().byte()
         self.answers[places] = answers
         self.written += len(pixels)
 
-    def draw(self, count: int, dice: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`count` pictures (floats in [0, 1]) and their answers, with replacement."""
-        pick = torch.randint(len(self), (count,), device=self.images.device, generator=dice)
+    def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw pixels (count, 3, H, W) in [0, 1] and their answers (count, K), with replacement."""
+        pick = torch.randint(len(self), (count,), device=self.images.device, generator=rng)
         return self.images[pick].float().div_(255), self.answers[pick]
 
     def state(self) -> dict[str, Any]:
-        """What is filled, and where the next one goes."""
+        """The stored pictures and answers, and how many were written in all."""
         kept = len(self)
         return {
             "images": self.images[:kept].clone(),
@@ -43,7 +43,7 @@ class Replay:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
+        """Restore what `state()` returned."""
         self.written = int(state["written"])
         self.images[: len(self)] = state["images"]
         self.answers[: len(self)] = state["answers"]

@@ -1,11 +1,11 @@
-"""A generator of pictures, and the gradient of a black box at its pictures, estimated from answers alone."""
+"""A generator network for pictures, and an estimate of the gradient of a black box from its answers alone."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Generator(nn.Module):
-    """Noise (N, latent) -> pictures before tanh (N, 3, H, W), as in DFME (Truong et al., CVPR 2021)."""
+    """Generator network of DFME (Truong et al., CVPR 2021): noise (N, latent) -> pictures before tanh (N, 3, H, W)."""
 
     def __init__(self, latent: int, width: int, height: int, breadth: int) -> None:
         super().__init__()
@@ -30,32 +30,34 @@ class Generator(nn.Module):
 
 
 def to_range(before: Tensor) -> Tensor:
-    """Pictures before tanh -> pixels in [0, 1]."""
+    """Map pictures before tanh, of any shape, to pixels in [0, 1]."""
     return (before.tanh() + 1) / 2
 
 
-def probes(before: Tensor, directions: int, length: float, dice: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The points of a forward difference: each picture, and `directions` points at distance `length` from it.
+def probes(before: Tensor, directions: int, length: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The points of a forward difference: each picture, and `directions` random points at distance `length` from it.
 
     Args:
-        before: (N, C, H, W).
+        before: pictures before tanh, (N, C, H, W).
 
     Returns:
         points ((directions + 1) N, C, H, W), the pictures themselves first, and unit vectors
         (directions, N, C, H, W), uniform on the sphere, drawn on the device.
     """
-    units = torch.randn(directions, *before.shape, device=before.device, generator=dice)
+    units = torch.randn(directions, *before.shape, device=before.device, generator=rng)
     units /= units.flatten(2).norm(dim=2)[..., None, None, None]
     return torch.cat([before[None], before + length * units]).flatten(0, 1), units
 
 
 def estimate_gradient(values: Tensor, units: Tensor, length: float) -> Tensor:
-    """Gradients (N, C, H, W) of each picture's own value, by forward differences.
+    """Estimate the gradient (N, C, H, W) of a value L at each picture, by forward differences.
 
-    d/m sum_j (L(x + length u_j) - L(x)) / length u_j: unbiased where L is linear over `length`.
+    The estimate is d/m sum_j (L(x + length u_j) - L(x)) / length u_j, for d pixel values and m directions. It is
+    unbiased if L is linear within the distance `length`.
 
     Args:
-        values: ((m + 1) N,) in the order of `probes`.
+        values: of L, ((m + 1) N,), in the order of the points of `probes`.
+        units: directions (m, N, C, H, W), from `probes`.
     """
     directions, count = units.shape[:2]
     base, moved = values.view(directions + 1, count).tensor_split([1])

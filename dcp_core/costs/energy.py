@@ -1,8 +1,8 @@
-"""Energy of an answer, from a counter that the hardware keeps; where there is none, there is no number.
+"""Measure the energy of a query with the energy counter of the hardware. Without a counter, nothing is reported.
 
-A GPU's counter is read by NVML, that of the processors from Linux's powercap files (RAPL). Counters are renewed a few
-dozen times a second, so each reading spans seconds of nothing but answers; what the machine draws when idle, measured
-in the same round, is subtracted.
+The counter of a GPU is read through NVML, that of processors from Linux's powercap files (RAPL). Counters are updated
+some dozens of times a second, so each reading covers seconds of continuous work. The energy that the machine uses when
+idle, measured in the same round, is subtracted.
 """
 
 import time
@@ -13,21 +13,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dcp_core.costs.latency import Progress, Work
+from dcp_core.costs.latency import TimingProgress, Work
 
-WINDOW, WINDOWS = 5.0, 3  # seconds of a window at least; windows of each work
-BREATH = 0.25  # seconds between two signs of progress
+WINDOW, WINDOWS = 5.0, 3  # least seconds of a measuring window; number of windows of each work
+REPORT_EVERY = 0.25  # seconds between two reports of progress
 POWERCAP = Path("/sys/class/powercap")
 IDLE = "idle"
 
 
 class NoMeter(ValueError):
-    """Energy cannot be measured here; the message says why."""
+    """Energy cannot be measured on this machine. The message says why."""
 
 
 @dataclass(frozen=True)
 class Meter:
-    """Counters that only grow: `read` gives all of them, in units of `joules`; each starts anew at its `limits`."""
+    """Energy counters that only increase.
+
+    Args:
+        method: description of the counters.
+        read: returns the value of each counter.
+        joules: the unit of the counters.
+        limits: value at which each counter starts again from 0.
+    """
 
     method: str
     read: Callable[[], tuple[int, ...]]
@@ -35,7 +42,7 @@ class Meter:
     limits: tuple[int, ...]
 
     def spent(self, before: tuple[int, ...], after: tuple[int, ...]) -> float:
-        """Joules between two readings, of which no counter started anew more than once."""
+        """Joules between two readings, between which no counter may have restarted more than once."""
         grown = [(b - a) % limit for a, b, limit in zip(before, after, self.limits, strict=True)]
         return self.joules * sum(grown)
 
@@ -44,7 +51,7 @@ def meter(device: str | torch.device, powercap: Path = POWERCAP) -> Meter:
     """The energy counter of a device.
 
     Raises:
-        NoMeter: where there is none that can be read.
+        NoMeter: if there is no counter, or it cannot be read.
     """
     return _nvml(torch.device(device)) if torch.device(device).type == "cuda" else _rapl(powercap)
 
@@ -53,37 +60,46 @@ def per_query(
     gauge: Meter,
     works: Mapping[str, Work],
     queries: int,
-    dice: np.random.Generator,
+    rng: np.random.Generator,
     *,
     seconds: float = WINDOW,
     windows: int = WINDOWS,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     settle: Callable[[], None] = lambda: None,
-) -> Generator[Progress, None, dict[str, list[float]]]:
-    """Joules above idle of one query, one value a window, for each work; all take turns in random order.
+) -> Generator[TimingProgress, None, dict[str, list[float]]]:
+    """Measure the joules of one query above idle, for each work; yields its progress.
+
+    In every window, all works and an idle period run once, in random order.
 
     Args:
-        queries: that one call of a work answers.
-        settle: waits until a call's work is done (for GPUs).
+        gauge: the energy counters.
+        works: functions to call, by name.
+        queries: number of queries that one call answers.
+        seconds: least length of a window.
+        clock, sleep: seconds; replaced in tests.
+        settle: waits until all calls are done, for GPUs.
+
+    Returns:
+        for each work, one value a window.
     """
     found: dict[str, list[float]] = {name: [] for name in works}
     calls, done = 0, 0
     for _ in range(windows):
         drawn: dict[str, tuple[float, float, int]] = {}  # joules, seconds, calls
-        for name in map(str, dice.permutation([IDLE, *works])):
-            mine, told = 0, clock()
+        for name in map(str, rng.permutation([IDLE, *works])):
+            mine, reported = 0, clock()
             start, before = clock(), gauge.read()
-            while True:  # once at least, should the machine have been away meanwhile
+            while True:  # at least once, also if the machine was suspended
                 if name == IDLE:
-                    sleep(BREATH)
+                    sleep(REPORT_EVERY)
                 else:
                     works[name]()
                     mine += 1
-                if clock() - told > BREATH:
-                    told = clock()
-                    part = min(1.0, (told - start) / seconds)
-                    yield Progress((done + part) / (windows * (len(works) + 1)), calls + mine)
+                if clock() - reported > REPORT_EVERY:
+                    reported = clock()
+                    part = min(1.0, (reported - start) / seconds)
+                    yield TimingProgress((done + part) / (windows * (len(works) + 1)), calls + mine)
                 if clock() - start >= seconds:
                     break
             settle()
@@ -97,15 +113,15 @@ def per_query(
 
 def _nvml(device: torch.device) -> Meter:
     try:
-        import pynvml  # only here: most machines have no use for it
+        import pynvml  # imported only here, because most machines do not need it
     except ImportError as error:
-        raise NoMeter("the GPU's energy counter is read by nvidia-ml-py: pip install nvidia-ml-py") from error
+        raise NoMeter("reading the GPU's energy counter needs a package: pip install nvidia-ml-py") from error
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError as error:
-        raise NoMeter(f"this GPU gives no energy counter: {error}") from error
+        raise NoMeter(f"this GPU has no readable energy counter: {error}") from error
 
     def read() -> tuple[int, ...]:
         return (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle),)
@@ -114,7 +130,7 @@ def _nvml(device: torch.device) -> Meter:
 
 
 def _rapl(powercap: Path) -> Meter:
-    """Sum of the packages' counters. Zones below a package ("intel-rapl:0:1") are a part of it, or its memory."""
+    """The counters of all processor packages. Zones below a package ("intel-rapl:0:1") are parts of it, or its memory."""
     zones = [zone for zone in sorted(powercap.glob("*-rapl:*")) if zone.name.count(":") == 1]
     try:
         packages = [zone for zone in zones if (zone / "name").read_text().startswith("package")]
@@ -132,6 +148,6 @@ def _rapl(powercap: Path) -> Meter:
         raise NoMeter(f"the processor's energy counter cannot be read: {error}") from error
     if not packages:
         raise NoMeter(
-            f"no energy counter of a processor below {powercap} (virtual machines and other systems than Linux have none)"
+            f"there is no processor energy counter in {powercap} (virtual machines and systems other than Linux have none)"
         )
     return Meter("RAPL energy counters of the processor packages", read, 1e-6, limits)

@@ -1,4 +1,4 @@
-"""What a defense needs besides time: a second network, its training, memory."""
+"""Costs of a defense besides latency: a second network, its training time, and memory."""
 
 import os
 from dataclasses import dataclass
@@ -14,13 +14,20 @@ from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.models import auxiliary, zoo
 
-ON_CPU = "largest sum of tensors held at once (torch.profiler), without networks and pictures"
-ON_GPU = "torch.cuda.max_memory_allocated above what was allocated before the call"
+ON_CPU = "largest total size of tensors at one time (torch.profiler), without networks and pictures"
+ON_GPU = "torch.cuda.max_memory_allocated, minus what was allocated before the call"
 
 
 @dataclass(frozen=True)
 class SecondNetwork:
-    """A network that a defense needs beside the victim. `seconds` that its training took on `hardware`."""
+    """A network that a defense needs besides the victim.
+
+    Args:
+        kind: "surrogate", "misinformation" or "untrained".
+        parameters: how many it has.
+        seconds: duration of its training on `hardware`; 0 for an untrained network.
+        data: number and data set of the training pictures.
+    """
 
     kind: str
     parameters: int
@@ -30,15 +37,15 @@ class SecondNetwork:
 
 
 def second_network(defense: Defense, victim: str) -> SecondNetwork | None:
-    """What a defense needs beside that victim; None if nothing.
+    """The second network that a defense needs for a victim; None if it needs none.
 
     Raises:
-        VictimError: when the network is missing (the message has the command that makes it) or its card is broken.
+        VictimError: if the network is missing (the message names the command that makes it) or its card is damaged.
     """
     if not isinstance(defense, ModelBased) or defense.needs is None:
         return None
     about = None if victim.startswith(zoo.TORCHVISION) else auxiliary.card(victim, defense.needs)
-    if about is None:  # as initialised, or missing, which loading says
+    if about is None:  # untrained, or missing: then loading it raises the error
         return SecondNetwork(defense.needs, parameters(auxiliary.load(victim, defense.needs)))
     return SecondNetwork(
         about.kind, about.parameters, about.seconds, about.hardware, f"{about.pictures:,} of {about.data}"
@@ -65,11 +72,14 @@ def second_network_words(defense: Defense, victim: str) -> str:
 
 
 def overview(victim: str, measured: pd.DataFrame) -> pd.DataFrame:
-    """What each defense needs for a victim, a row each: `defense`, the second network's kind and `parameters`, seconds
-    of its training, on what `data` and `hardware`; why it is `missing`; peak `memory` in megabytes, by batch size.
+    """The hidden costs of each defense for a victim, a row each.
 
     Args:
-        measured: rows of one measurement, maybe none.
+        measured: result rows of one measurement; may be empty.
+
+    Returns:
+        columns `defense`; of the second network `kind`, `parameters`, `seconds` of training, `hardware`, `data`; the
+        reason if it is `missing`; and peak memory in megabytes, a column for each batch size and implementation.
     """
     rows = []
     for name in DEFENSES:
@@ -88,12 +98,12 @@ def overview(victim: str, measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def parameters(network: nn.Module) -> int:
-    """How many numbers a network has learnt, or would."""
+    """Number of parameters of a network."""
     return sum(value.numel() for value in network.parameters())
 
 
 def peak_memory(work: Work, device: str | torch.device) -> tuple[int, str]:
-    """Bytes that one call holds at most, and how that was measured; what was there before does not count."""
+    """Peak memory of one call in bytes, without what was allocated before it, and how it was measured."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
@@ -101,12 +111,12 @@ def peak_memory(work: Work, device: str | torch.device) -> tuple[int, str]:
         work()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before, ON_GPU
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or each profile leaves two lines on stderr
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # otherwise each profile prints two lines to standard error
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         work()
     assert found.profiler is not None
     assert found.profiler.kineto_results is not None
-    # The profile's tables attribute frees to operators; the order in time is only in the events beneath.
+    # The profile's tables are grouped by operator; only the raw events are in order of time.
     events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
     held = peak = 0
     for event in sorted(events, key=lambda each: each.start_ns()):

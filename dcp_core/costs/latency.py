@@ -1,8 +1,8 @@
-"""How long an answer takes beside an undefended one, on a machine that is never quite still.
+"""Measure the latency of a query, and its ratio to the latency without a defense, on a machine with other load.
 
-All works take turns, in an order drawn anew for each round, so that whatever else the machine does hits all alike;
-ratios are taken within a round. `torch.utils.benchmark` gives the wall clock, which waits for the GPU before it is
-read. On a machine with other work of its own, a wall clock measures that work; processor time does not.
+All works are called in turn, in a new random order in each round, so that other load on the machine affects all of them
+equally. Ratios are computed within a round. The wall clock is that of `torch.utils.benchmark`, which waits for the GPU
+before it is read. It includes time that other programs use; processor time does not.
 """
 
 import math
@@ -15,26 +15,26 @@ import numpy as np
 from torch.utils.benchmark import timer
 
 CONFIDENCE = 0.95
-FEWEST = 6  # values from which an interval for their median exists
-FEWEST_P95 = 60  # from which the 95th percentile is more than the largest value
-WARM_UP, WARM_SECONDS = 3, 1.0  # untimed calls at most, and seconds after which no further one is made
-LOOK_EVERY = 10  # rounds
+FEWEST = 6  # fewest values for which a confidence interval of the median exists
+FEWEST_P95 = 60  # fewest values for which the 95th percentile is not just the largest value
+WARM_UP, WARM_SECONDS = 3, 1.0  # most untimed calls of a work, and seconds after which no further one is made
+LOOK_EVERY = 10  # rounds between two checks of the precision
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": timer, "processor": time.process_time}
 
-Work = Callable[[], object]
-Round = dict[str, float]  # seconds of each work of one round
+Work = Callable[[], object]  # a function whose calls are timed
+Round = dict[str, float]  # one call of each work: seconds, by its name
 
 
-class Progress(NamedTuple):
-    """Share done, 0 to 1, and calls made so far."""
+class TimingProgress(NamedTuple):
+    """Progress of a measurement: the share done, 0 to 1, and the number of calls so far."""
 
     fraction: float
     calls: int
 
 
 class Interval(NamedTuple):
-    """A median and its interval of `CONFIDENCE`; NaN bounds where there are fewer than `FEWEST` values."""
+    """A median and its 95 % confidence interval. The bounds are NaN for fewer than `FEWEST` values."""
 
     median: float
     low: float
@@ -43,12 +43,12 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Effort:
-    """When a work has been called often enough.
+    """When to stop timing a work.
 
     Args:
-        least, most: calls of each work.
-        precision: half the width of the ratio's interval that is narrow enough, as a share of the ratio.
-        seconds: after which the round under way is the last one.
+        least, most: bounds on the number of calls of each work.
+        precision: a work is done if half the width of its ratio's interval is at most this share of the ratio.
+        seconds: time limit; the current round is then the last one.
     """
 
     least: int
@@ -59,7 +59,14 @@ class Effort:
 
 @dataclass(frozen=True)
 class Latency:
-    """Of one work: milliseconds of a whole batch and its 95th percentile (NaN for too few), ratio to the reference."""
+    """Latency of one work.
+
+    Args:
+        milliseconds: of one call, which answers a whole batch.
+        p95: 95th percentile of the milliseconds; NaN for fewer than `FEWEST_P95` values.
+        ratio: to the reference, within a round.
+        repeats: number of timed calls.
+    """
 
     milliseconds: Interval
     p95: float
@@ -71,18 +78,20 @@ def in_turns(
     works: Mapping[str, Work],
     reference: str,
     effort: Effort,
-    dice: np.random.Generator,
+    rng: np.random.Generator,
     clock: Callable[[], float] = timer,
     wall: Callable[[], float] = time.monotonic,
-) -> Generator[Progress, None, list[Round]]:
-    """Call the works in turns until each is known well enough; returns the rounds.
+) -> Generator[TimingProgress, None, list[Round]]:
+    """Time works in turns until each is precise enough; yields its progress and returns the rounds.
 
-    Every round has the reference and all works that are not known well enough yet. Of works that take very long,
-    one round may be all there is time for.
+    Every round calls the reference and all works that are not precise enough yet. There is always at least one round,
+    even if it takes longer than the time limit.
 
     Args:
-        clock: seconds; read right before and right after each call.
-        wall: seconds, for the limits.
+        works: functions to call, by name.
+        reference: name of the work to which ratios are taken.
+        clock: seconds, read immediately before and after each call.
+        wall: seconds, for the time limits.
     """
     calls = 0
     for work in works.values():
@@ -90,7 +99,7 @@ def in_turns(
         for _ in range(WARM_UP):
             work()
             calls += 1
-            yield Progress(0.0, calls)
+            yield TimingProgress(0.0, calls)
             if wall() - began > WARM_SECONDS:
                 break
     rounds: list[Round] = []
@@ -98,12 +107,12 @@ def in_turns(
     began = wall()
     while not rounds or (waiting and wall() - began < effort.seconds):
         rounds.append({})
-        for name in dice.permutation([reference, *waiting]):
+        for name in rng.permutation([reference, *waiting]):
             start = clock()
             works[name]()
             rounds[-1][str(name)] = clock() - start
             calls += 1
-            yield Progress(_share(rounds, waiting, works, effort, wall() - began), calls)
+            yield TimingProgress(_share(rounds, waiting, works, effort, wall() - began), calls)
         if len(rounds) == effort.least or len(rounds) % LOOK_EVERY == 0:
             waiting = [name for name in waiting if not _known(rounds, name, reference, effort)]
     return rounds
@@ -112,7 +121,7 @@ def in_turns(
 def _share(
     rounds: list[Round], waiting: Sequence[str], works: Mapping[str, Work], e: Effort, spent: float
 ) -> float:
-    """Share done: of the time, of the calls, or of the works, whichever is nearest to its end."""
+    """Share done: the largest of the shares of the time, of the calls and of the works."""
     others = max(1, len(works) - 1)
     return min(1.0, max(spent / e.seconds, (len(rounds) - 1) / e.most, 1 - len(waiting) / others))
 
@@ -126,7 +135,7 @@ def _known(rounds: list[Round], name: str, reference: str, effort: Effort) -> bo
 
 
 def latency(rounds: Sequence[Round], name: str, reference: str) -> Latency:
-    """What the rounds say of one work."""
+    """The latency of one work, computed from the rounds in which it was called."""
     own = [each for each in rounds if name in each]
     milliseconds = [1000 * each[name] for each in own]
     return Latency(
@@ -138,11 +147,11 @@ def latency(rounds: Sequence[Round], name: str, reference: str) -> Latency:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The median, and between which of the sorted values it lies with `CONFIDENCE`, whatever their distribution."""
+    """The median and its 95 % confidence interval, by order statistics: valid for every distribution."""
     median = float(np.median(values))
     if len(values) < FEWEST:
         return Interval(median, math.nan, math.nan)
-    from scipy.stats import quantile_test  # slow to import, and few who need this module come here
+    from scipy.stats import quantile_test  # imported here because the import is slow and rarely needed
 
     bounds = quantile_test(values, q=median, p=0.5).confidence_interval(CONFIDENCE)
     return Interval(median, float(bounds.low), float(bounds.high))

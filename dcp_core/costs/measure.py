@@ -1,8 +1,8 @@
-"""What every defense costs a victim's owner (Table III): latency, energy and hidden costs, as result rows.
+"""Measure what every defense costs the owner of a victim (Table III): latency, energy and hidden costs, as result rows.
 
-A query is timed from pixels to posteriors on the device, victim included, each defense at its default strength, one
-strength a query. The victim and second networks run in eager torch, so that a ratio compares methods and not
-runtimes; quantized victims, which are ONNX files, run in ONNX Runtime.
+A query is timed from pixels to posteriors on the device, including the victim. Each defense has its default parameters.
+Victim and second networks run in eager torch, so that a ratio compares defenses and not runtimes. Quantized victims are
+ONNX files and run in ONNX Runtime.
 """
 
 import json
@@ -17,21 +17,27 @@ import torch
 from torch import Tensor
 
 from dcp_core.costs import energy, hidden_costs
-from dcp_core.costs.candidates import Candidate, candidates
-from dcp_core.costs.latency import CLOCKS, Effort, Latency, Progress, Round, Work, in_turns, latency
+from dcp_core.costs.latency import CLOCKS, Effort, Latency, Round, TimingProgress, Work, in_turns, latency
+from dcp_core.costs.variants import DefenseVariant, defense_variants
 from dcp_core.models import zoo
 from dcp_core.provenance import hardware, today, versions
 
-BATCHES = {1: 60, 64: 8}  # queries at once, and calls at least
+BATCHES = {1: 60, 64: 8}  # batch size, and least number of calls
 ENERGY_BATCH = 64
 NONE = "none"
 T = TypeVar("T")
-Key = tuple[int, str]  # batch size and the name of a way
+Key = tuple[int, str]  # batch size and the name of a variant
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Rows of the common schema (`where` is left to who asked); why a defense, or the energy, was not measured."""
+    """Costs of all defenses.
+
+    Args:
+        rows: of the common schema, without `where` and `key`, which the caller adds.
+        missing: why a defense was not measured, by its name.
+        no_energy: why energy was not measured; empty if it was.
+    """
 
     rows: list[dict[str, Any]]
     missing: dict[str, str]
@@ -39,8 +45,8 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Step:
-    """Where a measurement is: what is measured, share of the whole done, queries answered so far."""
+class MeasurementProgress:
+    """Progress: what is being measured, the share of the whole that is done (0 to 1), queries answered so far."""
 
     phase: str
     fraction: float
@@ -55,105 +61,112 @@ def measure(
     seconds: float = 60.0,
     clock: str = "wall",
     pause: float = energy.WINDOW,
-) -> Generator[Step, None, Costs]:
-    """Measure all defenses on a victim; yields where it is and returns the costs.
+) -> Generator[MeasurementProgress, None, Costs]:
+    """Measure all defenses on a victim; yields its progress and returns the costs.
 
     Args:
-        seed: of the order of turns.
-        seconds: for each of the four sessions (batch 1 and 64, ours and literal), after which its round under way is
-            the last one.
-        clock: one of `CLOCKS`; "processor", for machines with other work, counts the time that this process computed.
-        pause: seconds of a window of the energy's measurement.
+        seed: of the random order of calls.
+        seconds: time limit of each of the four timing sessions: batches of 1 and 64, our implementations and literal
+            ones. The current round is then the last one.
+        clock: one of `CLOCKS`. "processor" counts only the time that this process computes, for machines with other load.
+        pause: seconds of a window of the energy measurement.
 
     Raises:
-        VictimError: for a victim that cannot be loaded.
-        ValueError: for a processor clock and work that it does not measure: of a GPU, or of several threads at once.
+        VictimError: if the victim cannot be loaded.
+        ValueError: if the clock is "processor" and the work is on a GPU or uses several threads.
     """
     on_cpu = torch.device(device).type == "cpu"
-    threads = torch.get_num_threads() if on_cpu else 1  # of ours that count in the machine's load
+    threads = torch.get_num_threads() if on_cpu else 1  # our own part of the machine's load
     if clock == "processor" and (not on_cpu or threads > 1):
-        raise ValueError("processor time is a latency on a CPU with one thread only: say --device cpu --threads 1")
-    before = _others(0)
-    ways, missing = candidates(victim, device)
+        raise ValueError(
+            "processor time is the latency only on a CPU with one thread: use --device cpu --threads 1"
+        )
+    before = _other_load(0)
+    variants, missing = defense_variants(victim, device)
     card = zoo.load(victim).card if victim.startswith(zoo.TORCHVISION) else zoo.card(victim)
-    dice = np.random.default_rng(seed)
-    works = {batch: _works(ways, _pictures(batch, card.size, device)) for batch in BATCHES}
+    rng = np.random.default_rng(seed)
+    works = {batch: _works(variants, _pictures(batch, card.size, device)) for batch in BATCHES}
     gauge, no_energy = _gauge(device)
-    timing, memory = (0.6, 0.05) if gauge else (0.9, 0.1)  # shares of the whole; energy takes the rest
+    timing, memory = (0.6, 0.05) if gauge else (0.9, 0.1)  # shares of the progress; energy has the rest
 
-    rounds, queries = yield from _latencies(ways, works, dice, seconds, clock, timing)
+    rounds, queries = yield from _latencies(variants, works, rng, seconds, clock, timing)
     peaks: dict[Key, tuple[int, str]] = {}
-    if card.precision == "fp32":  # ONNX Runtime keeps its own books
+    if card.precision == "fp32":  # the profiler does not see the memory of ONNX Runtime
         keys = [(batch, name) for batch in works for name in works[batch]]
         for place, key in enumerate(keys):
-            yield Step(f"memory, {key[0]} at once", timing + memory * place / len(keys), queries)
+            yield MeasurementProgress(f"memory, {key[0]} at once", timing + memory * place / len(keys), queries)
             peaks[key] = hidden_costs.peak_memory(works[key[0]][key[1]], device)
-    busy = _busy(max(before, _others(threads)), threads)
+    busy = _busy(max(before, _other_load(threads)), threads)
     joules: dict[str, list[float]] = {}
     if gauge and busy and on_cpu:
-        gauge, no_energy = None, f"the counter sees the whole processor, and {busy}"
+        gauge, no_energy = None, f"the counter measures the whole processor, and {busy}"
     if gauge:
         settle = (lambda: None) if on_cpu else torch.cuda.synchronize
-        windows = energy.per_query(gauge, works[ENERGY_BATCH], ENERGY_BATCH, dice, seconds=pause, settle=settle)
-        joules, _ = yield from _told(windows, "energy", timing + memory, 0.35, queries, ENERGY_BATCH)
+        windows = energy.per_query(gauge, works[ENERGY_BATCH], ENERGY_BATCH, rng, seconds=pause, settle=settle)
+        joules, _ = yield from _report_part(windows, "energy", timing + memory, 0.35, queries, ENERGY_BATCH)
 
-    about, rows = _about(card, device, clock, busy), []
+    about, rows = _common_columns(card, device, clock, busy), []
     for batch in BATCHES:
-        for way in ways:
-            row = about | _described(way, batch) | _timed(latency(rounds[batch, way.name], way.name, NONE), batch)
-            if (batch, way.name) in peaks:
-                peak, method = peaks[batch, way.name]
+        for variant in variants:
+            row = (
+                about
+                | _defense_columns(variant, batch)
+                | _latency_columns(latency(rounds[batch, variant.name], variant.name, NONE), batch)
+            )
+            if (batch, variant.name) in peaks:
+                peak, method = peaks[batch, variant.name]
                 row |= {"memory_mb": round(peak / 1e6, 4), "memory_method": method}
             if gauge and batch == ENERGY_BATCH:
-                row |= _energy(joules[way.name]) | {"energy_method": gauge.method}
+                row |= _energy_columns(joules[variant.name]) | {"energy_method": gauge.method}
             rows.append(row)
     return Costs(rows, missing, no_energy)
 
 
 def _latencies(
-    ways: Sequence[Candidate],
+    variants: Sequence[DefenseVariant],
     works: dict[int, dict[str, Work]],
-    dice: np.random.Generator,
+    rng: np.random.Generator,
     seconds: float,
     clock: str,
     share: float,
-) -> Generator[Step, None, tuple[dict[Key, list[Round]], int]]:
-    """Rounds in which each way was timed, and queries answered for that.
+) -> Generator[MeasurementProgress, None, tuple[dict[Key, list[Round]], int]]:
+    """The rounds in which each variant was timed, and the number of queries answered.
 
-    Ours and the literal versions are timed apart, each with no defense: a round with the slow ones takes so long that
-    there would be too few.
+    Our implementations and the literal ones are timed in separate sessions, each beside no defense, because the slow
+    literal ones would leave too few rounds for the others.
     """
     rounds: dict[Key, list[Round]] = {}
     queries = 0
     sessions = [(batch, kind) for kind in ("here", "literal") for batch in works]
     for number, (batch, kind) in enumerate(sessions):
-        names = [way.name for way in ways if way.implementation == kind and way.name != NONE]
+        names = [variant.name for variant in variants if variant.implementation == kind and variant.name != NONE]
         if not names:
             continue
         timed = {name: works[batch][name] for name in [NONE, *names]}
-        turns = in_turns(timed, NONE, Effort(BATCHES[batch], seconds=seconds), dice, CLOCKS[clock])
+        turns = in_turns(timed, NONE, Effort(BATCHES[batch], seconds=seconds), rng, CLOCKS[clock])
         words = f"latency, {batch} at once" + (", as published" if kind == "literal" else "")
         part = share / len(sessions)
-        found, calls = yield from _told(turns, words, part * number, part, queries, batch)
+        found, calls = yield from _report_part(turns, words, part * number, part, queries, batch)
         queries += calls * batch
-        rounds = {(batch, name): found for name in timed} | rounds  # no defense: as ours were timed beside it
+        # "none" keeps the rounds of the first session, that of our implementations.
+        rounds = {(batch, name): found for name in timed} | rounds
     return rounds, queries
 
 
 def _pictures(count: int, size: int, device: str | torch.device) -> Tensor:
-    """Noise: no network's speed depends on what it sees, and no data set has to be there."""
+    """Random pictures: the latency does not depend on the content, and no data set is needed."""
     noise = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
     return noise.to(device).contiguous(memory_format=torch.channels_last)
 
 
-def _works(ways: Sequence[Candidate], pixels: Tensor) -> dict[str, Work]:
-    return {way.name: lambda way=way: way.answer(pixels) for way in ways}  # type: ignore[misc]
+def _works(variants: Sequence[DefenseVariant], pixels: Tensor) -> dict[str, Work]:
+    return {variant.name: lambda variant=variant: variant.answer(pixels) for variant in variants}  # type: ignore[misc]
 
 
-def _told(
-    steps: Generator[Progress, None, T], phase: str, begin: float, share: float, queries: int, batch: int
-) -> Generator[Step, None, tuple[T, int]]:
-    """Pass on a part's progress as that of the whole; returns the part's result and its calls."""
+def _report_part(
+    steps: Generator[TimingProgress, None, T], phase: str, begin: float, share: float, queries: int, batch: int
+) -> Generator[MeasurementProgress, None, tuple[T, int]]:
+    """Report the progress of one part as progress of the whole; returns the part's result and number of calls."""
     calls, reached = 0, 0.0
     while True:
         try:
@@ -161,36 +174,36 @@ def _told(
         except StopIteration as end:
             return end.value, calls
         calls, reached = done.calls, max(reached, done.fraction)
-        yield Step(phase, begin + share * reached, queries + calls * batch)
+        yield MeasurementProgress(phase, begin + share * reached, queries + calls * batch)
 
 
 def _gauge(device: str) -> tuple[energy.Meter | None, str]:
-    """The counter of energy, or why there is none."""
+    """The energy counter of a device, or None and the reason why there is none."""
     try:
         return energy.meter(device), ""
     except energy.NoMeter as error:
         return None, str(error)
 
 
-def _others(threads: int) -> float:
-    """The machine's load in the last minute, without so many threads of ours."""
+def _other_load(threads: int) -> float:
+    """The machine's load in the last minute, minus `threads` of this process."""
     return max(0.0, os.getloadavg()[0] - threads)
 
 
 def _busy(others: float, threads: int) -> str:
-    """What else the machine does, where it is too much for times to be trusted."""
+    """A sentence on the machine's other load, if it makes wall times unreliable; else empty."""
     cores = os.cpu_count() or 1
     if others + threads <= cores + 0.5:
         return ""
-    return f"other work ran on the machine (a load of {others:.1f} besides ours, {cores} cores)"
+    return f"other programs used the machine (load {others:.1f} besides this one, {cores} cores)"
 
 
-def _about(card: zoo.Card, device: str, clock: str, busy: str) -> dict[str, Any]:
-    """What all rows have in common."""
+def _common_columns(card: zoo.Card, device: str, clock: str, busy: str) -> dict[str, Any]:
+    """The columns that all rows have in common."""
     advice = (
-        "trust the ratios, which were taken in turns, more than the times"
+        "the ratios, measured in turns, are more reliable than the times"
         if clock == "wall"
-        else "processor time leaves it out, but not what it does to caches"
+        else "processor time does not include it, but caches are shared"
     )
     return {
         "source": "measured",
@@ -207,13 +220,13 @@ def _about(card: zoo.Card, device: str, clock: str, busy: str) -> dict[str, Any]
     }
 
 
-def _described(way: Candidate, batch: int) -> dict[str, Any]:
-    defense, second = way.defense, way.second
+def _defense_columns(variant: DefenseVariant, batch: int) -> dict[str, Any]:
+    defense, second = variant.defense, variant.second
     return {
         "defense": defense.name,
         "parameters": json.dumps(defense.values()),
         "strength": getattr(defense, defense.strength) if defense.strength else None,
-        "implementation": way.implementation,
+        "implementation": variant.implementation,
         "batch": batch,
         "second_network": second.kind if second else None,
         "second_parameters": second.parameters if second else 0,
@@ -221,7 +234,7 @@ def _described(way: Candidate, batch: int) -> dict[str, Any]:
     }
 
 
-def _timed(known: Latency, batch: int) -> dict[str, Any]:
+def _latency_columns(known: Latency, batch: int) -> dict[str, Any]:
     per_query = [value / batch for value in known.milliseconds]
     return {
         "repeats": known.repeats,
@@ -231,13 +244,13 @@ def _timed(known: Latency, batch: int) -> dict[str, Any]:
     }
 
 
-def _energy(joules: Sequence[float]) -> dict[str, Any]:
+def _energy_columns(joules: Sequence[float]) -> dict[str, Any]:
     spread = [1000 * float(value) for value in (np.median(joules), min(joules), max(joules))]
     return _rounded(("energy_mj", "energy_low_mj", "energy_high_mj"), spread)
 
 
 def _rounded(names: Sequence[str], values: Sequence[float]) -> dict[str, float | None]:
-    """Six decimals are microjoules and nanoseconds. What is not known is None, which JSON has a word for."""
+    """Values by name, rounded to six decimals; NaN becomes None, which JSON can represent."""
     return {
         name: None if math.isnan(value) else round(value, 6) for name, value in zip(names, values, strict=True)
     }

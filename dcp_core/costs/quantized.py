@@ -1,4 +1,4 @@
-"""What eight bits cost and gain: fp32, PTQ and QAT of one victim side by side, measured in one run."""
+"""Compare the fp32, PTQ and QAT versions of one victim: accuracy, size and latency, measured in one run."""
 
 import json
 import math
@@ -27,12 +27,19 @@ NUMBERS = ("accuracy", "agreement", "l1", "bytes", "ms_1", "ms_64")
 
 
 class MeasurementError(ValueError):
-    """A file of measurements that cannot be trusted; the message says why."""
+    """A file of measurements that is damaged or has impossible values. The message says why."""
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One way to answer for a victim: pixels (N, 3, H, W) in [0, 1] -> logits; `bytes` is its size on disk."""
+class VictimVersion:
+    """One version of a victim in one engine.
+
+    Args:
+        precision: "fp32", "ptq" or "qat".
+        engine: `EAGER` or `RUNTIME`.
+        model: maps pixels (N, 3, H, W) in [0, 1] to logits (N, K).
+        bytes: size on disk.
+    """
 
     name: str
     precision: str
@@ -42,38 +49,38 @@ class Candidate:
 
 
 def family(victim: str) -> dict[str, str]:
-    """The versions of a victim by precision: "fp32", and "ptq" and "qat" where they have been made.
+    """Names of the versions of a victim, by precision: "fp32", and "ptq" and "qat" if they exist.
 
     Args:
-        victim: any of them.
+        victim: name of any of the versions.
 
     Raises:
-        VictimError: for an unknown victim or a broken card.
+        VictimError: for an unknown victim or a damaged card.
     """
     base = zoo.card(victim).of or victim
     found = {card.precision: card.name for card in zoo.cards() if card.of == base}
     return {"fp32": base} | {precision: found[precision] for precision in zoo.PRECISIONS if precision in found}
 
 
-def candidates(victim: str) -> list[Candidate]:
-    """Ways to answer for a victim, eager fp32 first: what there is on this machine.
+def victim_versions(victim: str) -> list[VictimVersion]:
+    """All versions of a victim that are on this machine, eager fp32 first.
 
     Raises:
-        VictimError: as `family`, and for files that are not as their card says.
+        VictimError: as `family` does, and for files that do not match their card.
     """
     versions_of = family(victim)
     base = versions_of["fp32"]
-    found = [Candidate(base, "fp32", EAGER, zoo.network(base), zoo.size(base, zoo.WEIGHTS))]
+    found = [VictimVersion(base, "fp32", EAGER, zoo.network(base), zoo.size(base, zoo.WEIGHTS))]
     for precision, name in versions_of.items():
         card = zoo.card(name)
         if precision != "fp32" or card.onnx_sha256:
             model = OnnxClassifier(zoo.onnx_file(name), card.size, len(card.classes))
-            found.append(Candidate(name, precision, RUNTIME, model, zoo.size(name, zoo.ONNX)))
+            found.append(VictimVersion(name, precision, RUNTIME, model, zoo.size(name, zoo.ONNX)))
     return found
 
 
 def side_by_side(
-    ways: list[Candidate],
+    compared: list[VictimVersion],
     images: Tensor,
     labels: Tensor | None,
     *,
@@ -81,38 +88,42 @@ def side_by_side(
     seconds: float = 20.0,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> pd.DataFrame:
-    """Every way on the same pictures, one row each, `NUMBERS` and how they were measured.
-
-    `accuracy` (NaN without labels) and `agreement` with the first way in percent; `l1`, mean distance of the
-    posteriors to the first's; `bytes`; `ms_1` and `ms_64`, median latency of a batch in milliseconds, taken in turns,
-    on this machine with torch's number of threads.
+    """Measure all versions on the same pictures, one row each.
 
     Args:
+        compared: as `victim_versions` gives them.
         images: test pictures, uint8 (N, 3, H, W), at least 64.
         labels: of the test pictures, (N,).
-        logits: of each way, (N, K), where they were stored; the pictures then serve for the latencies alone.
-        seconds: about how long the latencies may take.
-        progress: told the share done, 0 to 1.
+        logits: of each version (N, K), if they are stored; the pictures are then only used to measure the latency.
+        seconds: about how long the latency measurement takes.
+        progress: called with the share done, 0 to 1.
+
+    Returns:
+        the columns `TEXTS` and `NUMBERS`: `accuracy` (NaN without labels) and `agreement` with the first version, in
+        percent; `l1`, the mean distance of the posteriors to the first version's, 0 to 2; `bytes`; `ms_1` and `ms_64`,
+        the median latency of a batch of 1 and 64 in milliseconds, measured in turns with torch's number of threads.
     """
     if logits is None:
         logits = []
-        for done, way in enumerate(ways):
-            progress(0.5 * done / len(ways))
-            logits.append(predict(way.model, images))
-    milliseconds = latencies([way.model for way in ways], images, seconds, lambda share: progress(0.5 + share / 2))
+        for done, version in enumerate(compared):
+            progress(0.5 * done / len(compared))
+            logits.append(predict(version.model, images))
+    milliseconds = latencies(
+        [version.model for version in compared], images, seconds, lambda share: progress(0.5 + share / 2)
+    )
     rows = []
-    for position, (way, answer) in enumerate(zip(ways, logits, strict=True)):
+    for position, (version, answer) in enumerate(zip(compared, logits, strict=True)):
         moved = per_answer(answer.softmax(-1), logits[0].softmax(-1)).l1.double().mean()
         rows.append(
             {
-                "victim": ways[0].name,
-                "name": way.name,
-                "precision": way.precision,
-                "engine": way.engine,
+                "victim": compared[0].name,
+                "name": version.name,
+                "precision": version.precision,
+                "engine": version.engine,
                 "accuracy": math.nan if labels is None else round(100 - float(error(answer, labels)), 4),
                 "agreement": round(float(fidelity(answer, logits[0])), 4),
                 "l1": round(float(moved), 6),
-                "bytes": way.bytes,
+                "bytes": version.bytes,
                 **{f"ms_{batch}": round(milliseconds[batch][position], 4) for batch in BATCHES},
                 "hardware": hardware(),
                 "versions": json.dumps(versions()),
@@ -125,7 +136,7 @@ def side_by_side(
 def latencies(
     models: list[nn.Module], images: Tensor, seconds: float, progress: Callable[[float], None]
 ) -> dict[int, list[float]]:
-    """Median milliseconds of each model for each of `BATCHES`; all take turns, so that a busy machine hits all."""
+    """Median latency of each model in milliseconds, by batch size. Models are timed in turns: load affects all equally."""
     found: dict[int, list[float]] = {}
     for place, batch in enumerate(BATCHES):
         pixels = to_pixels(images[:batch])
@@ -143,7 +154,7 @@ def latencies(
 
 
 def _work(model: nn.Module, pixels: Tensor) -> Callable[[], Tensor]:
-    # Channels-last is eager torch's fastest layout; ONNX Runtime takes the plain one.
+    # Channels-last is the fastest layout of eager torch; ONNX Runtime needs the default layout.
     layout = torch.contiguous_format if isinstance(model, OnnxClassifier) else torch.channels_last
     given = pixels.contiguous(memory_format=layout)
     model.to(memory_format=layout)  # type: ignore[call-overload]
@@ -156,10 +167,10 @@ def _work(model: nn.Module, pixels: Tensor) -> Callable[[], Tensor]:
 
 
 def load_measured(path: Path = MEASURED) -> pd.DataFrame:
-    """Rows of `side_by_side` as they were stored; empty where there is no file.
+    """Read stored rows of `side_by_side`; empty if there is no file.
 
     Raises:
-        MeasurementError: for a file without the columns, or with numbers that cannot be.
+        MeasurementError: for a file with missing columns or impossible values.
     """
     if not path.exists():
         return pd.DataFrame(columns=[*TEXTS, *NUMBERS])
@@ -179,7 +190,7 @@ def load_measured(path: Path = MEASURED) -> pd.DataFrame:
 
 
 def save_measured(rows: pd.DataFrame, path: Path = MEASURED) -> None:
-    """Store rows of `side_by_side` in the place of those of the same victims."""
+    """Store rows of `side_by_side`. They replace stored rows of the same victims."""
     known = load_measured(path)
     kept = known[~known["victim"].isin(rows["victim"])]
     every = rows if kept.empty else pd.concat([kept, rows])
@@ -188,10 +199,10 @@ def save_measured(rows: pd.DataFrame, path: Path = MEASURED) -> None:
 
 
 def stored_drift(victim: str) -> dict[str, Tensor]:
-    """l1 distance of each test answer to the fp32 victim's, (N,), by precision, from the answers stored with each.
+    """l1 distance of each test answer to that of the fp32 version, (N,), 0 to 2, by precision, from stored answers.
 
     Raises:
-        VictimError: as `family`, and for missing answers.
+        VictimError: as `family` does, and if the stored answers are missing.
     """
     versions_of = family(victim)
     clean = zoo.test_answers(versions_of["fp32"])[0].softmax(-1)

@@ -1,4 +1,4 @@
-"""An uploaded zip archive: its pictures one by one, each as `dcp_core/data/images.py` reads it, or a clear error."""
+"""Read the pictures of an uploaded zip archive one by one, with a clear error for each that cannot be read."""
 
 import zipfile
 from collections.abc import Iterator
@@ -19,11 +19,19 @@ def read_archive(
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[tuple[str, Image.Image | ImageError]]:
-    """(name, picture or the error that took its place) for each file of a zip, in name order.
+    """Yield (name, picture) for each file of a zip archive, in the order of the names.
 
-    One picture is decoded at a time and nothing is written to disk. Folders, dot files and __MACOSX are
-    skipped. An archive not to be trusted as a whole (no zip, too many files, too large when unpacked,
-    overlapping members) raises `ImageError` at the first step, before anything is decoded.
+    A file that `read_image` refuses yields (name, `ImageError`) instead. One picture is decoded at a time, and nothing
+    is written to disk. Folders, dot files and __MACOSX are skipped.
+
+    Args:
+        max_files: most pictures in the archive.
+        max_total_bytes: most bytes of all pictures together, unpacked.
+        max_bytes, max_pixels: limits of one picture.
+
+    Raises:
+        ImageError: at the first step, before anything is decoded, for a file that is no zip archive, and for an
+            archive with too many files, too many bytes when unpacked, or members that overlap.
     """
     with open_source(source) as file:
         try:
@@ -34,7 +42,7 @@ def read_archive(
         except ImageError:
             raise
         except Exception as error:
-            raise ImageError("This is not a zip archive, or it is damaged. Make it again.") from error
+            raise ImageError("This is not a zip archive, or it is damaged. Create it again.") from error
         for member in members:
             yield member.filename, _read_member(archive, member, max_bytes, max_pixels)
 
@@ -42,7 +50,7 @@ def read_archive(
 def _pictures(members: list[zipfile.ZipInfo], max_files: int, max_total: int) -> list[zipfile.ZipInfo]:
     spans = sorted((m.header_offset, m.header_offset + 30 + m.compress_size) for m in members)
     if any(end > start for (_, end), (start, _) in pairwise(spans)):
-        raise ImageError("Files overlap in this archive, as in a zip bomb. Make the archive again.")
+        raise ImageError("Files in this archive overlap, as in a zip bomb. Create the archive again.")
     pictures = [
         m
         for m in members
@@ -50,9 +58,11 @@ def _pictures(members: list[zipfile.ZipInfo], max_files: int, max_total: int) ->
         and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(m.filename).parts)
     ]
     if not pictures:
-        raise ImageError("This archive holds no pictures. Put JPEG or PNG files in it.")
+        raise ImageError("This archive contains no pictures. Put JPEG or PNG files into it.")
     if len(pictures) > max_files:
-        raise ImageError(f"This archive holds {len(pictures)} files; split it into parts of {max_files}.")
+        raise ImageError(
+            f"This archive contains {len(pictures)} files. Split it into parts of at most {max_files}."
+        )
     if sum(m.file_size for m in pictures) > max_total:  # zipfile never unpacks more than file_size
         raise ImageError(f"This archive unpacks to more than {mib(max_total)}. Split it into parts.")
     return sorted(pictures, key=lambda m: m.filename)
@@ -63,21 +73,24 @@ def _read_member(
 ) -> Image.Image | ImageError:
     try:
         if member.flag_bits & 1:
-            raise ImageError("This file is encrypted. Make the archive again without a password.")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others are unbounded
-            raise ImageError("This file is packed with a rare method. Make an ordinary (deflate) zip.")
+            raise ImageError("This file is encrypted. Create the archive again without a password.")
+        if member.compress_type not in (
+            zipfile.ZIP_STORED,
+            zipfile.ZIP_DEFLATED,
+        ):  # other methods do not bound the unpacked size
+            raise ImageError("This file uses a rare compression method. Create an ordinary (deflate) zip archive.")
         with archive.open(member) as file:
             return read_image(file, max_bytes=max_bytes, max_pixels=max_pixels)  # type: ignore[arg-type]
     except ImageError as error:
         return error
     except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError, ...
-        refusal = ImageError("This file is damaged inside the archive. Make the archive again.")
+        refusal = ImageError("This file is damaged inside the archive. Create the archive again.")
         refusal.__cause__ = error
         return refusal
 
 
 class _CappedReads:
-    """Bounds the central directory, of which zipfile makes an object an entry before anyone can count."""
+    """Limits the size of the central directory: zipfile creates one object an entry before entries can be counted."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable

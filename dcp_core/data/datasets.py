@@ -1,8 +1,9 @@
-"""Named sets of pictures.
+"""Data sets by name.
 
-A data set is one `.npz` file in `home()/data`: `x_train`, `y_train`, `x_test`, `y_test`, `classes`, with pictures
-as uint8 (N, H, W, 3) and labels as integers. `download(name)` makes it from its published source; the drawn sets
-are made on first use; a user's own `.npz` or folder of pictures is named by its path.
+A data set is one `.npz` file in `home()/data` with the arrays `x_train`, `y_train`, `x_test`, `y_test` and `classes`.
+Pictures are uint8 (N, H, W, 3), labels are integers. `download(name)` creates the file from the published source. The
+drawn sets need no download: they are created when they are first used. A user's own `.npz` file or folder of pictures
+is named by its path.
 """
 
 import dataclasses
@@ -26,12 +27,12 @@ Knowledge = Literal["knowledgeable", "limited", "data-free"]
 
 
 class DataError(ValueError):
-    """A data set is missing or unusable; the message says what to do next."""
+    """A data set that is missing or unusable. The message says what to do."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures in memory: uint8 (N, 3, H, W), labels int64 (N,) or None for a mere query pool."""
+    """Pictures in memory: `images` uint8 (N, 3, H, W), `labels` int64 (N,), or None for a query pool without labels."""
 
     name: str
     images: Tensor
@@ -50,8 +51,16 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set before it is here. `flip`: a mirrored picture keeps its label; `related`: sets with the
-    same kind of pictures, which a thief asks about who knows what the victim was trained on."""
+    """Properties of a named data set, known before it is downloaded.
+
+    Args:
+        classes: number of classes; 0 for a query pool without labels.
+        size: side of its pictures in pixels.
+        flip: whether a mirrored picture keeps its label.
+        make: creates the arrays of the `.npz` file, given a scratch folder.
+        drawn: whether this package draws it, so that no download is needed.
+        related: query pools of similar pictures, for a thief who knows what the victim was trained on.
+    """
 
     title: str
     classes: int
@@ -91,10 +100,10 @@ DATASETS: dict[str, DatasetInfo] = {
 
 
 def thief_knowledge(dataset: str, pool: str | None) -> Knowledge:
-    """What a thief who asks about `pool` knows of the data set that the victim was trained on.
+    """The knowledge that a thief who queries `pool` has about the training data of the victim.
 
-    "knowledgeable": the pool has the same kind of pictures. "limited": it has others. "data-free": there is no pool, the
-    thief makes its own pictures.
+    "knowledgeable": the pool has pictures of the same kind. "limited": it has other pictures. "data-free": there is no
+    pool; the thief generates its own pictures.
     """
     if pool is None:
         return "data-free"
@@ -109,9 +118,9 @@ def pool_words(dataset: str, pool: str) -> str:
 
 
 def pools_for(dataset: str, size: int, knowledge: Knowledge) -> list[str]:
-    """Named data sets that a thief of such knowledge may ask about, those on this machine first.
+    """Names of the query pools for a thief with this knowledge, those on this machine first.
 
-    The victim's own training set is left out. Where no related set is known, a knowledgeable thief gets the others.
+    The victim's own data set is left out. If no related set is known, a knowledgeable thief gets the other sets.
 
     Args:
         size: side in pixels of the victim's pictures.
@@ -125,20 +134,22 @@ def pools_for(dataset: str, size: int, knowledge: Knowledge) -> list[str]:
 
 
 def path_of(name: str) -> Path:
-    """Where the file of a named data set is, or would be."""
+    """Path of the `.npz` file of a named data set, whether or not it exists."""
     return home() / "data" / f"{name}.npz"
 
 
 def available(name: str) -> bool:
-    """Whether `load(name, ...)` needs no download."""
+    """Whether `load(name, ...)` works without a download."""
     return name not in DATASETS or DATASETS[name].drawn or path_of(name).exists()
 
 
 def download(name: str) -> Path:
-    """Fetch or draw a named data set, with progress on standard error; a no-op when it is here.
+    """Download or draw a named data set, with progress on standard error. Returns its path.
+
+    Does nothing if the file already exists.
 
     Raises:
-        DataError: for an unknown name, without a connection, or when the source is not what it should be.
+        DataError: for an unknown name, without an internet connection, or if the downloaded files are not as expected.
     """
     if name not in DATASETS:
         raise DataError(f"unknown data set '{name}'; known: {', '.join(DATASETS)}")
@@ -149,7 +160,7 @@ def download(name: str) -> Path:
         arrays = DATASETS[name].make(path.parent / "sources" / name)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"{DATASETS[name].title} could not be fetched ({error}). Check the connection and try again, or put "
+            f"{DATASETS[name].title} could not be downloaded ({error}). Check the connection and try again, or put "
             f"a file with x_train, y_train, x_test, y_test and classes at {path}"
         ) from error
     write_atomic(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
@@ -161,22 +172,23 @@ def load(
     split: Split,
     limit: int | None = None,
     size: int = 32,
-    tell: Callable[[str], object] = lambda words: None,
+    report: Callable[[str], object] = lambda words: None,
 ) -> ImageSet:
-    """One split of a data set, by its name or by the path of a user's own `.npz` or folder.
+    """Load one split of a data set, by its name or by the path of a user's own `.npz` file or folder.
 
     Args:
-        limit: keep only the first so many pictures.
-        size: side in pixels of the pictures of a folder (other sets have their own).
-        tell: told in words how far the drawing of a set is, which takes seconds the first time.
+        limit: load only the first `limit` pictures.
+        size: side in pixels to which the pictures of a folder are resized; other data sets have a fixed size.
+        report: called with a sentence on the progress while a set is drawn, which takes seconds the first time.
 
     Raises:
-        DataError: for a data set that is not here (the message names the command that brings it) or is broken.
+        DataError: if the data set is not on this machine (the message names the command that downloads it) or is
+            damaged.
     """
     if name in DATASETS:
         path = path_of(name)
         if DATASETS[name].drawn and not path.exists():
-            path = _draw(name, split, tell)
+            path = _draw(name, split, report)
         if not path.exists():
             raise DataError(
                 f"{DATASETS[name].title} is not on this machine: run  python -m dcp_core data download {name}"
@@ -197,15 +209,15 @@ def load(
     return _checked(name, split, arrays, limit)
 
 
-def _draw(name: str, split: Split, tell: Callable[[str], object]) -> Path:
-    """The file of one split of a drawn set: who needs a test set must not wait for 30,000 training pictures."""
+def _draw(name: str, split: Split, report: Callable[[str], object]) -> Path:
+    """Path of one split of a drawn set. Splits have their own files: a test set is there before 30,000 training pictures."""
     path = path_of(f"{name}-{split}")
 
     def follow(blocks: list) -> Iterator:
         words = f"drawing {name} ({split}), once"
-        bar = tqdm(blocks, desc=words, unit="x256", delay=1, leave=False, disable=None)  # only for a person
+        bar = tqdm(blocks, desc=words, unit="x256", delay=1, leave=False, disable=None)  # only on a terminal
         for done, block in enumerate(bar):
-            tell(f"{words}: {done / len(blocks):.0%}")
+            report(f"{words}: {done / len(blocks):.0%}")
             yield block
 
     if not path.exists():
@@ -215,16 +227,16 @@ def _draw(name: str, split: Split, tell: Callable[[str], object]) -> Path:
 
 
 def test_picture(name: str, index: int) -> Tensor:
-    """One picture of a test set, uint8 (3, H, W); of the drawn signs, without drawing the others.
+    """One picture of a test set, uint8 (3, H, W). For the drawn signs, no other picture is drawn.
 
     Raises:
-        DataError: as `load`, and for an index beyond the test set.
+        DataError: as `load` does, and for an index outside the test set.
     """
     if name == "signs":
         return synthetic.signs(1, sources.SIGNS_TEST, index)[0][0]
     images = _test_set(name).images
     if not 0 <= index < len(images):
-        raise DataError(f"{name} has {len(images)} test pictures; there is no number {index}")
+        raise DataError(f"{name} has {len(images)} test pictures, numbered from 0; there is no picture {index}")
     return images[index]
 
 
@@ -238,14 +250,14 @@ def _read_npz(path: Path, split: Split) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {short: file[key] for key, short in wanted.items() if key in file.files}
-    except Exception as error:  # a zip of arrays can be broken in every way there is
+    except Exception as error:  # a damaged zip raises many types of error
         raise DataError(f"{path} is not a readable .npz file of plain arrays ({error})") from error
 
 
 def _checked(name: str, split: Split, arrays: dict[str, np.ndarray], limit: int | None) -> ImageSet:
-    """Turn raw arrays into an `ImageSet`, or say what is wrong with them."""
+    """Turn raw arrays into an `ImageSet`; raise a `DataError` that says what is wrong with them."""
     if "x" not in arrays:
-        raise DataError(f"{name} has no '{split}' pictures (an array x_{split}, or a folder {split}/)")
+        raise DataError(f"{name} has no '{split}' pictures: it needs an array x_{split}, or a folder {split}/")
     x = arrays["x"]
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] != 3:
         raise DataError(f"{name}: x_{split} must be uint8 (N, H, W, 3), not {x.dtype} {x.shape}")
@@ -258,6 +270,6 @@ def _checked(name: str, split: Split, arrays: dict[str, np.ndarray], limit: int 
     count = int(arrays["y"].max()) + 1 if labels is not None and len(x) else 0
     classes = tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else tuple(map(str, range(count)))
     if len(classes) < count:
-        raise DataError(f"{name}: labels reach {count - 1} but there are only {len(classes)} class names")
+        raise DataError(f"{name}: the largest label is {count - 1}, but there are only {len(classes)} class names")
     images = torch.from_numpy(np.ascontiguousarray(x[:limit].transpose(0, 3, 1, 2)))
     return ImageSet(name, images, labels, classes)

@@ -1,4 +1,4 @@
-"""A user's own folder of pictures as arrays: `folder/[train|test/]class/picture`, or a flat query pool."""
+"""Read a user's own folder of pictures as arrays: `folder/[train|test/]class/picture`, or a flat query pool."""
 
 from pathlib import Path
 
@@ -10,9 +10,17 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 def read_folder(folder: Path, split: str, size: int) -> dict[str, np.ndarray]:
-    """Pictures below a folder, cropped and resized to `size` x `size`; classes are its sub-folders' names.
+    """Read the pictures below a folder, cropped to their centre square and resized to `size` x `size`.
 
-    A folder without `train/` and `test/` serves for both. Broken pictures are an error naming the file.
+    Without sub-folders `train/` and `test/`, the same pictures serve for both splits.
+
+    Returns:
+        `x` uint8 (N, size, size, 3); if there are sub-folders, also `y` int64 (N,) and `classes`, their names. Empty for
+        a folder without pictures.
+
+    Raises:
+        ImageError: for a picture that cannot be read (the message names the file), or if pictures lie beside class
+            folders.
     """
     root = folder / split if (folder / split).is_dir() else folder
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
@@ -28,6 +36,8 @@ def read_folder(folder: Path, split: str, size: int) -> dict[str, np.ndarray]:
     if not classes:
         return {"x": x}
     if any(p.parent == root for p in files):
-        raise ImageError(f"{root} mixes loose pictures and class folders: put each picture in its class's folder")
+        raise ImageError(
+            f"{root} contains pictures beside class folders: put each picture into the folder of its class"
+        )
     y = np.array([classes.index(p.parent.name) for p in files], np.int64)
     return {"x": x, "y": y, "classes": np.array(classes)}

@@ -1,7 +1,7 @@
-"""The drawings behind the embedded data set: sixteen road signs made of polygons, strokes and arcs.
+"""Templates of the embedded data set: sixteen road signs made of polygons, strokes and arcs.
 
-A design lives in the unit square, x to the right and y down, both in [-1, 1]. Everything is drawn through
-signed distances, so neither a font nor an image file is needed and every machine draws the same template.
+Coordinates are in [-1, 1], x to the right and y down. Everything is drawn by signed distances, so no font and no image
+file is needed, and every machine draws the same template.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Points = tuple[tuple[float, float], ...]
 Colour = tuple[float, float, float]
 
 TEMPLATE_SIZE = 64
-OVERSAMPLING = 4  # distances are taken on a grid this much finer, then averaged
+OVERSAMPLING = 4  # distances are computed on a grid this many times finer, then averaged
 
 RED: Colour = (0.78, 0.07, 0.10)
 BLUE: Colour = (0.05, 0.27, 0.66)
@@ -26,8 +26,8 @@ BLACK: Colour = (0.07, 0.07, 0.08)
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A filled polygon, or a stroke of `width` with round ends along `points` where width > 0."""
+class Stroke:
+    """A part of a symbol: a line of `width` along `points` with round ends, or a filled polygon if `width` is 0."""
 
     points: Points
     colour: Colour
@@ -36,20 +36,21 @@ class Mark:
 
 @dataclass(frozen=True)
 class Sign:
-    """A board (polygon grown by `radius`, so its corners are round), its bands of colour, its symbol.
+    """A road sign: its board, its bands of colour and its symbol.
 
-    A band `(inset, colour)` paints everything at least `inset` inside the board's edge.
+    The board is a polygon grown by `radius`, which rounds its corners. A band `(inset, colour)` paints everything that
+    lies at least `inset` inside the edge of the board.
     """
 
     name: str
     board: Points
     radius: float
     bands: tuple[tuple[float, Colour], ...]
-    symbol: tuple[Mark, ...] = ()
+    symbol: tuple[Stroke, ...] = ()
 
 
 def arc(x: float, y: float, rx: float, ry: float, start: float, end: float) -> Points:
-    """An elliptic arc as a polyline; degrees, 0 to the right, -90 up."""
+    """An elliptic arc as a polyline, from `start` to `end` in degrees: 0 is to the right, -90 is up."""
     angles = np.deg2rad(np.linspace(start, end, 2 + int(abs(end - start) / 15)))
     return tuple((float(x + rx * np.cos(a)), float(y + ry * np.sin(a))) for a in angles)
 
@@ -77,35 +78,36 @@ def glyph(character: str, x: float, y: float, w: float, h: float) -> tuple[Point
     return strokes[character]
 
 
-def text(word: str, colour: Colour, pitch: float, w: float, h: float, width: float) -> tuple[Mark, ...]:
+def text(word: str, colour: Colour, pitch: float, w: float, h: float, width: float) -> tuple[Stroke, ...]:
     """A word centred on the board; `pitch` is the distance from one character to the next."""
     starts = [pitch * (i - (len(word) - 1) / 2) for i in range(len(word))]
     return tuple(
-        Mark(stroke, colour, width) for c, x in zip(word, starts, strict=True) for stroke in glyph(c, x, 0, w, h)
+        Stroke(stroke, colour, width) for c, x in zip(word, starts, strict=True) for stroke in glyph(c, x, 0, w, h)
     )
 
 
-def mirrored(marks: Sequence[Mark]) -> tuple[Mark, ...]:
-    return tuple(Mark(tuple((-x, y) for x, y in m.points), m.colour, m.width) for m in marks)
+def mirrored(marks: Sequence[Stroke]) -> tuple[Stroke, ...]:
+    """The same strokes with left and right exchanged."""
+    return tuple(Stroke(tuple((-x, y) for x, y in m.points), m.colour, m.width) for m in marks)
 
 
 _DISC = regular(32, 0.5, 0)
 _UPWARDS: Points = ((0, -0.74), (0.84, 0.68), (-0.84, 0.68))
 _TURN_RIGHT = (
-    Mark(((-0.32, 0.5), (-0.32, -0.08), (0.1, -0.08)), WHITE, 0.24),
-    Mark(((0.1, -0.46), (0.62, -0.08), (0.1, 0.3)), WHITE),
+    Stroke(((-0.32, 0.5), (-0.32, -0.08), (0.1, -0.08)), WHITE, 0.24),
+    Stroke(((0.1, -0.46), (0.62, -0.08), (0.1, 0.3)), WHITE),
 )
-_SLASH = Mark(((-0.45, -0.45), (0.45, 0.45)), RED, 0.2)
+_SLASH = Stroke(((-0.45, -0.45), (0.45, 0.45)), RED, 0.2)
 _WALKER = (
-    Mark(((0, -0.56), (0.66, 0.56), (-0.66, 0.56)), WHITE),
-    Mark(((0.02, -0.13), (0.021, -0.13)), BLACK, 0.2),
-    Mark(((0.02, 0.04), (-0.02, 0.24), (0.15, 0.5)), BLACK, 0.13),
-    Mark(((-0.02, 0.24), (-0.17, 0.5)), BLACK, 0.13),
-    Mark(((-0.2, 0.2), (0.02, 0.06), (0.19, 0.2)), BLACK, 0.09),
+    Stroke(((0, -0.56), (0.66, 0.56), (-0.66, 0.56)), WHITE),
+    Stroke(((0.02, -0.13), (0.021, -0.13)), BLACK, 0.2),
+    Stroke(((0.02, 0.04), (-0.02, 0.24), (0.15, 0.5)), BLACK, 0.13),
+    Stroke(((-0.02, 0.24), (-0.17, 0.5)), BLACK, 0.13),
+    Stroke(((-0.2, 0.2), (0.02, 0.06), (0.19, 0.2)), BLACK, 0.09),
 )
 
 
-def _disc(name: str, *bands: tuple[float, Colour], symbol: tuple[Mark, ...] = ()) -> Sign:
+def _disc(name: str, *bands: tuple[float, Colour], symbol: tuple[Stroke, ...] = ()) -> Sign:
     return Sign(name, _DISC, 0.42, bands, symbol)
 
 
@@ -114,7 +116,7 @@ def _limit(number: str) -> Sign:
     return _disc(f"speed limit {number}", (0, RED), (0.2, WHITE), symbol=digits)
 
 
-def _warning(name: str, *symbol: Mark) -> Sign:
+def _warning(name: str, *symbol: Stroke) -> Sign:
     return Sign(name, _UPWARDS, 0.09, ((0, RED), (0.2, WHITE)), symbol)
 
 
@@ -122,7 +124,7 @@ SIGNS: tuple[Sign, ...] = (
     _limit("30"),
     _limit("50"),
     _limit("80"),
-    _disc("no entry", (0, RED), symbol=(Mark(((-0.5, 0), (0.5, 0)), WHITE, 0.3),)),
+    _disc("no entry", (0, RED), symbol=(Stroke(((-0.5, 0), (0.5, 0)), WHITE, 0.3),)),
     _disc("no parking", (0, RED), (0.2, BLUE), symbol=(_SLASH,)),
     _disc("no stopping", (0, RED), (0.2, BLUE), symbol=(_SLASH, *mirrored([_SLASH]))),
     Sign(
@@ -134,22 +136,22 @@ SIGNS: tuple[Sign, ...] = (
     ),
     Sign("yield", tuple((x, -y) for x, y in _UPWARDS), 0.09, ((0, RED), (0.2, WHITE))),
     Sign("priority road", regular(4, 0.88, 0), 0.06, ((0, WHITE), (0.07, BLACK), (0.11, WHITE), (0.24, YELLOW))),
-    _warning("danger", Mark(((0, -0.2), (0, 0.2)), BLACK, 0.17), Mark(((0, 0.46), (0, 0.461)), BLACK, 0.19)),
+    _warning("danger", Stroke(((0, -0.2), (0, 0.2)), BLACK, 0.17), Stroke(((0, 0.46), (0, 0.461)), BLACK, 0.19)),
     _warning(
         "crossroads",
-        Mark(((-0.24, 0), (0.24, 0.46)), BLACK, 0.17),
-        Mark(((0.24, 0), (-0.24, 0.46)), BLACK, 0.17),
+        Stroke(((-0.24, 0), (0.24, 0.46)), BLACK, 0.17),
+        Stroke(((0.24, 0), (-0.24, 0.46)), BLACK, 0.17),
     ),
     _warning(
         "uneven road",
-        Mark(arc(-0.21, 0.42, 0.19, 0.26, -180, 0), BLACK),
-        Mark(arc(0.21, 0.42, 0.19, 0.26, -180, 0), BLACK),
-        Mark(((-0.42, 0.46), (0.42, 0.46)), BLACK, 0.1),
+        Stroke(arc(-0.21, 0.42, 0.19, 0.26, -180, 0), BLACK),
+        Stroke(arc(0.21, 0.42, 0.19, 0.26, -180, 0), BLACK),
+        Stroke(((-0.42, 0.46), (0.42, 0.46)), BLACK, 0.1),
     ),
     _warning(
         "bend",
-        Mark(((-0.17, 0.48), (-0.17, 0.29), (0.08, 0.15), (0.08, 0.08)), BLACK, 0.16),
-        Mark(((-0.12, 0.09), (0.08, -0.2), (0.28, 0.09)), BLACK),
+        Stroke(((-0.17, 0.48), (-0.17, 0.29), (0.08, 0.15), (0.08, 0.08)), BLACK, 0.16),
+        Stroke(((-0.12, 0.09), (0.08, -0.2), (0.28, 0.09)), BLACK),
     ),
     _disc("turn left", (0, WHITE), (0.05, BLUE), symbol=mirrored(_TURN_RIGHT)),
     _disc("turn right", (0, WHITE), (0.05, BLUE), symbol=_TURN_RIGHT),
@@ -158,7 +160,7 @@ SIGNS: tuple[Sign, ...] = (
 
 
 def _distance(x: np.ndarray, y: np.ndarray, points: Points, closed: bool) -> np.ndarray:
-    """Distance of every (x, y) to a polyline; where `closed`, negative inside the polygon it bounds."""
+    """Distance of every point (x, y) to a polyline; if `closed`, the line is a polygon and distances inside are negative."""
     nearest = np.full_like(x, np.inf)  # squared
     inside = np.zeros(x.shape, dtype=bool)
     for (ax, ay), (bx, by) in zip(points, points[1:] + points[:1] if closed else points[1:], strict=False):
@@ -173,7 +175,7 @@ def _distance(x: np.ndarray, y: np.ndarray, points: Points, closed: bool) -> np.
 
 
 def _draw(sign: Sign) -> np.ndarray:
-    """One sign as premultiplied RGBA in [0, 1], (4, TEMPLATE_SIZE, TEMPLATE_SIZE)."""
+    """Draw one sign: premultiplied RGBA in [0, 1], (4, TEMPLATE_SIZE, TEMPLATE_SIZE)."""
     fine = TEMPLATE_SIZE * OVERSAMPLING
     line = (np.arange(fine) + 0.5) * 2 / fine - 1
     x, y = np.meshgrid(line.astype(np.float32), line.astype(np.float32))
@@ -190,7 +192,7 @@ def _draw(sign: Sign) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def templates() -> Tensor:
-    """Every sign upright, premultiplied RGBA float32, (len(SIGNS), 4, TEMPLATE_SIZE, TEMPLATE_SIZE).
+    """All signs, upright: premultiplied RGBA in [0, 1], float32 (len(SIGNS), 4, TEMPLATE_SIZE, TEMPLATE_SIZE).
 
     The tensor is shared: do not write into it.
     """

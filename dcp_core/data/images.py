@@ -1,14 +1,13 @@
-"""An uploaded file becomes a picture, a picture becomes a tensor; or a clear error.
+"""Read an untrusted image file as a picture, and convert pictures to tensors and back.
 
-A file from a stranger may be broken, enormous or built to hurt. `read_image` gives back an upright 8-bit
-RGB picture or raises `ImageError`, whose message can be shown to a person as it stands; nothing else.
-Alpha is laid over white, 16-bit samples keep their high byte, colour profiles are not applied; of an
-animation or a document of several pages, the first is read.
+An uploaded file may be damaged, very large or malicious. `read_image` returns an upright 8-bit RGB picture or raises
+`ImageError` with a message for the user; it raises nothing else. Transparent pixels are blended with white. 16-bit
+samples keep their high byte. Colour profiles are not applied. Only the first frame or page is read.
 
-Bytes are limited before reading on, pixels before decoding. Decoding takes up to 17 bytes a pixel (WebP and
-float TIFF; an RGB JPEG 8 to 10), so no file within `MAX_BYTES` and `MAX_PIXELS` takes more than 0.5 GB.
-Pillow's own limits are global to the process, hence left alone; where it would loop over a hostile file for
-minutes or build lists of gigabytes, the checks below refuse the file first.
+The number of bytes is checked while reading, the number of pixels before decoding. Decoding takes up to 17 bytes a
+pixel (WebP and float TIFF; an RGB JPEG takes 8 to 10), so a file within `MAX_BYTES` and `MAX_PIXELS` never takes more
+than 0.5 GB. Pillow's own limits are not changed, because they are global to the process. The checks below refuse files
+that would make Pillow loop for minutes or build lists of gigabytes.
 """
 
 import io
@@ -28,10 +27,10 @@ Source = bytes | BinaryIO | str | os.PathLike[str]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_BYTES = 20 * 2**20
-MAX_PIXELS = 25_000_000  # a 24-megapixel camera; see above before raising it
-MAX_READS = 200_000  # Pillow takes junk, small blocks and BMP runs a few bytes at a time, in Python
-MAX_SEGMENTS = 1_000  # JPEG segments, PNG chunks without pixels: an honest file has some tens
-MAX_SCANS = 100  # an honest progressive JPEG has about ten; each costs a pass over every pixel
+MAX_PIXELS = 25_000_000  # enough for a 24-megapixel camera; memory grows with it, see above
+MAX_READS = 200_000  # Pillow reads junk, small blocks and BMP runs a few bytes at a time, in Python
+MAX_SEGMENTS = 1_000  # JPEG segments, or PNG chunks without pixels; ordinary files have tens of them
+MAX_SCANS = 100  # an ordinary progressive JPEG has about ten; each takes a pass over all pixels
 MAX_BLOCKS = 100_000  # TIFF strips or tiles
 
 _MAGIC = re.compile(
@@ -39,13 +38,13 @@ _MAGIC = re.compile(
     rb"|(?P<GIF>GIF8[79]a)|(?P<TIFF>II\*\0|MM\0\*)",
     re.DOTALL,
 )
-# A JPEG marker with a length, or the end (D9). Not a stuffed FF, RSTn, SOI, JPG, JPGn: they have none.
+# A JPEG marker that has a length, or the end marker (D9). Stuffed FF, RSTn, SOI, JPG and JPGn have no length.
 _JPEG_MARKER = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")
 # The TIFF tags that describe pixels: size, samples, strips, tiles, orientation, palette, JPEG tables, YCbCr.
 _TIFF_TAGS = {*range(254, 260), 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320}
 _TIFF_TAGS |= {322, 323, 324, 325, 338, 339, 347, 529, 530, 531, 532}
 _TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # none, fax, LZW, JPEG, deflate, PackBits
-_UPRIGHT = {  # EXIF orientation -> what undoes it
+_UPRIGHT = {  # EXIF orientation -> the transposition that makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -57,13 +56,17 @@ _UPRIGHT = {  # EXIF orientation -> what undoes it
 
 
 class ImageError(ValueError):
-    """Says what is wrong with a file and what to do next, in words fit to be shown to a person."""
+    """A file that cannot be used. The message is for the user: what is wrong, and what to do."""
 
 
 def read_image(source: Source, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Upright 8-bit RGB picture from the bytes of a file, an open binary file or a path.
+    """Read an upright 8-bit RGB picture from bytes, an open binary file or a path.
 
-    Raises `ImageError`, and nothing else, whatever the file holds.
+    Args:
+        max_bytes, max_pixels: largest file and picture that are read.
+
+    Raises:
+        ImageError: for every file that cannot be read; no other error is raised, whatever the file contains.
     """
     data = _read(source, max_bytes)
     kind = _kind(data)
@@ -74,25 +77,30 @@ def read_image(source: Source, *, max_bytes: int = MAX_BYTES, max_pixels: int = 
             _check_png(data)
         elif kind == "TIFF":
             data = _strip_tiff(data, max_pixels)
-        picture, undo = _decode(data, kind, max_pixels)  # frees the decoder before the picture is turned
+        picture, undo = _decode(
+            data, kind, max_pixels
+        )  # the decoder's memory is freed before the picture is transposed
         return picture if undo is None else picture.transpose(undo)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
         raise _too_many_pixels(max_pixels) from error
-    except Exception as error:  # decoders raise a dozen types: OSError, SyntaxError, struct.error, ...
+    except Exception as error:  # decoders raise many types: OSError, SyntaxError, struct.error, ...
         raise ImageError(
-            f"This {kind} file is damaged, incomplete or of a rare kind. "
+            f"This {kind} file is damaged, incomplete or in a rare format. "
             "Open it in a picture program and save it again as PNG or JPEG."
         ) from error
 
 
 def to_tensor(image: Image.Image, size: int) -> torch.Tensor:
-    """Centre square of `image` as float32 (3, size, size) in [0, 1].
+    """Centre square of a picture, resized: float32 (3, size, size) in [0, 1].
 
-    Resized with Pillow's bilinear filter: its support grows with the reduction, so every pixel counts (no
-    aliasing, as BOX) without steps when enlarging, nothing overshoots, and torchvision's `Resize` does the
-    same. A picture already size x size is not resampled: pixel / 255 exactly.
+    Pillow's bilinear filter averages over all pixels when it reduces (no aliasing), and interpolates without overshoot
+    when it enlarges. torchvision's `Resize` does the same. A picture that already is size x size is not resampled:
+    values are exactly pixel / 255.
+
+    Raises:
+        ValueError: for a `size` below 1.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, not {size}")
@@ -104,7 +112,11 @@ def to_tensor(image: Image.Image, size: int) -> torch.Tensor:
 
 
 def to_image(tensor: torch.Tensor) -> Image.Image:
-    """Picture of a (3, H, W) float tensor in [0, 1], rounded to 8 bits: the inverse of `to_tensor`."""
+    """Picture of a float tensor (3, H, W) in [0, 1], rounded to 8 bits: the inverse of `to_tensor`.
+
+    Raises:
+        ValueError: for another shape or type, or values outside [0, 1].
+    """
     if tensor.ndim != 3 or tensor.shape[0] != 3 or 0 in tensor.shape or not tensor.is_floating_point():
         raise ValueError(f"expected a float tensor (3, H, W), got {tensor.dtype} {tuple(tensor.shape)}")
     if not bool(((tensor >= 0) & (tensor <= 1)).all()):  # NaN fails too
@@ -114,18 +126,21 @@ def to_image(tensor: torch.Tensor) -> Image.Image:
 
 
 def open_source(source: Source) -> AbstractContextManager[BinaryIO]:
-    """The bytes, file or path as a file that `with` closes; an open file stays the caller's.
+    """Bytes, an open file or a path as a context manager that gives a binary file.
 
-    Raises `ImageError` for a path that cannot be opened.
+    A file that was already open is not closed at the end.
+
+    Raises:
+        ImageError: for a path that cannot be opened.
     """
     if isinstance(source, bytes):
         return io.BytesIO(source)
     if not isinstance(source, (str, os.PathLike)):
-        return nullcontext(source)  # the caller's, who closes it
+        return nullcontext(source)  # the caller closes it
     try:
         return open(source, "rb")
     except (OSError, ValueError) as error:
-        raise ImageError("This file cannot be opened. Check its name and that it may be read.") from error
+        raise ImageError("This file cannot be opened. Check its name and its permissions.") from error
 
 
 def _read(source: Source, max_bytes: int) -> bytes:
@@ -135,17 +150,17 @@ def _read(source: Source, max_bytes: int) -> bytes:
         except OSError as error:
             raise ImageError("This file cannot be read. Upload it again.") from error
     if len(data) > max_bytes:
-        raise ImageError(f"This file is larger than {mib(max_bytes)}. Save the picture smaller.")
+        raise ImageError(f"This file is larger than {mib(max_bytes)}. Save the picture with fewer pixels.")
     return data
 
 
 def _kind(data: bytes) -> str:
-    """The one format of `FORMATS` that the first bytes announce; a file's name says nothing."""
+    """The format, one of `FORMATS`, by the first bytes of the file; its name is not used."""
     if match := _MAGIC.match(data):
         return str(match.lastgroup)
     if not data:
         raise ImageError("This file is empty. Upload it again.")
-    what = "not a picture we can read"
+    what = "not a picture in a supported format"
     if data[4:8] == b"ftyp":
         what = "a HEIC or AVIF picture, or a video"
     elif data.startswith(b"%PDF"):
@@ -154,7 +169,7 @@ def _kind(data: bytes) -> str:
         what = "a zip archive"
     elif data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         what = "a web page or an SVG drawing"
-    raise ImageError(f"This file is {what}, whatever its name says. Use JPEG, PNG, WebP, BMP, GIF or TIFF.")
+    raise ImageError(f"This file is {what}. Use JPEG, PNG, WebP, BMP, GIF or TIFF.")
 
 
 def _decode(data: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, Image.Transpose | None]:
@@ -163,32 +178,34 @@ def _decode(data: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, Image
         image.load()
         undo = _UPRIGHT.get(_orientation(image))
         picture = _rgb(image)
-    picture.info.clear()  # transparency and orientation are done with; where it was taken is private
+    picture.info.clear()  # transparency and orientation were applied; other metadata, such as the place, is private
     return picture, undo
 
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1:
-        raise ImageError("This picture has no pixels. Save it again from a picture program.")
+        raise ImageError("This picture has no pixels. Open it in a picture program and save it again.")
     if width * height > max_pixels:
         raise _too_many_pixels(max_pixels)
 
 
 def _too_many_pixels(max_pixels: int) -> ImageError:
-    return ImageError(f"This picture has more than {max_pixels / 1e6:g} million pixels. Save it smaller.")
+    return ImageError(
+        f"This picture has more than {max_pixels / 1e6:g} million pixels. Reduce its size and save it again."
+    )
 
 
 def _unusual(kind: str) -> ImageError:
-    return ImageError(f"No camera writes a {kind} file like this one. Save it again as PNG or JPEG.")
+    return ImageError(f"This {kind} file has an unusual structure and is not read. Save it again as PNG or JPEG.")
 
 
 def mib(size: int) -> str:
-    """A number of bytes for a person: "20 MiB"."""
+    """A number of bytes in words: "20 MiB"."""
     return f"{size / 2**20:g} MiB"
 
 
 class _CountedReads(io.BytesIO):
-    """Bounds the time of every loop of Pillow's that reads a file piece by piece."""
+    """A file that refuses after `MAX_READS` reads: this limits the time of loops in Pillow that read piece by piece."""
 
     reads = 0
 
@@ -200,11 +217,11 @@ class _CountedReads(io.BytesIO):
 
 
 def _check_jpeg(data: bytes) -> None:
-    """Refuses thousands of metadata segments (joined in quadratic time) or of scans over all the pixels."""
+    """Refuse files with thousands of metadata segments, which are joined in quadratic time, or with too many scans."""
     at = segments = scans = 0
     while match := _JPEG_MARKER.search(data, at):
         marker, at = match[0][1], match.end()
-        if marker == 0xD9:  # the end, unless no pixels came yet
+        if marker == 0xD9:  # the end marker; before any scan it is ignored, as decoders do
             if scans:
                 return
             continue
@@ -215,7 +232,7 @@ def _check_jpeg(data: bytes) -> None:
 
 
 def _check_png(data: bytes) -> None:
-    """Refuses thousands of chunks without pixels, each of which may unpack to a megabyte."""
+    """Refuse files with thousands of chunks without pixels, each of which may unpack to a megabyte."""
     at, others = 8, 0
     while at + 8 <= len(data):
         length, chunk = struct.unpack_from(">L4s", data, at)
@@ -226,10 +243,10 @@ def _check_png(data: bytes) -> None:
 
 
 def _strip_tiff(data: bytes, max_pixels: int) -> bytes:
-    """`data` without its metadata, of which Pillow would make millions of Python objects.
+    """The file without its metadata, from which Pillow could create millions of Python objects.
 
-    A tag is taken out by giving it type 0, which decoders skip. Refuses more or larger strips and tiles
-    than the picture needs: they can all point to the same bytes.
+    A tag is removed by setting its type to 0, which decoders skip. A file with more or larger strips or tiles than the
+    picture needs is refused, because they can all point to the same bytes.
     """
     order = "<" if data[:2] == b"II" else ">"
     stripped = bytearray(data)
@@ -253,7 +270,7 @@ def _strip_tiff(data: bytes, max_pixels: int) -> bytes:
 
     width, height = number(256, 0), number(257, 0)
     if number(259, 1) not in _TIFF_COMPRESSIONS:
-        raise ImageError("This TIFF is compressed in a rare way. Save it again as PNG or JPEG.")
+        raise ImageError("This TIFF uses a rare compression method. Save it again as PNG or JPEG.")
     across, down = width, min(number(278, height), height)
     tiled = bool(tags.keys() & {322, 323, 324, 325})
     if tiled:
@@ -271,18 +288,18 @@ def _strip_tiff(data: bytes, max_pixels: int) -> bytes:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # broken EXIF is no reason to refuse the picture
+    except Exception:  # a picture with damaged EXIF data is still read
         return 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _grey(image)
-    if image.mode == "La":  # premultiplied; the only mode that RGBA cannot be had from at once
+    if image.mode == "La":  # premultiplied alpha: the only mode that cannot be converted to RGBA directly
         image = image.convert("LA")
     if not image.has_transparency_data:
         return image.convert("RGB")
-    if image.mode != "RGBA":  # to itself, convert makes a copy
+    if image.mode != "RGBA":  # converting to the same mode would only copy
         image = image.convert("RGBA")
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)
@@ -290,16 +307,16 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """8-bit grey from samples of more bits.
+    """Convert grey samples of more than 8 bits to 8 bits.
 
-    16 bits keep their high byte, as Pillow does in colour; so do 32 bits (I) when all fit in 16. Floats (F)
-    within [0, 1] are taken as they are. Any others are stretched from their smallest to their largest
-    finite value. NaN is black, infinities are black and white.
+    Integers from 0 to 65,535 keep their high byte, as Pillow does in colour. Floats within [0, 1] are multiplied by 255.
+    Any other values are stretched so that the smallest finite one is black and the largest white. NaN and minus infinity
+    become black, infinity becomes white.
     """
     values = np.array(image)
     if values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 0xFFFF:
         if (transparent := image.info.get("transparency")) is not None:
-            values[values == transparent] = 0xFFFF  # white shows through
+            values[values == transparent] = 0xFFFF  # transparent pixels become white
         return Image.fromarray((values >> 8).astype(np.uint8))
     values = values.astype(np.float32, copy=False)
     finite = np.isfinite(values)

@@ -1,7 +1,7 @@
-"""How each named data set is made: drawn by us, or fetched from its published source through torchvision.
+"""Create each named data set: draw it, or download it from its published source through torchvision.
 
-Every function takes a scratch folder and returns the arrays of one data set's `.npz` file. What is drawn is followed
-by `follow`, see `synthetic.signs`.
+Every function takes a scratch folder and returns the arrays of the data set's `.npz` file. Functions that draw also take
+`splits`, which to draw, and `follow`, see `synthetic.signs`.
 """
 
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from dcp_core.data import synthetic
-from dcp_core.data.synthetic import Following
+from dcp_core.data.synthetic import ProgressWrapper
 from dcp_core.vision import torchvision
 
 Arrays = dict[str, np.ndarray]
 
 BOTH = ("train", "test")
-# One seed a split, so that no picture is in two of them.
+# Every split has its own seed, so that no picture is in two splits.
 SIGNS_TRAIN, SIGNS_TEST, SIGNS_POOL, TEXTURES_POOL = 1, 2, 3, 4
 CUB_URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 CUB_MD5 = "97eceeb196236b17998738112f37df78"
@@ -34,8 +34,8 @@ GTSRB_CLASSES = (
 ).split("|")
 
 
-def signs(scratch: Path, splits: tuple[str, ...] = BOTH, follow: Following = iter) -> Arrays:
-    """The embedded victim's data: 30,000 training and 10,000 test pictures of 16 signs."""
+def signs(scratch: Path, splits: tuple[str, ...] = BOTH, follow: ProgressWrapper = iter) -> Arrays:
+    """The embedded data set: 30,000 training and 10,000 test pictures of 16 road signs, 32x32."""
     arrays: Arrays = {"classes": np.array(synthetic.SIGN_CLASSES)}
     for split, count, seed in (("train", 30_000, SIGNS_TRAIN), ("test", 10_000, SIGNS_TEST)):
         if split in splits:
@@ -45,21 +45,21 @@ def signs(scratch: Path, splits: tuple[str, ...] = BOTH, follow: Following = ite
 
 
 def signs_pool(
-    scratch: Path, splits: tuple[str, ...] = BOTH, follow: Following = iter, count: int = 30_000
+    scratch: Path, splits: tuple[str, ...] = BOTH, follow: ProgressWrapper = iter, count: int = 30_000
 ) -> Arrays:
-    """A knowledgeable thief's query pool: 30,000 other pictures of the same 16 signs, without labels."""
+    """Query pool of a knowledgeable thief: `count` other pictures of the same 16 signs, 32x32, without labels."""
     if "train" not in splits:
         return {}
     return {"x_train": _nhwc(synthetic.signs(count, SIGNS_POOL, follow=follow)[0].numpy())}
 
 
-def signs_pool_small(scratch: Path, splits: tuple[str, ...] = BOTH, follow: Following = iter) -> Arrays:
-    """The first 4,096 pictures of `signs_pool`, drawn in a few seconds."""
+def signs_pool_small(scratch: Path, splits: tuple[str, ...] = BOTH, follow: ProgressWrapper = iter) -> Arrays:
+    """The first 4,096 pictures of `signs_pool`, which take a few seconds to draw."""
     return signs_pool(scratch, splits, follow, 4096)
 
 
-def textures(scratch: Path, splits: tuple[str, ...] = BOTH, follow: Following = iter) -> Arrays:
-    """A knowledge-limited thief's query pool: 30,000 pictures with nothing on them."""
+def textures(scratch: Path, splits: tuple[str, ...] = BOTH, follow: ProgressWrapper = iter) -> Arrays:
+    """Query pool of a thief with limited knowledge: 30,000 pictures of coloured shapes without a sign, 32x32."""
     if "train" not in splits:
         return {}
     return {"x_train": _nhwc(synthetic.textures(30_000, TEXTURES_POOL, follow).numpy())}
@@ -87,7 +87,7 @@ def svhn(scratch: Path) -> Arrays:
 
 
 def gtsrb(scratch: Path) -> Arrays:
-    """GTSRB (Stallkamp et al., 2011): traffic signs of 43 classes, whole picture resized to 32x32."""
+    """GTSRB (Stallkamp et al., 2011): traffic signs of 43 classes; the whole picture is resized to 32x32."""
     train, test = (_datasets().GTSRB(scratch, split, download=True) for split in ("train", "test"))
     return _both(train, test, 32, GTSRB_CLASSES)
 
@@ -109,7 +109,7 @@ def cub200(scratch: Path) -> Arrays:
 
 
 def read_cub200(folder: Path) -> Arrays:
-    """Arrays from the published layout of CUB-200-2011: `images.txt`, `image_class_labels.txt`, ...
+    """Read CUB-200-2011 from its published files: `images.txt`, `image_class_labels.txt`, ...
 
     Raises:
         OSError: when a file is missing.
@@ -136,10 +136,11 @@ def read_cub200(folder: Path) -> Arrays:
 def to_arrays(
     items: Iterable[tuple[Image.Image, int | None]], count: int, size: int, *, crop: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decode (picture, label) pairs to uint8 (N, size, size, 3) and labels (N,), one picture at a time.
+    """Decode (picture, label) pairs to pictures uint8 (N, size, size, 3) and labels int64 (N,), one at a time.
 
     Args:
-        crop: cut the largest centred square before resizing, instead of resizing the whole picture.
+        count: N, the number of pairs.
+        crop: crop the largest centred square before resizing, instead of resizing the whole picture.
     """
     x, y = np.empty((count, size, size, 3), np.uint8), np.zeros(count, np.int64)
     for index, (image, label) in enumerate(tqdm(items, total=count, desc="reading pictures", unit="")):

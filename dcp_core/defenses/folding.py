@@ -1,11 +1,10 @@
-"""Derivatives of a frozen surrogate along a fixed direction, with its batch normalisation folded away.
+"""Derivatives of a surrogate along a direction in its parameters, with batch normalisation folded into convolutions.
 
-In eval mode a convolution and the normalisation after it are one affine map, whose weights are a function of the
-parameters of both. A direction in the parameters is pushed through that function once; after that each picture
-costs one forward-mode pass through the convolutions alone.
+In eval mode, a convolution and the batch normalisation after it are one affine map. Its weights are a function of the
+parameters of both. The derivative of this function along the direction is computed once, and again only if the direction
+or the network changes. Each picture then needs one forward-mode pass through the convolutions only.
 """
 
-from collections.abc import Callable, Hashable
 from copy import deepcopy
 
 import torch
@@ -16,42 +15,56 @@ Parameters = dict[str, Tensor]
 
 
 class FoldedSurrogate(nn.Module):
-    """Computes what `network` computes, in eval mode, with the weights that it has now: not to be trained."""
+    """The same function as `network` in eval mode. The network may be trained between two calls."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network.eval()
         self._graph = fx.symbolic_trace(deepcopy(network))
         self._pairs = _take_out_normalisation(self._graph)
-        self._directions: dict[Hashable, tuple[Parameters, Parameters]] = {}
+        self._pushed: tuple[Tensor, Parameters, Parameters] | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (N, K) of pictures (N, 3, H, W)."""
         logits: Tensor = self.network(inputs)
         return logits
 
-    def slopes(self, inputs: Tensor, key: Hashable, direction: Callable[[], Parameters]) -> Tensor:
-        """Slopes (N, K) of the log posteriors along a direction in all parameters of `network`.
+    def slopes(self, inputs: Tensor, direction: Parameters) -> Tensor:
+        """Directional derivatives (N, K) of the log posteriors along a direction in all parameters of `network`.
 
         Args:
-            key: names the direction; `direction` is asked for it the first time only.
+            inputs: pictures (N, 3, H, W).
+            direction: a tensor of the parameter's shape for each parameter name.
         """
-        if key not in self._directions:
-            own = {name: value.detach() for name, value in self.network.named_parameters()}
-            pushed = jvp(self._folded, (own,), (direction(),))
-            self._directions[key] = pushed[0], pushed[1]
-        weights, tangents = self._directions[key]
+        own = {name: value.detach() for name, value in self.network.named_parameters()}
+        fixed = dict(self.network.named_buffers())
+        weights, tangents = self._push(own, fixed, direction)
 
         def compute(folded: Parameters) -> Tensor:
-            logits: Tensor = functional_call(self._graph, folded, (inputs,))
+            logits: Tensor = functional_call(self._graph, fixed | folded, (inputs,))
             return logits.log_softmax(-1)
 
         return jvp(compute, (weights,), (tangents,))[1]
 
+    def _push(self, own: Parameters, fixed: Parameters, direction: Parameters) -> tuple[Parameters, Parameters]:
+        """Folded weights, and their derivatives along a direction. They are stored with a copy of all input values.
+
+        The stored result is used again if all values are equal. Comparing anything else is unsafe: Python reuses the `id`
+        of a deleted tensor, and the version of a tensor does not count changes through `.data`.
+        """
+        values = [*own.values(), *fixed.values(), *(direction[name] for name in own)]
+        made_from = torch.cat([value.flatten() for value in values if value.is_floating_point()])
+        pushed = self._pushed
+        if pushed is None or not _equal(pushed[0], made_from):
+            self._pushed = pushed = made_from, *jvp(self._folded, (own,), (direction,))
+        return pushed[1:]
+
     def _folded(self, own: Parameters) -> Parameters:
         """Weights of the graph without normalisation, from the network's own parameters."""
         folded = dict(own)
-        for convolution, name, norm in self._pairs:
+        for convolution, name in self._pairs:
+            norm = self.network.get_submodule(name)
+            assert isinstance(norm, nn.BatchNorm2d)
             assert norm.running_mean is not None
             assert norm.running_var is not None
             scale = folded.pop(f"{name}.weight") * (norm.running_var + norm.eps).rsqrt()
@@ -62,8 +75,12 @@ class FoldedSurrogate(nn.Module):
         return folded
 
 
-def _take_out_normalisation(graph: fx.GraphModule) -> list[tuple[str, str, nn.BatchNorm2d]]:
-    """Remove each batch normalisation that follows a convolution alone; (convolution, name, normalisation) of each."""
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.device == other.device and one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _take_out_normalisation(graph: fx.GraphModule) -> list[tuple[str, str]]:
+    """Remove each batch normalisation whose convolution has no other user. Returns pairs of their names."""
     modules, taken = dict(graph.named_modules()), []
     for node in list(graph.graph.nodes):
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
@@ -72,10 +89,10 @@ def _take_out_normalisation(graph: fx.GraphModule) -> list[tuple[str, str, nn.Ba
         before = node.args[0]
         convolution = modules.get(str(before.target)) if before.op == "call_module" else None
         if isinstance(convolution, nn.Conv2d) and len(before.users) == 1:
-            if convolution.bias is None:  # a place for what the normalisation adds
+            if convolution.bias is None:  # the folded convolution needs a bias
                 convolution.bias = nn.Parameter(torch.zeros(convolution.out_channels))
             node.replace_all_uses_with(before)
             graph.graph.erase_node(node)
-            taken.append((str(before.target), str(node.target), norm))
+            taken.append((str(before.target), str(node.target)))
     graph.recompile()
     return taken

@@ -1,4 +1,4 @@
-"""Trade-off curves: what a defense does to a whole test set, at every strength."""
+"""Trade-off curves: the effect of a defense on a whole test set, at every strength."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from dcp_core.evaluation.metrics import (
 )
 
 QUANTILES = (5, 25, 50, 75, 95)
-CHUNK = 2**19  # numbers in one (S, n, K) block: 2 MB, so that the passes over it stay in the cache
+CHUNK = 2**19  # numbers in one (S, n, K) block: 2 MB, small enough to stay in the processor's cache
 
 
 def tradeoff_curve(
@@ -33,26 +33,26 @@ def tradeoff_curve(
     guide: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> pd.DataFrame:
-    """What `defense` does to a whole test set at each strength.
+    """Apply a defense to a whole test set at each strength, and measure error, distance and calibration.
 
     Args:
         logits: the victim's clean logits (N, K).
         labels: integers (N,).
-        strengths: values of the defense's strength; its `grid` without. A defense that has none gives one row.
-        guide: for defenses with `needs_inputs`, what they draw from the pictures, (N, K).
-        generator: randomness of `randomised` defenses.
+        strengths: values of the defense's strength; by default its `grid`. A defense without a strength gives one row.
+        guide: for defenses with `needs_inputs`, what they compute from the pictures, (N, K).
+        generator: random numbers of `randomised` defenses.
 
     Returns:
-        One row a strength, in the order given. Columns: defense, strength; in percent defender_error, touched
-        (answers with l1 > 1e-3), changed (answers whose top class is not the clean one's) and ece; l1 and entropy
-        (means; nats); the quantiles l1_q05 to l1_q95; n_test; and X_low, X_high, the 95 % band from the size
-        of the test set, for defender_error, touched, changed (Wilson), l1 and entropy (+- 1.96 SE).
+        One row a strength, in the order given. Columns: defense; strength; in percent defender_error, touched (answers
+        with l1 > 1e-3), changed (answers with another top class than the clean ones) and ece; the means of l1 (0 to 2)
+        and of entropy (nats); the quantiles l1_q05 to l1_q95; n_test; and X_low, X_high, the 95 % interval due to the
+        size of the test set, for defender_error, touched and changed (Wilson), l1 and entropy (+- 1.96 SE).
 
     Raises:
-        ValueError: as the defense does, and unless there is one label for each of N > 0 answers.
+        ValueError: as the defense does, and if there are no answers or not one label for each.
     """
     if not len(logits) or labels.shape != logits.shape[:1]:
-        raise ValueError(f"{len(logits)} answers need as many labels, not {tuple(labels.shape)}; at least one")
+        raise ValueError(f"{len(logits)} answers need as many labels, not {tuple(labels.shape)}, and at least one")
     if strengths is None:
         strengths = defense.grid
     rows = max(1, CHUNK // (max(1, len(strengths)) * logits.shape[1]))

@@ -1,7 +1,7 @@
-"""What AM, MAD or GRAD^2 draw from a victim's test pictures: computed once and kept beside the victim.
+"""Guides: what AM, MAD or GRAD^2 compute from a victim's test pictures, stored beside the victim.
 
-With the stored guide a whole trade-off curve needs neither the pictures nor a network. `signs-resnet8` and
-`cifar10-resnet20` come with the guides of each defense's default settings.
+With a stored guide, a trade-off curve needs neither the pictures nor a network. The victims `signs-resnet8` and
+`cifar10-resnet20` come with the guides for the default parameters of each defense.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from dcp_core.files import home, write_atomic
 from dcp_core.models import auxiliary, zoo
 from dcp_core.models.inference import to_pixels
 
-ROWS = 64  # between two reports of progress
+ROWS = 64  # pictures between two reports of progress
 
 
 def guide_of_test_set(
@@ -31,17 +31,17 @@ def guide_of_test_set(
     root: Path | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> Tensor:
-    """A defense's guide (N, K) for a victim's whole test set, stored or else computed and stored.
+    """A defense's guide (N, K) for a victim's whole test set. It is read if it is stored, else computed and stored.
 
     Args:
-        defense: armed or not; its strength does not matter.
-        seed: of a randomised defense, whose guide is never stored.
-        root: the folder of victims to store in; `home()/victims` without it.
-        progress: told the fraction done while computing, which may take a minute.
+        defense: with or without its second network; the guide does not depend on its strength.
+        seed: of the random numbers of a randomised defense, whose guide is not stored.
+        root: folder of victims in which to store; by default `home()/victims`.
+        progress: called with the share done, 0 to 1, while the guide is computed, which may take a minute.
 
     Raises:
-        ValueError: when the second network is missing or the test pictures are not on this machine; the message has the
-            command that brings them.
+        ValueError: if the second network is missing or the test pictures are not on this machine. The message names the
+            command that makes or downloads them.
     """
     logits, _ = zoo.test_answers(victim)
     y = logits.softmax(-1)
@@ -52,12 +52,12 @@ def guide_of_test_set(
         if (folder / victim / name).exists():
             return _read(folder / victim / name)
     known = zoo.card(victim)
-    armed = defense.armed(auxiliary.load(victim, defense.needs))
+    loaded = defense.armed(auxiliary.load(victim, defense.needs))
     images = load(known.dataset, "test", size=known.size).images
     parts = []
     for start in range(0, len(y), ROWS):
         part = slice(start, start + ROWS)
-        parts.append(armed.guide(y[part], to_pixels(images[part])))
+        parts.append(loaded.guide(y[part], to_pixels(images[part])))
         if progress:
             progress(min(1.0, (start + ROWS) / len(y)))
     guide = torch.cat(parts)
@@ -69,17 +69,17 @@ def guide_of_test_set(
 
 
 def _file_name(victim: str, defense: ModelBased) -> str:
-    """Names all that a guide depends on: the settings that matter, and both networks."""
+    """The file name has a hash of all that a guide depends on: parameters of the defense, and both networks."""
     assert defense.needs is not None
     about = auxiliary.card(victim, defense.needs)
-    told = {
+    depends_on = {
         "settings": {
             key: getattr(defense, key) for key, declared in defense.parameters().items() if declared.guides
         },
         "victim": zoo.card(victim).sha256,
         "network": about.sha256 if about else defense.needs,
     }
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:8]
     return f"guide-{defense.name}-{digest}.safetensors"
 
 
@@ -87,4 +87,4 @@ def _read(path: Path) -> Tensor:
     try:
         return load_file(path)["guide"]
     except (OSError, SafetensorError, KeyError) as error:
-        raise zoo.VictimError(f"{path} is broken ({error}): delete it, it is computed anew") from error
+        raise zoo.VictimError(f"{path} is damaged ({error}): delete it, and it will be computed again") from error

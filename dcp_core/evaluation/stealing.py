@@ -1,6 +1,6 @@
-"""How good a clone is, on pictures that the thief never saw.
+"""Score a clone on test pictures that the thief has not used.
 
-Exact means over the whole held-out test set, always of the model as it is (no choice of the best epoch).
+Scores are exact means over the test set, of the clone in its current state: there is no choice of the best epoch.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,10 @@ from dcp_core.models.inference import predict
 class Scores:
     """Percentages, 0 to 100, over `count` pictures.
 
-    `error`: the clone's wrong labels; `fidelity`: where it agrees with the victim's clean top class;
-    `class_errors`: the error on each class, 0 for a class without pictures.
+    Args:
+        error: pictures that the clone classifies wrongly.
+        fidelity: pictures for which the clone's top class is that of the undefended victim.
+        class_errors: the error on each class, 0 for a class without pictures.
     """
 
     error: float
@@ -28,46 +30,47 @@ class Scores:
 
 
 class Evaluator:
-    """The judge of a theft: test pictures, labels and the victim's clean top classes, hidden from the attack."""
+    """Scores clones on test pictures, labels and the victim's clean top classes, which the attack cannot see."""
 
     def __init__(self, images: Tensor, labels: Tensor, victim_classes: Tensor, classes: int) -> None:
         """Take uint8 pictures (N, 3, H, W), labels (N,) and the victim's clean top classes (N,).
 
         Raises:
-            ValueError: for an empty test set or lengths that differ.
+            ValueError: for an empty test set or different lengths.
         """
         if not len(images) or not len(images) == len(labels) == len(victim_classes):
             raise ValueError(
-                f"{len(images)} test pictures, {len(labels)} labels and {len(victim_classes)} answers"
+                f"there are {len(images)} test pictures, {len(labels)} labels and {len(victim_classes)} answers; "
+                "all three must be equal and above 0"
             )
         self._images, self._labels, self._victim, self._classes = images, labels, victim_classes, classes
 
     @classmethod
     def of(cls, logits: Tensor, test: ImageSet) -> "Evaluator":
-        """The judge for a victim that answers a labelled test set with clean `logits` (N, K).
+        """The evaluator for a victim with clean `logits` (N, K) on a labelled test set.
 
         Raises:
-            ValueError: for a test set without labels, or with labels that the victim does not know.
+            ValueError: for a test set without labels, or with more classes than the victim.
         """
         if test.labels is None:
-            raise ValueError(f"{test.name} has no labels: a clone cannot be judged on it")
+            raise ValueError(f"{test.name} has no labels: a clone cannot be scored on it")
         if int(test.labels.max()) >= logits.shape[1]:
             raise ValueError(
-                f"{test.name} has labels up to {int(test.labels.max())}, the victim {logits.shape[1]} classes"
+                f"{test.name} has labels up to {int(test.labels.max())}, but the victim has {logits.shape[1]} classes"
             )
         return cls(test.images, test.labels, logits.argmax(1), logits.shape[1])
 
     @property
     def victim_error(self) -> float:
-        """The undefended victim's own error on the test set, percent."""
+        """Test error of the undefended victim in percent."""
         return float(percent(self._victim != self._labels))
 
     def first(self, count: int) -> "Evaluator":
-        """A cheaper judge for curves: the first `count` test pictures."""
+        """A faster evaluator, for learning curves: only the first `count` test pictures."""
         return Evaluator(self._images[:count], self._labels[:count], self._victim[:count], self._classes)
 
     def __call__(self, clone: nn.Module) -> Scores:
-        """Scores of `clone`, whose mode and weights stay as they are."""
+        """Score a clone. Its mode (training or eval) and weights are not changed."""
         guess = predict(clone, self._images).argmax(1)
         wrong = guess != self._labels
         total = torch.bincount(self._labels, minlength=self._classes)

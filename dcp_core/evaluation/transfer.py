@@ -1,6 +1,6 @@
-"""What a stolen clone is good for: adversarial pictures made on it that also fool the victim.
+"""Adversarial pictures computed on a clone, and how many of them also fool the victim.
 
-Untargeted l_inf PGD with a random start (Madry et al., ICLR 2018): eps 8/255, steps of 2/255, 10 of them.
+Untargeted l_inf PGD with a random start (Madry et al., ICLR 2018): epsilon 8/255, 10 steps of 2/255.
 """
 
 import torch
@@ -23,10 +23,12 @@ def pgd(
     """Adversarial pixels (N, 3, H, W) in [0, 1], within `epsilon` of `images`, on the model's device.
 
     Args:
-        model: white box, switched to eval mode for the while.
+        model: a network with gradients; it is in eval mode during the computation.
         images: uint8, or floats in [0, 1].
-        labels: (N,) classes to get away from.
-        epsilon: largest change of a pixel; `step`: change of a pixel by one of `steps` sign steps.
+        labels: (N,), the classes that the adversarial pictures should avoid.
+        epsilon: largest change of a pixel.
+        step: change of a pixel in one of the `steps` sign steps.
+        seed: of the random start.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
@@ -56,14 +58,20 @@ def transfer_rate(
     seed: int = 0,
     batch_size: int = 250,
 ) -> float:
-    """Percentage of the pictures the victim gets right that it gets wrong after PGD on the clone.
+    """Of the pictures that the victim classifies correctly, the percentage that it misclassifies after PGD on the clone.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        labels: (N,).
 
     Raises:
-        ValueError: when the victim gets none of the pictures right.
+        ValueError: if the victim classifies none of the pictures correctly.
     """
     right = predict(victim, images).argmax(1) == labels
     if not bool(right.any()):
-        raise ValueError("the victim gets none of these pictures right: nothing to transfer")
+        raise ValueError(
+            "the victim classifies none of these pictures correctly: a transfer rate cannot be computed"
+        )
     images, labels = images[right], labels[right]
     fooled = 0
     for start in range(0, len(images), batch_size):

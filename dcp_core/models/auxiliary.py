@@ -22,6 +22,7 @@ from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses import Defense
 from dcp_core.defenses.adaptive_misinformation import misinformation_loss
 from dcp_core.defenses.model_based import Kind, ModelBased
+from dcp_core.defenses.modelguard_s import Learned, StoredAnswers
 from dcp_core.files import home
 from dcp_core.models import zoo
 from dcp_core.models.architectures import ARCHITECTURES, build
@@ -30,6 +31,7 @@ from dcp_core.models.inference import predict
 from dcp_core.provenance import hardware, today, versions
 
 TRAINED: tuple[Kind, ...] = ("surrogate", "misinformation")
+EVERY = 5  # of the stored answers one is learned on
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,33 @@ class AuxiliaryCard:
 
 
 def arm(defense: Defense, victim: str, device: str | torch.device = "cpu") -> Defense:
-    """`defense` with the network it needs for that victim; as it is if it needs none.
+    """`defense` with the network or the stored answers that it needs for that victim; as it is if it needs none.
 
     Raises:
-        VictimError: when the network is missing (the message has the command that makes it) or broken.
+        VictimError: when they are missing (the message has the command that makes a network) or broken.
     """
+    if isinstance(defense, Learned):
+        return defense.armed(stored_answers(victim))
     if not isinstance(defense, ModelBased) or defense.needs is None:
         return defense
     return defense.armed(load(victim, defense.needs, device))
+
+
+def stored_answers(victim: str) -> StoredAnswers:
+    """The answers that ModelGuard-S is learned on: every fifth of the victim's stored answers to its test set.
+
+    They stand for what customers send, and need neither pictures nor a network. What is measured on the test set holds
+    for new customers because four fifths of it were not learned on.
+
+    Raises:
+        VictimError: for a victim without stored answers.
+    """
+    if victim.startswith(zoo.TORCHVISION):
+        raise zoo.VictimError(
+            f"a codebook is learned on a victim's stored answers, which {victim} does not come with: choose a trained "
+            "victim"
+        )
+    return StoredAnswers(zoo.test_answers(victim)[0][::EVERY])
 
 
 def load(victim: str, kind: Kind, device: str | torch.device = "cpu") -> nn.Module:

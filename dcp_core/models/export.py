@@ -22,6 +22,7 @@ from torch import Tensor
 from dcp_core.data import sources, synthetic
 from dcp_core.defenses import Defense
 from dcp_core.models import zoo
+from dcp_core.models.auxiliary import arm
 from dcp_core.models.defense_nodes import OPSET, ExportError, defense_graph
 from dcp_core.models.inference import predict
 from dcp_core.models.onnx_model import OnnxClassifier, open_session
@@ -76,7 +77,7 @@ def export(victim: str, defense: Defense, *, baked: bool = False) -> tuple[bytes
         VictimError: for a victim that is unknown or has no ONNX file.
         ExportError: for a defense that declares no nodes, and for a file that does not answer as the engine.
     """
-    card, network = zoo.card(victim), zoo.onnx_file(victim)
+    card, network, defense = zoo.card(victim), zoo.onnx_file(victim), arm(defense, victim)
     nodes = defense_graph(defense, len(card.classes), baked=baked)
     content = _joined(network, nodes, card, defense)
     return content, check(content, network, nodes, card, defense)
@@ -130,7 +131,7 @@ def _session(graph: onnx.GraphProto) -> InferenceSession:
 
 def script(card: zoo.Card, file: str, defense: Defense, *, baked: bool = False) -> str:
     """Python that runs the file with ONNX Runtime and NumPy alone."""
-    inputs = {} if baked else defense.nodes(len(card.classes)).inputs
+    inputs = {} if baked else arm(defense, card.name).nodes(len(card.classes)).inputs
     given = '{"pixels": pixels}'
     if inputs:
         first, value = next(iter(inputs.items()))

@@ -33,7 +33,7 @@ WEIGHT_MAX = 63
 FOLDING_TOLERANCE = 1e-3  # of posteriors: float32 rounding stays a hundred times below
 CALIBRATION_BATCH = 64
 RUNTIME_DRIFT, RUNTIME_SAME = 0.002, 99.0
-FREEZE_FROM = 0.5  # share of a QAT after which the activations' ranges stay as they are
+FREEZE_FROM = 0.5  # share of a QAT after which activation ranges and weight scales stay as they are
 
 _aten = torch.ops.aten
 _LAYERS = (_aten.conv2d.default, _aten.linear.default)
@@ -120,6 +120,7 @@ def fold(network: nn.Module, pixels: Tensor) -> nn.Module:
         QuantizationError: if it does not, because the network calls its layers in another order than it holds them.
     """
     folded = _folded(copy.deepcopy(network).cpu().eval())
+    folded.requires_grad_(True)  # torch's fuse_conv_bn_eval makes biases that do not train
     with torch.no_grad():
         before, after = network.cpu().eval()(pixels).softmax(-1), folded(pixels).softmax(-1)
     if not float((before - after).abs().max()) < FOLDING_TOLERANCE:
@@ -212,7 +213,11 @@ def calibrate(prepared: GraphModule, images: Tensor) -> None:
 
 
 def fine_tune(prepared: GraphModule, images: Tensor, labels: Tensor, recipe: Recipe) -> Iterator[Progress]:
-    """QAT: train through the rounding, in place, by the one training loop; ranges freeze after `FREEZE_FROM`."""
+    """QAT: train all weights and biases through the rounding, in place, by the one training loop.
+
+    After the share `FREEZE_FROM` of the steps the ranges of activations and the scales of weights no longer change;
+    the weights themselves still do.
+    """
     frozen = False
     for progress in train(prepared, images, labels, recipe, mixed=False):  # its rounding is written for float32
         if progress.fraction >= FREEZE_FROM and not frozen:

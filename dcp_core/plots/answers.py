@@ -1,4 +1,4 @@
-"""Figures of one answer: posteriors clean beside defended, and the functions of Eq. 4 to 7."""
+"""Figures of one answer: clean and defended posteriors, and the functions of Eq. 4 to 7."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from dcp_core.plots.style import CLEAN, DEFENDED, HIGHLIGHT, mark_of, polish
 def answer_bars(
     classes: Sequence[str], clean: np.ndarray, defended: np.ndarray | None = None, top: int = 10
 ) -> go.Figure:
-    """Clean, beside them defended posteriors (K,), the `top` classes that matter most; ★ marks each winner."""
+    """Bars of clean and defended posteriors (K,), for the `top` classes with the largest values. ★ marks the top class."""
     after = clean if defended is None else defended
     table = answer_table(classes, clean, after, top).iloc[::-1]
     figure = go.Figure()
@@ -39,7 +39,7 @@ def answer_bars(
 
 
 def answer_table(classes: Sequence[str], clean: np.ndarray, defended: np.ndarray, top: int) -> pd.DataFrame:
-    """The rows of `answer_bars`, largest first."""
+    """The rows of `answer_bars` (columns index, class, clean, defended), largest clean posterior first."""
     table = pd.DataFrame(
         {"index": range(len(classes)), "class": list(classes), "clean": clean, "defended": defended}
     )
@@ -48,7 +48,7 @@ def answer_table(classes: Sequence[str], clean: np.ndarray, defended: np.ndarray
 
 
 def describe_answer(classes: Sequence[str], clean: np.ndarray, defended: np.ndarray) -> str:
-    """One sentence for who cannot see `answer_bars`."""
+    """Alt text of `answer_bars`: one sentence with its conclusion."""
     before, after = int(clean.argmax()), int(defended.argmax())
     kept = "still" if before == after else "now"
     return (
@@ -66,11 +66,14 @@ def function_plot(
     labels: Sequence[str] = (),
     limit: float | None = None,
 ) -> go.Figure:
-    """A function's curve (columns x, y) with this answer's points (columns x, y) on it.
+    """A curve with points on it.
 
     Args:
+        curve: points of the function, columns x and y.
+        points: values of this answer, columns x and y.
+        x, y: axis titles.
         labels: hover text of the points.
-        limit: where to draw a vertical threshold.
+        limit: position of a vertical line, the threshold τ.
     """
     figure = go.Figure()
     figure.add_scatter(
@@ -98,7 +101,7 @@ def function_plot(
 
 
 def class_map(classes: Sequence[str], clean: np.ndarray, defended: np.ndarray) -> go.Figure:
-    """y -> y' for every class, on log axes, with the line where nothing changes."""
+    """Defended against clean posterior (K,) of every class, on logarithmic axes, with the line of unchanged values."""
     floor = 1e-6
     figure = go.Figure()
     figure.add_scatter(
@@ -125,7 +128,7 @@ def class_map(classes: Sequence[str], clean: np.ndarray, defended: np.ndarray) -
 
 
 def class_values(classes: Sequence[str], values: np.ndarray, unit: str, top: int = 10) -> go.Figure:
-    """One bar a class, (K,), the `top` largest in size, in the classes' order of value."""
+    """Bars of the `top` classes with the largest absolute values (K,), sorted by value. `unit` is the axis title."""
     chosen = np.argsort(-np.abs(values), kind="stable")[:top]
     chosen = chosen[np.argsort(values[chosen], kind="stable")]
     figure = go.Figure(
@@ -141,10 +144,11 @@ def class_values(classes: Sequence[str], values: np.ndarray, unit: str, top: int
 
 
 def all_defenses(classes: Sequence[str], answers: pd.DataFrame, top: int = 6) -> go.Figure:
-    """Small multiples: one column of bars a defense, the same classes and scale in each.
+    """Small multiples: bars of the posterior for each defense, with the same classes and scale in each.
 
     Args:
-        answers: one row a defense: `defense` (short name), `posterior` (K,), `l1`, `milliseconds`.
+        answers: one row a defense: `defense` (short name), `posterior` (K,), `l1`, `milliseconds` (NaN if unknown).
+        top: number of classes to show.
     """
     strongest = np.max(np.stack(answers["posterior"].tolist()), axis=0)
     chosen = np.argsort(-strongest, kind="stable")[:top]

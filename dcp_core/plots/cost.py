@@ -1,4 +1,4 @@
-"""What each defense costs, measured here beside the paper's figures, on a logarithmic axis."""
+"""Latency and energy of each defense on a logarithmic axis: measured values beside the paper's."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ SYMBOLS = {"measured": "circle", "measured, as published": "diamond-wide", "pape
 
 
 def costs(cells: pd.DataFrame, quantity: str = "latency") -> go.Figure:
-    """A cost of each defense: filled marks with their 95 % intervals are measured, open ones the paper's.
+    """One cost of each defense. Filled marks, with 95 % intervals, are measured; open marks are the paper's.
 
     Args:
-        cells: as `evaluation.table3.table3` gives them.
+        cells: as `results.table3.table3` gives them.
         quantity: a key of `AXES`.
     """
     known = cells.dropna(subset=[quantity])
@@ -62,7 +62,7 @@ def costs(cells: pd.DataFrame, quantity: str = "latency") -> go.Figure:
 
 
 def describe_costs(cells: pd.DataFrame, quantity: str = "latency") -> str:
-    """One sentence for who cannot see `costs`."""
+    """Alt text of `costs`: one sentence with its conclusion."""
     parts = []
     for who, group in cells.dropna(subset=[quantity]).groupby("who", sort=False):
         ordered = group[group["defense"] != "none"].sort_values(quantity)
@@ -75,7 +75,7 @@ def describe_costs(cells: pd.DataFrame, quantity: str = "latency") -> str:
 
 
 def latency_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """The latencies of `table3`, a row a defense; columns of which nothing is known are left out."""
+    """The latencies of `table3`, one row a defense, without empty columns."""
     each = {who: cells[cells["who"] == who].set_index("defense") for who in SYMBOLS}
     ours, literal, paper = each.values()
     names = in_order(cells["defense"])
@@ -98,7 +98,7 @@ def latency_table(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def energy_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """The measured energies of `table3`, where there are any."""
+    """The measured energies of `table3`, one row a defense; empty if energy was not measured."""
     known = cells.dropna(subset=["energy_mj"])
     return pd.DataFrame(
         {
@@ -112,6 +112,6 @@ def energy_table(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def spans(low: pd.Series, high: pd.Series) -> pd.Series:
-    """'1.02 to 1.05', missing where nothing is known."""
+    """Intervals in words, such as '1.02 to 1.05'; None for a missing bound."""
     words = [f"{a:.4g} to {b:.4g}" if pd.notna(a) else None for a, b in zip(low, high, strict=True)]
     return pd.Series(words, low.index, dtype="object")

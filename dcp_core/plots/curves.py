@@ -1,6 +1,6 @@
-"""What a defense costs over a whole test set: curves over its strength, and how the l1 distance is distributed.
+"""Trade-off curves of defenses over a test set, and distributions of the l1 distance.
 
-Curves are what `dcp_core.evaluation.curves.tradeoff_curve` returns.
+Curves are tables as `dcp_core.evaluation.curves.tradeoff_curve` returns them.
 """
 
 from collections.abc import Mapping
@@ -21,18 +21,18 @@ CURVES = {
     "entropy": "mean entropy (nats)",
 }
 STRENGTH = "strength (each defense's own parameter)"
-POINTS = 201  # of a drawn distribution: finer than a pixel of a chart beside another
+POINTS = 201  # points of a distribution; finer than the pixels of a chart of half the page width
 
 
 def strength_curves(
     curves: pd.DataFrame, y: str, *, x: str = "strength", current: float | None = None
 ) -> go.Figure:
-    """Defenses overlaid: one of `CURVES` over the strength, or over another of them, with its 95 % band.
+    """Curves of several defenses: one of `CURVES` against the strength, or against another of them, with 95 % bands.
 
     Args:
-        curves: trade-off curves of several defenses, one below the other.
+        curves: trade-off curves of several defenses in one table.
         y, x: columns; x is "strength" or one of `CURVES` ("l1" puts different defenses on one scale).
-        current: strength at which to draw a vertical line.
+        current: strength that is marked by a vertical line.
     """
     traces: list[dict[str, Any]] = []
     for name, curve in curves.groupby("defense", sort=False):
@@ -43,7 +43,9 @@ def strength_curves(
         traces.append(
             {
                 "type": "scatter",
-                "x": curve[x].fillna(0) if x == "strength" else curve[x],  # without a strength: drawn at 0
+                "x": curve[x].fillna(0)
+                if x == "strength"
+                else curve[x],  # defenses without a strength are drawn at 0
                 "y": curve[y],
                 "mode": "lines+markers",
                 "name": mark.label,
@@ -77,7 +79,7 @@ def _band(curve: pd.DataFrame, x: str, y: str, mark: Mark) -> dict[str, Any]:
 
 
 def describe_strength_curves(curves: pd.DataFrame, y: str) -> str:
-    """One sentence for who cannot see `strength_curves`."""
+    """Alt text of `strength_curves`: one sentence with its conclusion."""
     parts = [
         f"{mark_of(str(name)).label} from {curve[y].iloc[0]:.2f} to {curve[y].iloc[-1]:.2f}"
         for name, curve in curves.sort_values("strength").groupby("defense", sort=False)
@@ -86,14 +88,14 @@ def describe_strength_curves(curves: pd.DataFrame, y: str) -> str:
 
 
 def l1_distribution(l1: Mapping[str, np.ndarray], touched: float = 1e-3) -> go.Figure:
-    """Share of answers with an l1 of at most x, a step curve a defense, its mean marked.
+    """Cumulative distribution of the l1 distance: percentage of answers with an l1 of at most x, with the mean marked.
 
-    Answers are mostly either untouched or moved far, so that few lie near the mean: the step at 0 is the untouched
-    share, and where the mean's marker lies on a flat part, no answer is like the mean.
+    Most answers are either untouched or changed much. The step at 0 is the share of untouched answers. If the mark of the
+    mean is on a flat part of the curve, no answer has an l1 near the mean.
 
     Args:
-        l1: per defense the l1 distances (N,).
-        touched: l1 up to which an answer counts as untouched (`dcp_core.evaluation.metrics.TOUCHED`).
+        l1: l1 distances (N,) for each defense, by its name.
+        touched: largest l1 at which an answer counts as untouched (`dcp_core.evaluation.metrics.TOUCHED`).
     """
     traces: list[dict[str, Any]] = []
     top = max([1e-3, *(float(values.max()) for values in l1.values() if len(values))])
@@ -134,7 +136,7 @@ def l1_distribution(l1: Mapping[str, np.ndarray], touched: float = 1e-3) -> go.F
 
 
 def describe_l1_distribution(l1: Mapping[str, np.ndarray], touched: float = 1e-3) -> str:
-    """One sentence for who cannot see `l1_distribution`."""
+    """Alt text of `l1_distribution`: one sentence with its conclusion."""
     parts = []
     for name, values in l1.items():
         moved = values[values > touched]

@@ -1,4 +1,4 @@
-"""What each defense buys within an owner's limits."""
+"""What each defense adds to the thief's error within the owner's limits."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ GAIN = "added to the thief's error (percentage points)"
 
 
 def point_name(defense: str, strength: float) -> str:
-    """A measured point as figures name it: "DCP 0.9"; without its strength if it has none."""
+    """Name of a measured point: the defense and its strength if it has one, such as "DCP 0.9"."""
     label = mark_of(defense).label
     return f"{label} {strength:g}" if pd.notna(strength) else label
 

@@ -1,6 +1,6 @@
-"""What eight bits change: size and latency, accuracy, and how far each posterior drifts.
+"""Figures of quantized victims: size, latency, accuracy, and the l1 distance of their answers to those of fp32.
 
-Tables are those of `dcp_core.costs.quantized`.
+Tables are as `dcp_core.costs.quantized` gives them.
 """
 
 from collections.abc import Mapping
@@ -17,28 +17,28 @@ WAYS: dict[tuple[str, str], Mark] = {
     ("ptq", "ONNX Runtime"): Mark("int8 PTQ", "#e1542b", "circle"),
     ("qat", "ONNX Runtime"): Mark("int8 QAT", "#1b9e77", "diamond-open", "dash"),
 }
-COSTS = {"ms_64": "latency,<br>64 pictures", "ms_1": "latency,<br>1 picture", "bytes": "size<br>on disk"}
-WORDS = {"l": 88, "r": 10, "t": 36, "b": 52}  # margins of a chart with words on its axis
+EDGE_COSTS = {"ms_64": "latency,<br>64 pictures", "ms_1": "latency,<br>1 picture", "bytes": "size<br>on disk"}
+WORDS = {"l": 88, "r": 10, "t": 36, "b": 52}  # margins of a chart with words on its vertical axis
 DASHES = {"fp32": "dot", "ptq": "solid", "qat": "dash"}
 UNITS = {"ms_64": "ms", "ms_1": "ms", "bytes": "kB"}
 
 
 def edge_costs(rows: pd.DataFrame) -> go.Figure:
-    """Size and latency of every way to answer, as ratios to eager fp32 (the first row), which lies at 1.
+    """Size and latency of every version, as ratios to eager fp32 (the first row).
 
     Args:
-        rows: of one victim, one a way.
+        rows: of `side_by_side`, for one victim.
     """
     first = rows.iloc[0]
     traces = []
     for row in rows.to_dict("records"):
         mark = _mark(row)
-        amounts = [row[key] / (1000 if key == "bytes" else 1) for key in COSTS]
+        amounts = [row[key] / (1000 if key == "bytes" else 1) for key in EDGE_COSTS]
         traces.append(
             {
                 "type": "scatter",
-                "x": [row[key] / first[key] for key in COSTS],
-                "y": list(COSTS.values()),
+                "x": [row[key] / first[key] for key in EDGE_COSTS],
+                "y": list(EDGE_COSTS.values()),
                 "mode": "markers",
                 "name": mark.label,
                 "marker": {
@@ -52,10 +52,8 @@ def edge_costs(rows: pd.DataFrame) -> go.Figure:
             }
         )
     line = vertical_line(1 / 3, "a third")
-    for part in (
-        *line["shapes"],
-        *line["annotations"],
-    ):  # a logarithmic axis takes shapes as they are, words in logs
+    # On a logarithmic axis, Plotly takes positions of shapes as they are, but those of annotations as logarithms.
+    for part in (*line["shapes"], *line["annotations"]):
         if "text" in part:
             part["x"] = float(np.log10(1 / 3))
     ticks = [0.1, 0.2, 1 / 3, 0.5, 1]
@@ -72,7 +70,7 @@ def edge_costs(rows: pd.DataFrame) -> go.Figure:
 
 
 def describe_edge_costs(rows: pd.DataFrame) -> str:
-    """One sentence for who cannot see `edge_costs`."""
+    """Alt text of `edge_costs`: one sentence with its conclusion."""
     first = rows.iloc[0]
     parts = [
         f"{_mark(row).label} has {row['bytes'] / first['bytes']:.2f} of its size, {row['ms_1'] / first['ms_1']:.2f} of "
@@ -83,10 +81,10 @@ def describe_edge_costs(rows: pd.DataFrame) -> str:
 
 
 def edge_accuracy(rows: pd.DataFrame) -> go.Figure:
-    """Test accuracy of fp32, of fp32 trained on as long as the QAT, and of the quantized, with 95 % intervals.
+    """Test accuracy of fp32, of fp32 after as much further training as QAT, and of quantized versions, with 95 % intervals.
 
     Args:
-        rows: `label`, `accuracy`, `low`, `high` in percent, `symbol` and `color`, in order from above.
+        rows: `label`, `accuracy`, `low`, `high` in percent, `symbol` and `color`, in order from top to bottom.
     """
     rows = rows.iloc[::-1]
     trace = {
@@ -111,15 +109,16 @@ def edge_accuracy(rows: pd.DataFrame) -> go.Figure:
 
 
 def describe_edge_accuracy(rows: pd.DataFrame) -> str:
-    """One sentence for who cannot see `edge_accuracy`."""
+    """Alt text of `edge_accuracy`: one sentence with its conclusion."""
     return "Test accuracy: " + "; ".join(f"{row.label} {row.accuracy:.2f} %" for row in rows.itertuples()) + "."
 
 
 def drift_histogram(l1: Mapping[str, np.ndarray], bins: int = 40) -> go.Figure:
-    """How far each test answer lies from the fp32 victim's, in logarithmic bins; one step line a precision.
+    """Histogram of the l1 distance of each test answer to that of the fp32 victim, in logarithmic bins.
 
     Args:
         l1: distances (N,), 0 to 2, by precision.
+        bins: number of bins between 1e-5 and 2.
     """
     edges = np.logspace(-5, np.log10(2), bins + 1)
     traces = []
@@ -154,7 +153,7 @@ def drift_histogram(l1: Mapping[str, np.ndarray], bins: int = 40) -> go.Figure:
 
 
 def describe_drift(l1: Mapping[str, np.ndarray]) -> str:
-    """One sentence for who cannot see `drift_histogram`."""
+    """Alt text of `drift_histogram`: one sentence with its conclusion."""
     parts = [
         f"{WAYS[precision, 'ONNX Runtime'].label} moves an answer by {np.median(values):.3f} in the median, "
         f"{100 * float((values > 0.1).mean()):.1f} % of them by more than 0.1"
@@ -164,10 +163,10 @@ def describe_drift(l1: Mapping[str, np.ndarray]) -> str:
 
 
 def defenses_on_each(curves: pd.DataFrame) -> go.Figure:
-    """What each defense costs the owner of each version: error against mean l1, over the defense's strengths.
+    """Owner's error against mean l1, over the strengths of each defense, for each version of a victim.
 
     Args:
-        curves: trade-off curves one below the other, with the `precision` of the victim.
+        curves: trade-off curves in one table, with a column `precision` of the victim.
     """
     traces = []
     for (name, precision), curve in curves.groupby(["defense", "precision"], sort=False):
@@ -193,7 +192,7 @@ def defenses_on_each(curves: pd.DataFrame) -> go.Figure:
 
 
 def describe_defenses_on_each(curves: pd.DataFrame) -> str:
-    """One sentence for who cannot see `defenses_on_each`."""
+    """Alt text of `defenses_on_each`: one sentence with its conclusion."""
     parts = []
     for name, of_defense in curves.groupby("defense", sort=False):
         ends = [

@@ -1,4 +1,4 @@
-"""Thefts under way and thefts compared: curves of a clone, and defended beside undefended results."""
+"""Figures of attacks: learning curves of clones, and results with a defense beside results without one."""
 
 from textwrap import wrap
 from typing import Any
@@ -13,17 +13,19 @@ ACROSS = {"work": "work done (%)", "queries": "queries the thief has made"}
 SCORES = {"error": "clone's test error (%)", "fidelity": "fidelity to the victim (%)"}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SETTING = ["victim", "attack", "queries_from", "thief", "clone", "budget", "epochs", "differing", "seed"]
-LABEL = 56  # characters of a line above a pair: what a phone shows
-HALF = 0.39  # of the width, for each of two panels
+LABEL = 56  # characters in a line of a label: fits on a phone
+HALF = 0.39  # share of the width of each of two panels
 
 
 def run_curves(points: pd.DataFrame, victims: pd.DataFrame, across: str = "work") -> go.Figure:
-    """Clone error (left) and fidelity (right) of several runs; the undefended victim's error as a dotted line.
+    """Learning curves of several runs: the clone's error (left) and fidelity (right).
+
+    A dotted line marks the error of each undefended victim.
 
     Args:
-        points: columns run, defense, work, queries, error, fidelity; rows without error are left out.
-        victims: columns victim, error: one line each.
-        across: one of `ACROSS`.
+        points: columns run, defense, work, queries, error, fidelity; rows without an error are left out.
+        victims: columns victim and error, one row for each dotted line.
+        across: the horizontal axis, one of `ACROSS`.
     """
     points = points.dropna(subset=["error"])
     seen: dict[str, int] = {}
@@ -73,7 +75,7 @@ def run_curves(points: pd.DataFrame, victims: pd.DataFrame, across: str = "work"
         yaxis={"rangemode": "tozero"},
         shapes=lines,
         annotations=notes,
-        uirevision="runs",  # a refresh keeps the reader's zoom
+        uirevision="runs",  # an update of the figure keeps the zoom
     )
     figure["xaxis2"] = {**figure["xaxis"], "domain": [1 - HALF, 1], "anchor": "y2"}
     figure["yaxis2"] = {
@@ -86,22 +88,23 @@ def run_curves(points: pd.DataFrame, victims: pd.DataFrame, across: str = "work"
 
 
 def describe_run_curves(points: pd.DataFrame) -> str:
-    """One sentence for who cannot see `run_curves`."""
+    """Alt text of `run_curves`: one sentence with its conclusion."""
     last = points.dropna(subset=["error"]).groupby("run", sort=False).last()
     parts = [
         f"{run}: clone error {row.error:.1f} %, fidelity {row.fidelity:.1f} %" for run, row in last.iterrows()
     ]
-    return f"Where each run stands: {'; '.join(parts) or 'no clone has been judged yet'}."
+    return f"Where each run stands: {'; '.join(parts) or 'no clone has been scored yet'}."
 
 
 def compared(rows: pd.DataFrame, keys: set[str], limit: int) -> pd.DataFrame:
-    """Result rows of attacks, each with the `setting` it shares with those it can be compared to.
-
-    Rows of a setting differ by the defense alone. The first settings are those of the runs with these `keys`, then
-    those with an undefended row beside a defended one.
+    """Result rows of attacks, grouped by setting: rows with the same `setting` differ by the defense alone.
 
     Args:
-        limit: settings to keep.
+        keys: of runs; their settings come first. Settings with both an undefended and a defended row come next.
+        limit: number of settings to keep.
+
+    Returns:
+        the rows with the columns `setting` (in words) and `paired` (whether it has an undefended and a defended row).
     """
     rows = rows.dropna(subset=["adversary_error", "attack"])
     if rows.empty:
@@ -129,12 +132,12 @@ def _setting(row: dict[str, Any]) -> str:
 
 
 def pairs(rows: pd.DataFrame) -> go.Figure:
-    """Defended beside undefended: the clone's error of every setting, one line each, a mark a defense.
+    """The clone's error with and without defenses: one line for each setting, one mark for each defense.
 
-    Filled: measured here; open: the paper's; faint: not to be trusted alone. The tick is the victim's own error.
+    Filled marks are measured, open ones are the paper's, faint ones are unreliable. The tick is the victim's own error.
 
     Args:
-        rows: what `compared` gives.
+        rows: as `compared` gives them.
     """
     traces: list[dict[str, Any]] = []
     for setting, group in rows.groupby("setting", sort=False):
@@ -149,14 +152,14 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
     for (defense, source), group in rows.groupby(["defense", "source"], sort=False):
         mark = mark_of(str(defense))
         label = mark.label + (" (paper)" if source == "paper" else "")
-        told = [f"strength {row.strength:g}" if pd.notna(row.strength) else "" for row in group.itertuples()]
+        strengths = [f"strength {row.strength:g}" if pd.notna(row.strength) else "" for row in group.itertuples()]
         doubtful = group["unreliable"].fillna(False).astype(bool)
         traces.append(
             _trace(
                 group["adversary_error"],
                 group["setting"],
                 name=label,
-                customdata=told,
+                customdata=strengths,
                 marker={
                     "symbol": mark.symbol + ("-open" if source == "paper" else ""),
                     "size": 12,
@@ -198,7 +201,7 @@ def _trace(x: Any, y: Any, mode: str = "markers", **more: Any) -> dict[str, Any]
 
 
 def describe_pairs(rows: pd.DataFrame) -> str:
-    """One sentence for who cannot see `pairs`."""
+    """Alt text of `pairs`: one sentence with its conclusion."""
     parts = []
     for setting, group in rows[rows["paired"]].groupby("setting", sort=False):
         plain = group.loc[group["defense"] == "none", "adversary_error"].iloc[0]

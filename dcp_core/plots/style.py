@@ -1,6 +1,6 @@
-"""One colour, marker and dash for each defense, the same in every figure and legible in light and dark.
+"""Colour, marker and dash of each defense, the same in every figure and legible on light and dark backgrounds.
 
-Colours are from the palette of Okabe and Ito, made for colour-blind readers; colour is never the only code.
+Colours follow the palette of Okabe and Ito, which colour-blind readers can distinguish. Markers and dashes also differ.
 """
 
 from collections.abc import Iterable
@@ -33,13 +33,15 @@ CLEAN, DEFENDED, HIGHLIGHT = "#8a8f98", "#e1542b", "#2f8fd8"
 
 
 def layout(*, x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any]:
-    """Axis titles with units, margins for numbers of some digits, a legend above; colours come from the page's theme.
+    """A Plotly layout: axis titles, fixed margins, and a legend above the figure. Colours come from the page's theme.
 
-    For figures that follow a slider. Handed to `go.Figure` with the traces, it is checked once, which is three times
-    as fast as adding and updating; margins that need not be found out halve the browser's time to draw.
+    It is fast enough for figures that follow a slider. Plotly checks a layout given to `go.Figure` only once, which is
+    three times as fast as updating the figure. Fixed margins halve the time that the browser needs to draw.
 
     Args:
-        more: properties of Plotly's layout; those of an axis ("xaxis", "yaxis") come on top of its title.
+        x, y: axis titles, with units.
+        height: in pixels.
+        more: further properties of Plotly's layout; "xaxis" and "yaxis" are merged with the titles.
     """
     axes = {
         axis: {"title": {"text": title}, "automargin": False, **more.pop(axis, {})}
@@ -56,14 +58,14 @@ def layout(*, x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any]:
 
 
 def polish(figure: go.Figure, *, x: str, y: str, height: int = 380) -> go.Figure:
-    """The same for a figure that is already there, with margins that make room for its labels."""
+    """Apply `layout` to an existing figure, with automatic margins for its labels."""
     figure.update_layout(layout(x=x, y=y, height=height, margin={"l": 10, "r": 10, "t": 36, "b": 10}))
     figure.update_xaxes(automargin=True)
     return figure.update_yaxes(automargin=True)
 
 
 def vertical_line(at: float, text: str) -> dict[str, Any]:
-    """The parts of a layout that draw a dotted vertical line with a word at its top."""
+    """Layout properties that draw a dotted vertical line at `at`, with a text at its top."""
     top = {"x": at, "yref": "paper", "y": 1, "yanchor": "top", "xanchor": "left", "showarrow": False, "text": text}
     line = {"dash": "dot", "color": CLEAN, "width": 2}
     span = {"x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1}
@@ -76,7 +78,7 @@ def below(title: str, note: str) -> str:
 
 
 def mark_of(name: str) -> Mark:
-    """How a defense is drawn: as it declares, else automatically; a grey cross for one that is not registered."""
+    """How a defense is drawn: as its class declares, or else automatically. Unknown names are grey crosses."""
     if name not in DEFENSES:
         return Mark(name, CLEAN, "x")
     kind = DEFENSES[name]
@@ -93,5 +95,5 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def faint(color: str, opacity: float) -> str:
-    """A colour "#rrggbb" as "rgba(...)"."""
+    """A colour "#rrggbb" with an opacity from 0 to 1, as "rgba(...)"."""
     return f"rgba({int(color[1:3], 16)},{int(color[3:5], 16)},{int(color[5:7], 16)},{opacity})"

@@ -1,4 +1,4 @@
-"""The paper's Tables II and III as pictures: what it says is drawn open, what was measured here filled."""
+"""Figures of the paper's Tables II and III. The paper's values have open marks, measured values filled ones."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ ERROR_BARS = {
     ADDED: "95 % interval of the differences, paired by seed",
     THIEF: "one standard deviation over the seeds",
 }
-COSTS = {"latency_ms": "inference latency per query (ms)", "energy_wh": "energy for all queries (Wh)"}
-INCREASES = {1.0: "#86bbe6", 2.0: "#3f8dce", 5.0: "#2763a8"}  # light to dark with the allowance
-GREY = "#8a8f98"  # seen on light and on dark
-OTHER_INCREASE = "#c9862b"  # a reader's own
+TABLE3_COSTS = {"latency_ms": "inference latency per query (ms)", "energy_wh": "energy for all queries (Wh)"}
+INCREASES = {1.0: "#86bbe6", 2.0: "#3f8dce", 5.0: "#2763a8"}  # darker for a larger allowed increase
+GREY = "#8a8f98"  # visible on light and dark backgrounds
+OTHER_INCREASE = "#c9862b"  # for increases that the user has entered
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "hexagon", "cross")
 
 
 def table2_bars(cells: pd.DataFrame, what: str = THIEF, within: str = "") -> go.Figure:
-    """Table II for one victim: the best attainable thief error of each defense under each allowed increase.
+    """Table II for one victim: the largest thief error of each defense, for each allowed increase of the owner's error.
 
     Args:
         cells: source, defense, max_defender_increase (percentage points), adversary_error (percent or NaN), as the
@@ -51,7 +51,7 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF, within: str = "") -> go.
             }
         )
     order = [mark_of(name).label for name in in_order(cells["defense"])]
-    axis = {"categoryorder": "array", "categoryarray": order, "automargin": True}  # long names turn upright
+    axis = {"categoryorder": "array", "categoryarray": order, "automargin": True}  # vertical for long names
     title = below("defense", f"ours: {within}" if within else "")
     return go.Figure(traces, layout(x=title, y=what, xaxis=axis, barmode="group"))
 
@@ -68,7 +68,7 @@ def _scatter_of(group: pd.DataFrame) -> dict[str, Any]:
 
 
 def describe_table2(cells: pd.DataFrame, what: str = THIEF) -> str:
-    """One sentence for who cannot see `table2_bars`."""
+    """Alt text of `table2_bars`: one sentence with its conclusion."""
     unit = "points" if what == ADDED else "%"
     parts = []
     for (source, increase), group in cells.dropna(subset=["adversary_error"]).groupby(
@@ -83,7 +83,7 @@ def describe_table2(cells: pd.DataFrame, what: str = THIEF) -> str:
 
 
 def table2_gaps(cells: pd.DataFrame) -> str:
-    """Why cells have no bar: "MAD at +1 (every point has a mean l1 of at least 1.20)"; empty if all have one."""
+    """Why bars are missing, such as "MAD at +1 (every point has a mean l1 of at least 1.20)"; empty if none is missing."""
     gaps = cells[cells["adversary_error"].isna()].groupby(["defense", "reason"], sort=False)[
         "max_defender_increase"
     ]
@@ -94,7 +94,7 @@ def table2_gaps(cells: pd.DataFrame) -> str:
 
 
 def cost_dots(rows: pd.DataFrame, quantity: str = "latency_ms") -> go.Figure:
-    """Table III: a cost of each defense on a logarithmic axis, one marker a data set; the paper's are open."""
+    """Table III: one cost of each defense on a logarithmic axis, with a marker for each data set. The paper's are open."""
     known = rows.dropna(subset=[quantity])
     symbols = dict(zip(known["dataset"].unique(), SYMBOLS * 9, strict=False))
     traces = [
@@ -117,7 +117,7 @@ def cost_dots(rows: pd.DataFrame, quantity: str = "latency_ms") -> go.Figure:
     ]
     order = [mark_of(name).label for name in in_order(known["defense"])]
     place = layout(
-        x=f"{COSTS[quantity]}, logarithmic",
+        x=f"{TABLE3_COSTS[quantity]}, logarithmic",
         y="defense",
         xaxis={"type": "log", "dtick": 1},
         yaxis={"categoryorder": "array", "categoryarray": order[::-1]},
@@ -127,10 +127,12 @@ def cost_dots(rows: pd.DataFrame, quantity: str = "latency_ms") -> go.Figure:
 
 
 def describe_cost(rows: pd.DataFrame, quantity: str = "latency_ms") -> str:
-    """One sentence for who cannot see `cost_dots`."""
+    """Alt text of `cost_dots`: one sentence with its conclusion."""
     parts = []
     for source, group in rows.dropna(subset=[quantity]).groupby("source"):
         mean = group.groupby("defense")[quantity].mean().sort_values()
         cheap, dear = mark_of(mean.index[0]).label, mark_of(mean.index[-1]).label
-        parts.append(f"{source}: {cheap} cheapest ({mean.iloc[0]:.3g}), {dear} dearest ({mean.iloc[-1]:.3g})")
-    return f"Mean over the data sets of {COSTS[quantity]}; {'; '.join(parts) or 'none known yet'}."
+        parts.append(
+            f"{source}: {cheap} cheapest ({mean.iloc[0]:.3g}), {dear} most expensive ({mean.iloc[-1]:.3g})"
+        )
+    return f"Mean over the data sets of {TABLE3_COSTS[quantity]}; {'; '.join(parts) or 'none known yet'}."

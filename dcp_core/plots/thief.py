@@ -1,6 +1,6 @@
-"""The thief's error against what the defense costs: measured points, and the bounds that the paper gives.
+"""The thief's error against the cost of the defense for the owner: measured points, and the bounds of the paper.
 
-Points are result rows (`dcp_core/results/schema.py`). What was measured here is drawn filled, what the paper says open.
+Points are result rows (`dcp_core/results/schema.py`). Measured points are filled, those of the paper are open.
 """
 
 from typing import Any
@@ -21,26 +21,27 @@ THIEF_AXES: dict[str, str] = {
     "budget": "query budget",
 }
 SERIES = ("attack", "queries_from", "dataset", "victim", "precision", "thief", "clone", "budget", "epochs")
-TOLD = ("id", "strength", "max_defender_increase", "max_l1", "runs", "unreliable", "reason")
+SHOWN = ("id", "strength", "max_defender_increase", "max_l1", "runs", "unreliable", "reason")
 
 
 def thief_scatter(
     rows: pd.DataFrame, x: str = "increase", *, limit: float | None = None, front: pd.DataFrame | None = None
 ) -> go.Figure:
-    """The thief's error against one of `THIEF_AXES`: the higher and the further left, the better the defense.
+    """The thief's error against one of `THIEF_AXES`. The higher and the further left a point, the better the defense.
 
-    Measured points are filled and joined in order of strength (against the budget: in its order, a line a strength),
-    with +- one standard deviation where `over_seeds` gave one; the paper's are open. The paper's Table II bounds lie
-    at their limit, marked "≤": the true point is there or further left. Points not to be trusted are faint. Lines of
-    one defense that differ in more are named at their end. Each point's first custom datum is its `id`.
+    Measured points are filled and joined by lines in order of strength; if x is "budget", in order of the budget, with a
+    line for each strength. Error bars are +- one standard deviation, if `over_seeds` gave one. Points of the paper are
+    open. Bounds of its Table II are drawn at their limit and marked "≤": the true point is there or further left.
+    Unreliable points are faint. If lines of one defense differ in other columns, their values are written at the end of
+    the line. The first value of each point's custom data is its `id`.
 
     Args:
-        rows: result rows, as they are or averaged by `over_seeds`; without a thief's error or x, left out.
-        limit: x up to which points meet the constraint; shaded.
-        front: a Pareto front of the same rows; drawn as a staircase.
+        rows: result rows, single ones or means by `over_seeds`. Rows without a thief's error or x are left out.
+        limit: largest x that meets the constraint; the region is shaded.
+        front: the Pareto front of the same rows, drawn as steps.
     """
     points = placed(rows, x)
-    # told apart by what differs among the points of one source: the paper's conditions always differ from ours
+    # only columns that vary within one source make separate lines: the paper's conditions always differ from ours
     by_source = points.groupby("source")
     varying = [c for c in SERIES if c in points and c != x and by_source[c].nunique(dropna=False).max() > 1]
     if x == "budget":
@@ -76,7 +77,9 @@ def thief_scatter(
 def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: list[str]) -> dict[str, Any]:
     mark, paper = mark_of(name), source == "paper"
     label = " · ".join([mark.label, *apart, source]) + (", at most" if bound else "")
-    told = [column for column in TOLD if column in series]  # a wide table is slow to walk through
+    shown = [
+        column for column in SHOWN if column in series
+    ]  # few columns, because iterating over a wide table is slow
     trace: dict[str, Any] = {
         "type": "scatter",
         "x": series["x"],
@@ -93,7 +96,7 @@ def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: li
             "opacity": np.where(series["unreliable"], 0.35, 1.0),
             "line": {"width": 2 if paper else 0},
         },
-        "customdata": [[row["id"], _conditions(row)] for row in series[told].to_dict("records")],
+        "customdata": [[row["id"], _conditions(row)] for row in series[shown].to_dict("records")],
         "hovertemplate": ("at most " if bound else "") + "%{x:.3g}; thief %{y:.2f} %<br>%{customdata[1]}"
         "<br>%{customdata[0]}<extra>" + label + "</extra>",
     }
@@ -107,7 +110,7 @@ def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: li
 
 
 def _legend(points: pd.DataFrame) -> list[dict[str, Any]]:
-    """Entries of the legend alone: one a defense, however many lines it has, and what filled and open mean."""
+    """Legend entries without points: one for each defense, and one each for filled and open marks."""
     entries = [(mark_of(name), name, mark_of(name).symbol) for name in in_order(points["defense"])]
     sources = [source for source in ("measured", "paper") if (points["source"] == source).any()]
     hollow = {"measured": "circle", "paper": "circle-open"}
@@ -137,7 +140,7 @@ def _apart(points: pd.DataFrame) -> list[float]:
 
 
 def _note(at: float, text: str) -> dict[str, Any]:
-    """A word inside the top of the plot, upright so that neighbours do not overlap on a narrow screen."""
+    """A vertical text at the top of the plot; vertical so that texts do not overlap on a narrow screen."""
     place = {"x": at, "xanchor": "right", "y": 1, "yref": "paper", "yanchor": "top"}
     return {**place, "showarrow": False, "text": text, "textangle": -90}
 
@@ -157,7 +160,7 @@ def _conditions(row: dict[str, Any]) -> str:
 
 
 def placed(rows: pd.DataFrame, x: str) -> pd.DataFrame:
-    """The rows that have a place in `thief_scatter`, with it in `x`; `bound` where only a limit of it is known."""
+    """The rows that `thief_scatter` can draw, with their position `x`; `bound` is true if only a limit of it is known."""
     bound = rows["max_defender_increase"].notna()
     limits = {"increase": "max_defender_increase", "l1": "max_l1", "l1_queries": "max_l1"}
     known = rows["defender_error"] - rows["victim_error"] if x == "increase" else rows[x].astype(float)
@@ -168,14 +171,14 @@ def placed(rows: pd.DataFrame, x: str) -> pd.DataFrame:
 
 
 def bound_label(x: str, at: float) -> str:
-    """What a bound's position says: "≤ +1 point (paper)"."""
+    """The label of a bound, such as "≤ +1 point (paper)"."""
     if x != "increase":
         return f"≤ {at:g} (paper)"
     return f"≤ +{at:g} point{'s' if at != 1 else ''} (paper)"
 
 
 def describe_thief_scatter(rows: pd.DataFrame, x: str = "increase") -> str:
-    """One sentence for who cannot see `thief_scatter`."""
+    """Alt text of `thief_scatter`: one sentence with its conclusion."""
     points = placed(rows, x)
     parts = []
     for source, group in points[~points["unreliable"]].groupby("source"):

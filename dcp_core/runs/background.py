@@ -1,7 +1,7 @@
 """A background worker: `python -m dcp_core.runs.background SLOT THREADS`, started by `launch.start_workers`.
 
-Takes runs from the queue until none is left. It owns no state: killed at any moment, it leaves folders from which
-the next worker goes on.
+It runs what is in the queue until the queue is empty. All state is in the folders of the runs: if the worker is killed,
+the next one resumes its run from there.
 """
 
 import os
@@ -19,22 +19,26 @@ from dcp_core.runs.spec import read_spec
 
 
 def work(slot: int) -> None:
-    """Work the queue off while the slot (an open, locked file) is ours."""
+    """Run everything in the queue, then release the slot.
+
+    Args:
+        slot: descriptor of the slot's file, which the launcher has opened and locked.
+    """
     tried: set[tuple[Path, float]] = set()
     while True:
         waiting = [turn for turn in launch.turns() if turn not in tried]
         if waiting:
-            tried.add(waiting[0])  # a folder that cannot even be written to must not keep us for ever
-            sit(waiting[0][0])
+            tried.add(waiting[0])  # a run whose folder cannot be written is tried only once
+            run_one(waiting[0][0])
             continue
-        # A run queued between the last look and the giving back would wait for nobody: hence a second look.
+        # A run may have been queued after the queue was read and before the slot was released: look once more.
         give(slot)
         if all(turn in tried for turn in launch.turns()) or not retake(slot):
             return
 
 
-def sit(folder: Path) -> None:
-    """One run, everything it prints going to its log; errors are in its status."""
+def run_one(folder: Path) -> None:
+    """Run or resume the run in a folder. What it prints goes to its log; errors are recorded in its status."""
     try:
         spec = read_spec((folder / SPEC).read_text("utf-8"))
         log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -43,12 +47,14 @@ def sit(folder: Path) -> None:
         os.close(log)
         for _ in record(spec, folder):
             pass
-    except Exception as error:  # whatever it was, the next run in the queue has not deserved it
-        print(f"the run ended: {error}", file=sys.stderr, flush=True)
+    except Exception as error:  # an error in one run must not stop the queue
+        print(f"the run failed: {error}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` leaves it ignored
-    os.nice(5)  # the pages go first
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell starts background processes with SIGINT ignored
+    os.nice(5)  # the dashboard has priority
     torch.set_num_threads(int(sys.argv[2]))
     work(int(sys.argv[1]))

@@ -1,6 +1,7 @@
-"""A measurement of costs as a run: the same folder, queue, record and stop as an attack's.
+"""A measurement of costs as a run, with the same folder, queue, record and stop request as an attack.
 
-It is not resumed half-way: what was timed before an interruption was timed on another machine's mood.
+An interrupted measurement starts again from the beginning: timings of different sessions are not comparable, because
+the load of the machine changes.
 """
 
 import dataclasses
@@ -14,14 +15,17 @@ from dcp_core.attacks import Event
 from dcp_core.costs.measure import measure
 from dcp_core.runs.spec import BenchSpec
 
-TELL_EVERY = 0.1  # seconds between two events: writing them down takes from what is timed
+EVENT_EVERY = 0.1  # seconds between two events; recording events more often would slow down the timed work
 
 
 def run(spec: BenchSpec, device: str) -> Generator[Event, None, dict[str, Any]]:
-    """Measure; yields events and returns what `result` gives: `rows` of the common schema, why a defense (`missing`)
-    or all energy (`no_energy`) was not measured, and `queries` answered.
+    """Measure the costs of all defenses for a victim; yields events.
 
-    Processor time is that of a CPU and one thread, whatever else there is.
+    With the clock "processor", everything runs on the CPU with one thread, also if there is a GPU.
+
+    Returns:
+        the content of the run's result: `rows` of the common schema, the reasons why defenses (`missing`, by name) or
+        energy (`no_energy`) were not measured, and the number of `queries` answered.
 
     Raises:
         VictimError: for a victim that cannot be loaded.
@@ -32,7 +36,7 @@ def run(spec: BenchSpec, device: str) -> Generator[Event, None, dict[str, Any]]:
         torch.set_num_threads(1)
     try:
         steps = measure(spec.victim, device=device, seed=spec.seed, seconds=spec.seconds, clock=spec.clock)
-        told, phase, queries = 0.0, "", 0
+        last_event, phase, queries = 0.0, "", 0
         while True:
             try:
                 step = next(steps)
@@ -41,8 +45,8 @@ def run(spec: BenchSpec, device: str) -> Generator[Event, None, dict[str, Any]]:
                 found["rows"] = [{"where": spec.command, "key": spec.key} | row for row in found["rows"]]
                 return found | {"queries": queries}
             queries = step.queries
-            if step.phase != phase or time.monotonic() - told > TELL_EVERY:
-                told, phase = time.monotonic(), step.phase
+            if step.phase != phase or time.monotonic() - last_event > EVENT_EVERY:
+                last_event, phase = time.monotonic(), step.phase
                 yield Event(step.phase, step.fraction, queries)
     finally:
         torch.set_num_threads(threads)

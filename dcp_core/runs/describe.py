@@ -1,4 +1,4 @@
-"""Runs in words, for pages and command line."""
+"""Describe runs in words and tables, for pages and command line."""
 
 import dataclasses
 import re
@@ -19,7 +19,7 @@ RESULT_COLUMNS = ("adversary_error", "fidelity", "victim_error", "defender_error
 
 
 def defense_words(defense: Defense) -> str:
-    """'DCP β=0.9 τ=0.99': the strength, and what differs from the defaults."""
+    """A defense with its strength and the parameters that differ from their defaults: 'DCP β=0.9 τ=0.99'."""
     values = {
         declared.symbol: getattr(defense, key)
         for key, declared in defense.parameters().items()
@@ -37,7 +37,7 @@ def attack_words(spec: RunSpec) -> str:
 
 
 def name_of(view: RunView[Spec]) -> str:
-    """An attack in one line that ends with the beginning of its key; any other run by its key."""
+    """A name of one line: an attack's defense, parameters and the first 4 characters of its key; else the whole key."""
     spec = view.spec
     if not isinstance(spec, RunSpec):
         return view.key
@@ -73,9 +73,11 @@ def table_of(views: list[RunView[RunSpec]], states: list[str], text: str) -> pd.
     return pd.DataFrame([row for row in rows if any(begins.search(str(cell)) for cell in row.values())])
 
 
-def telling_pair(views: list[RunView[RunSpec]]) -> list[str]:
-    """Keys of two finished runs that differ by the defense alone, undefended and defended: those whose clones' errors
-    lie furthest apart; empty without such a pair."""
+def clearest_pair(views: list[RunView[RunSpec]]) -> list[str]:
+    """Keys of an undefended and a defended run that differ by the defense alone.
+
+    Of all such pairs of finished runs, the one in which the defense raises the clone's error most. Empty without a pair.
+    """
     errors = {view.key: view.result["rows"][0]["adversary_error"] for view in views if view.spec and view.result}
     pairs = []
     for view in views:
@@ -88,7 +90,7 @@ def telling_pair(views: list[RunView[RunSpec]]) -> list[str]:
 
 
 def courses_of(views: list[RunView[RunSpec]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The judged points of runs, one below the other, and their victims' own errors: tables for `plots.run_curves`."""
+    """The scored points of all runs in one table, and the victims' own errors: the two tables of `plots.run_curves`."""
     columns = ["run", "defense", "work", "queries", "error", "fidelity"]
     parts, victims = [pd.DataFrame(columns=columns)], {}
     for view in views:
@@ -107,7 +109,7 @@ def courses_of(views: list[RunView[RunSpec]]) -> tuple[pd.DataFrame, pd.DataFram
 
 
 def card_of(victim: str) -> zoo.Card | None:
-    """A victim's card, None for one that is not here."""
+    """A victim's card; None if the victim is not on this machine."""
     try:
         return zoo.card(victim)
     except ValueError:
@@ -115,7 +117,7 @@ def card_of(victim: str) -> zoo.Card | None:
 
 
 def time_words(seconds: float) -> str:
-    """A time for people: '40 s', '12 min', '3.5 h', '2.1 days'."""
+    """A duration in words: '40 s', '12 min', '3.5 h', '2.1 days'."""
     for limit, unit, form in ((90, 1, "{:.0f} s"), (5400, 60, "{:.0f} min"), (172_800, 3600, "{:.1f} h")):
         if seconds < limit:
             return form.format(seconds / unit)

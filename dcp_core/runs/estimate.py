@@ -1,4 +1,4 @@
-"""How long a run will take on this machine: a small piece of the very same work is timed, and scaled up."""
+"""Estimate how long a run takes on this machine: a small part of the same work is timed and scaled up."""
 
 import dataclasses
 import time
@@ -19,14 +19,14 @@ from dcp_core.models.inference import predict
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.worker import LOGS, TRANSFER_PICTURES, curve_pictures
 
-START = 5.0  # seconds until a fresh process has loaded torch; more on a busy machine
-PIECE = 256  # pictures of a timed piece
-PGD_PASSES = 10 * 3  # forward passes that making one adversarial picture costs on the clone
+START = 5.0  # seconds in which a new process imports torch; a busy machine needs longer
+PIECE = 256  # pictures that are timed
+PGD_PASSES = 10 * 3  # forward passes of the clone that take as long as one adversarial picture
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Seconds of a run's parts on this machine, alone and with the threads it is asked with."""
+    """Seconds that the parts of a run take on this machine if nothing else runs, with torch's current threads."""
 
     loading: float
     attack: float
@@ -34,12 +34,12 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """Seconds of the whole run."""
         return self.loading + self.attack + self.judging
 
 
 def estimate(spec: RunSpec) -> Estimate:
-    """Time a small piece of a run (a second or two, once per kind of run) and scale it up.
+    """Time a small part of a run and scale it up; takes a second or two, once for each kind of run.
 
     Raises:
         ValueError: for a victim or second network that is missing.
@@ -108,7 +108,7 @@ def _noise(count: int, size: int) -> Tensor:
 
 
 def _drawing(name: str, split: str) -> float:
-    """Seconds that drawing a set takes the first time; 0 for one that is here."""
+    """Seconds that it takes to draw a data set; 0 if it is already on this machine or is not drawn."""
     counts = {"signs": 10_000, "signs_pool": 30_000, "signs_pool_small": 4096, "textures": 30_000}
     if name not in DATASETS or not DATASETS[name].drawn:
         return 0.0

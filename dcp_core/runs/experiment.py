@@ -1,9 +1,9 @@
-"""Experiments that anybody can repeat: plans in `precomputed/plans`, each at the scales its author gave it.
+"""Experiments that can be reproduced: TOML files in `precomputed/plans`, each with one or two scales.
 
-title = "Fig. 4, 5 and Table II: CIFAR-10 asked about CIFAR-100"
+title = "Fig. 4, 5 and Table II: CIFAR-10 victim, CIFAR-100 as query pool"
 
-[[train]]                         # how to make what the runs need, as options of the command of that name;
-data = "cifar10"                  # used only where a victim or a second network is missing
+[[train]]                         # options of the command of that name, which makes what the runs need;
+data = "cifar10"                  # used only if the victim or second network does not exist yet
 network = "resnet18"
 
 [[auxiliary]]
@@ -15,7 +15,7 @@ pool = "cifar100"
 victim = "cifar10-resnet18"
 method = "ptq"
 
-[[cpu]]                           # a scale: one or more plans of `sweep`
+[[cpu]]                           # a scale: one or more plans of runs, see `plans.py`
 victims = ["cifar10-resnet20"]
 
 [[full]]
@@ -37,25 +37,26 @@ from dcp_core.models import auxiliary, zoo
 from dcp_core.results.schema import CONDITIONS
 from dcp_core.runs import store
 from dcp_core.runs.folder import EVENTS, RESULT, SAMPLE, SPEC, folder_of, result
+from dcp_core.runs.plans import PlanError, expand
 from dcp_core.runs.spec import RunSpec
-from dcp_core.runs.sweep import PlanError, expand
 
 PLANS = PRECOMPUTED / "plans"
 SCALES = ("cpu", "full")
 STEPS = ("train", "quantize", "auxiliary")  # in the order in which they depend on each other
-SEEDS = 3  # that a point needs to be trusted
+SEEDS = 3  # fewer seeds than this mark a point as unreliable
+FEWER = f", fewer than {SEEDS}"  # the end of the reason that such a point gets
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something to make before the runs: a command's name and its options."""
+    """A command that makes something that runs need: its name ("train", "quantize", "auxiliary") and options."""
 
     command: str
     options: dict[str, Any]
 
     @property
     def victim(self) -> str:
-        """The victim that it makes, or makes something for."""
+        """The victim that the command makes, or for which it makes a second network."""
         if self.command == "train":
             return self.options.get("name") or f"{self.options['data']}-{self.options['network']}"
         suffix = f"-{self.options['method']}" if self.command == "quantize" else ""
@@ -63,7 +64,7 @@ class Step:
 
     @property
     def done(self) -> bool:
-        """Whether it is there."""
+        """Whether what the command makes already exists on this machine."""
         there = self.victim in zoo.names()
         if self.command == "auxiliary":
             return there and auxiliary.card(self.victim, self.options["kind"]) is not None
@@ -72,7 +73,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A plan with its scales: from each to its runs, all runs of a seed before those of the next."""
+    """An experiment: its steps, and the runs of each scale, ordered by seed."""
 
     name: str
     title: str
@@ -80,7 +81,7 @@ class Experiment:
     scales: dict[str, list[RunSpec]]
 
     def missing(self, specs: list[RunSpec]) -> list[Step]:
-        """What must be made before these runs can be."""
+        """The steps that must be done before these runs can start."""
         victims = {spec.victim for spec in specs}
         victims |= {
             step.options["victim"] for step in self.steps if step.victim in victims and "victim" in step.options
@@ -96,30 +97,34 @@ class Experiment:
 
 
 def names() -> list[str]:
-    """The shipped experiments."""
+    """Names of the experiments that come with the repository."""
     return sorted(path.stem for path in PLANS.glob("*.toml"))
 
 
 def read_experiment(name: str) -> Experiment:
-    """A shipped experiment by its name, or one of your own by its path.
+    """Read an experiment of the repository by its name, or another one by the path of its TOML file.
 
     Raises:
-        PlanError: for an unknown name or a file that is no experiment.
-        ValueError: for runs that cannot be.
+        PlanError: for an unknown name, or a file that is not an experiment.
+        ValueError: for a run with impossible parameters.
     """
     path = Path(name) if name.endswith(".toml") else PLANS / f"{name}.toml"
     if not path.exists():
-        raise PlanError(f"there is no experiment '{name}'; there are {', '.join(names())}, or name a .toml file")
+        raise PlanError(
+            f"unknown experiment '{name}'; known: {', '.join(names())}, or give the path of a .toml file"
+        )
     try:
         given = tomllib.loads(path.read_text("utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(f"{path} is not a readable TOML file: {error}") from error
     unknown = sorted(given.keys() - {"title", *STEPS, *SCALES})
     if unknown:
-        raise PlanError(f"an experiment has no '{unknown[0]}'; it has title, {', '.join([*STEPS, *SCALES])}")
+        raise PlanError(
+            f"{path}: unknown entry '{unknown[0]}'; an experiment has title, {', '.join([*STEPS, *SCALES])}"
+        )
     scales = {scale: _runs(given[scale]) for scale in SCALES if scale in given}
     if not scales:
-        raise PlanError(f"{path} has no runs: give it a [[cpu]] or a [[full]] table")
+        raise PlanError(f"{path} has no runs: add a [[cpu]] or a [[full]] table")
     steps = tuple(Step(command, dict(options)) for command in STEPS for options in given.get(command, []))
     for step in steps:
         _check(step)
@@ -127,16 +132,20 @@ def read_experiment(name: str) -> Experiment:
 
 
 def datasets(specs: list[RunSpec], steps: list[Step]) -> list[str]:
-    """The named data sets that runs and steps read."""
+    """Names of the data sets that the runs and steps need."""
     needed = {spec.pool for spec in specs} | {zoo.card(s.victim).dataset for s in specs if s.victim in zoo.names()}
     needed |= {step.options.get(key) for step in steps for key in ("data", "pool")}
     return sorted(name for name in needed if name in DATASETS)
 
 
 def gathered(specs: list[RunSpec], known: pd.DataFrame) -> pd.DataFrame:
-    """The result rows of these runs, in their order: this machine's own, else the known ones (`load_results`).
+    """The result rows of these runs, in the same order; runs without a result are left out.
 
-    Points of fewer than `SEEDS` seeds are marked as not to be trusted alone.
+    A result of this machine comes before a row of `known` with the same key. Points with fewer than `SEEDS` seeds are
+    marked as unreliable. A known row that is marked for another reason stays marked.
+
+    Args:
+        known: result rows as `load_results` gives them.
     """
     by_key = known.dropna(subset=["key"]).drop_duplicates("key", keep="last").set_index("key")
     rows = []
@@ -149,14 +158,17 @@ def gathered(specs: list[RunSpec], known: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame(rows)
     if found.empty:
         return found
-    alike = [name for name in CONDITIONS if name in found and name != "unreliable"]
-    seeds = found.groupby(alike, dropna=False)["seed"].transform("nunique")
-    reason = [f"{n} seed{'s' * (n > 1)}, fewer than {SEEDS}" if n < SEEDS else None for n in seeds]
-    return found.assign(unreliable=seeds < SEEDS, reason=reason)
+    conditions = [name for name in CONDITIONS if name in found and name != "unreliable"]
+    seeds = found.groupby(conditions, dropna=False)["seed"].transform("nunique")
+    few = [f"{n} seed{'s' * (n > 1)}{FEWER}" if n < SEEDS else None for n in seeds]
+    known_reasons = found["reason"] if "reason" in found else pd.Series(None, found.index, dtype=object)
+    marked = known_reasons.notna() & ~known_reasons.astype("str").str.endswith(FEWER)
+    reason = known_reasons.where(marked, few)
+    return found.assign(unreliable=reason.notna(), reason=reason)
 
 
 def keep_course(spec: RunSpec, into: Path) -> None:
-    """Copy what a finished run shows, a few kilobytes, to a folder of runs: spec, result, sample, points of its curve."""
+    """Copy what pages show of a finished run (spec, result, sample, scored events; a few kilobytes) to `into / key`."""
     folder, target = folder_of(spec), into / spec.key
     course = store.events(folder).dropna(subset=["error"])
     lines = "".join(json.dumps(event) + "\n" for event in course.to_dict("records"))
@@ -169,7 +181,7 @@ def keep_course(spec: RunSpec, into: Path) -> None:
 
 def _runs(blocks: Any) -> list[RunSpec]:
     if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
-        raise PlanError("scales are written as tables: [[cpu]] victims = [...]")
+        raise PlanError("write a scale as a table: [[cpu]] victims = [...]")
     specs = {spec.key: spec for block in blocks for spec in expand(block)}.values()
     return sorted(specs, key=lambda spec: spec.seed)
 
@@ -178,7 +190,7 @@ def _check(step: Step) -> None:
     needed = {"train": ("data", "network"), "quantize": ("victim", "method"), "auxiliary": ("victim", "kind")}
     for key in needed[step.command]:
         if key not in step.options:
-            raise PlanError(f"a [[{step.command}]] table has a {key}")
+            raise PlanError(f"a [[{step.command}]] table needs the entry '{key}'")
 
 
 def _kind(spec: RunSpec) -> str | None:

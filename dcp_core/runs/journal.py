@@ -1,7 +1,7 @@
-"""A run that can be watched: it leaves status, events, sample pictures and a log in its folder, and can be stopped.
+"""Run a spec and record its status, events, sample pictures and log in its folder; stop it on request.
 
-The one way in which page, command line and cluster run something. Whoever holds the folder's lock is its one writer;
-everything else reads. A torn last line of `events.jsonl` is what a killed worker leaves, and is skipped by readers.
+Pages, command line and cluster all run specs through `record`. The process that holds the folder's lock is the only
+writer. A worker that is killed may leave an incomplete last line in `events.jsonl`, which readers skip.
 """
 
 import _thread
@@ -29,32 +29,33 @@ from dcp_core.runs.spec import Spec
 from dcp_core.runs.status import Status, beat
 from dcp_core.runs.worker import run
 
-LINES = 400  # events kept of a whole run, besides those with scores
-LOG_BYTES = 1_000_000  # a longer log is begun anew by the next sitting
+LINES = 400  # at most this many events of a run are kept, besides those with scores
+LOG_BYTES = 1_000_000  # a longer log is deleted when the next session starts
 STATUS_EVERY, BEAT_EVERY = 0.5, 1.0  # seconds
-SAVE_EVERY = 20.0  # seconds of work that a killed worker loses at most
-PATIENCE = 0.8  # seconds a request to stop waits for the next event, before the work is broken off
-TOP = 3  # classes of an answer that are kept with a sample picture
+SAVE_EVERY = 20.0  # seconds between checkpoints: a killed worker loses at most this much work
+PATIENCE = 0.8  # seconds to wait for the next event after a request to stop; then the work is interrupted
+TOP = 3  # classes of an answer that are stored with a sample picture
 
 
 class RunBusy(ValueError):
-    """Somebody else works on the run."""
+    """Another process works on the run."""
 
 
 def record(
     spec: Spec, folder: Path, *, device: str | None = None, save_every: float = SAVE_EVERY, publish: bool = True
 ) -> Generator[Event, None, None]:
-    """Run `spec` in `folder` or go on with it, keeping its record; yields its events.
+    """Run `spec` in `folder`, or resume it there, and record it; yields its events.
 
-    Ends early, resumable, when a file `stop` appears in the folder or the iterator is closed. Errors end up in the
-    status as one sentence, in the log with their traceback, and are raised.
+    The run ends early and can be resumed if a file `stop` appears in the folder or the iterator is closed. An error is
+    written to the status as one sentence and to the log with its traceback, and is raised.
 
     Args:
-        publish: add the result to `home()/results`, where every page finds it.
+        device: as in `worker.run`.
+        save_every: least seconds between two checkpoints.
+        publish: also write the result to `home()/results`, from which the pages read.
 
     Raises:
-        ValueError: for a folder of another run (which is left alone), a run that somebody else works on, or what
-            `run` says.
+        ValueError: if the folder belongs to another run, if another process works on the run, and as `worker.run` does.
     """
     claim(spec, folder)
     with holding(folder / LOCK) as ours:
@@ -64,13 +65,13 @@ def record(
             (folder / name).unlink(missing_ok=True)
         if result(folder) is None:
             device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-            yield from _sitting(spec, folder, device, save_every)
+            yield from _session(spec, folder, device, save_every)
         if publish and result(folder) is not None:
             add_to_results(spec, folder)
 
 
 def add_to_results(spec: Spec, folder: Path) -> Path:
-    """The file of results that holds this run's rows, written if it is not there."""
+    """Write the rows of a finished run to its file in `home()/results`, unless that exists; returns its path."""
     path = home() / "results" / f"{spec.kind}-{spec.key}.csv"
     found = result(folder)
     if found is not None and not path.exists():
@@ -78,16 +79,19 @@ def add_to_results(spec: Spec, folder: Path) -> Path:
     return path
 
 
-def _sitting(spec: Spec, folder: Path, device: str, save_every: float) -> Iterator[Event]:
+def _session(spec: Spec, folder: Path, device: str, save_every: float) -> Iterator[Event]:
+    """Work on a run once: until it is done, stopped or fails."""
     status = Status.here(torch.get_num_threads(), device)
-    with suppress(OSError, ValueError):  # what an earlier sitting reached, until this one has loaded it
+    with suppress(
+        OSError, ValueError
+    ):  # show the progress of the earlier session until this one has loaded its state
         if before := Status.read(folder):
             status = dataclasses.replace(status, fraction=before.fraction, queries=before.queries)
     journal = _Journal(folder, status)
     journal.log(f"{'resumed' if journal.path.exists() else 'started'}: {spec.command.split(' -m ')[1]}")
     events: Iterator[Event] | None = None
     try:
-        events = run(spec, folder, device=device, save_every=save_every, tell=journal.tell)
+        events = run(spec, folder, device=device, save_every=save_every, report=journal.report)
         for event in events:
             journal.keep(event)
             yield event
@@ -107,7 +111,7 @@ def _sitting(spec: Spec, folder: Path, device: str, save_every: float) -> Iterat
             raise
     except BaseException as error:
         journal.log(traceback.format_exc())
-        with suppress(OSError):  # what the disk does not take, a resumed run does again
+        with suppress(OSError):  # if the state cannot be saved, a resumed run repeats this work
             _close(events)
         journal.end("failed", sentence(error))
         raise
@@ -116,25 +120,25 @@ def _sitting(spec: Spec, folder: Path, device: str, save_every: float) -> Iterat
 
 
 def _close(events: Iterator[Event] | None) -> None:
-    """Have the attack save what it has, if it has begun."""
+    """Let the attack save its state, if it has started."""
     if isinstance(events, Generator):
         events.close()
 
 
 def sentence(error: BaseException) -> str:
-    """What went wrong, for people."""
+    """One sentence for the user about an error, and what to do."""
     text = (str(error).splitlines() or [""])[0]
     if isinstance(error, MemoryError) or "alloc" in text or "out of memory" in text:
-        return "out of memory: take a smaller batch or clone, or run fewer at once"
+        return "out of memory: use a smaller batch or clone, or fewer runs at once"
     if isinstance(error, OSError):
-        return f"the disk: {error.strerror or text}; make room and resume"
+        return f"disk error: {error.strerror or text}. Free disk space if it is full, then resume the run"
     if isinstance(error, ValueError | FloatingPointError):
         return text
-    return f"{type(error).__name__}: {text}; the log has the details"
+    return f"{type(error).__name__}: {text}. The log has the details"
 
 
 class _Journal:
-    """The record of one sitting, and the thread that keeps its heartbeat and looks for a request to stop."""
+    """The record of one session. A thread updates the heartbeat and looks for a request to stop."""
 
     def __init__(self, folder: Path, status: Status) -> None:
         self.folder, self.path, self.status = folder, folder / EVENTS, status
@@ -148,14 +152,14 @@ class _Journal:
         self._watch.start()
 
     def write(self, **changes: Any) -> None:
-        """Change the status."""
+        """Change fields of the status and write it."""
         self._noticed.set()
         self.status = dataclasses.replace(self.status, **changes)
         self.status.write(self.folder)
         self._written = time.monotonic()
 
     def keep(self, event: Event) -> None:
-        """Note where the attack is."""
+        """Record an event: status, sample picture, and if it is new enough, a line of `events.jsonl`."""
         self._noticed.set()
         began = self.status.work_began or time.time()
         start = self.status.work_from if self.status.work_began else event.fraction
@@ -179,11 +183,11 @@ class _Journal:
             self._phase = event.phase
             self.log(event.phase)
 
-    def tell(self, phase: str) -> None:
-        """Note what is done before the first event.
+    def report(self, phase: str) -> None:
+        """Record what is done before the first event.
 
         Raises:
-            KeyboardInterrupt: when somebody asked for a stop: there is nothing yet to save.
+            KeyboardInterrupt: after a request to stop; there is no state to save yet.
         """
         if self.asked_to_stop:
             self._noticed.set()
@@ -192,31 +196,31 @@ class _Journal:
             self.write(phase=phase)
 
     def log(self, text: str) -> None:
-        """Add to the log; a disk that cannot take it has worse news elsewhere."""
+        """Add a line to the log. Disk errors are ignored here: writing the status or a checkpoint raises them."""
         with suppress(OSError):
             self._append(self.folder / LOG, f"{time.strftime('%H:%M:%S')} {text}")
 
     def end(self, state: Any, message: str) -> None:
-        """The last word."""
+        """Write the final status of the session."""
         self.log(message or state)
         self._over.set()
-        self._watch.join()  # or its heartbeat might touch what another writer leaves
-        with suppress(OSError):  # a full disk: without a last word the run counts as interrupted
+        self._watch.join()  # its heartbeat must not change a file of the next writer
+        with suppress(OSError):  # on a full disk the final status is missing, and the run counts as interrupted
             self.write(state=state, message=message)
             (self.folder / STOP).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._over.set()
 
     def _append(self, path: Path, line: str) -> None:
         with path.open("ab+") as file:
             size = file.seek(0, 2)
-            torn = b""
+            separator = b""
             if size:
                 file.seek(size - 1)
-                torn = b"" if file.read(1) == b"\n" else b"\n"  # the end of a killed worker's line
-            file.write(torn + line.encode() + b"\n")
+                separator = b"" if file.read(1) == b"\n" else b"\n"  # ends the incomplete line of a killed worker
+            file.write(separator + line.encode() + b"\n")
 
     def _attend(self) -> None:
         last, asked = time.monotonic(), 0.0
@@ -231,11 +235,14 @@ class _Journal:
                 self.asked_to_stop, asked = True, now
             if asked and now - asked > PATIENCE and not self._noticed.is_set():
                 asked = 0.0
-                _thread.interrupt_main()  # between two events for long: nothing of it could be saved
+                _thread.interrupt_main()  # there was no event in which the attack could stop
 
 
 def _draw(event: Event, path: Path) -> None:
-    """Pictures side by side; their answers' top classes, [[class, probability], ...] each, in the PNG's text."""
+    """Write an event's pictures side by side as PNG.
+
+    The top classes of the answers are in the PNG's text "answers", as JSON: [[class, probability], ...] a picture.
+    """
     assert event.images is not None
     strip = torch.cat(list(event.images), dim=2).permute(1, 2, 0).numpy()
     text = PngInfo()

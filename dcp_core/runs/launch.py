@@ -1,7 +1,8 @@
-"""Runs in the background: a queue that is nothing but folders, and detached processes that work it off.
+"""Start runs in the background: a queue of folders, and detached worker processes.
 
-A worker holds one of a few slots. The launcher takes a free slot's lock and hands it over to the process it starts,
-so there are never more workers than slots, and no server is needed: a worker that ends a run takes the next one.
+A queued run is a folder with a file `queued`. Each worker holds the lock of one slot. The launcher locks a free slot and
+passes the lock to the process that it starts, so there are never more workers than slots. No server is needed: a worker
+that has finished a run takes the next one from the queue.
 """
 
 import json
@@ -23,37 +24,40 @@ from dcp_core.runs.spec import Spec
 from dcp_core.runs.status import Status
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-SAVING = 20.0  # seconds a worker that has noticed the request may take to save
-POLITE = 1.0  # seconds a worker has to notice
+SAVING = 20.0  # seconds that a worker has to save its state after it has noticed a request to stop
+POLITE = 1.0  # seconds that a worker has to notice a request to stop
 
 
 def cores() -> int:
-    """Processors this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def slots() -> int:
-    """Runs that may work at once: `DCP_RUNS_AT_ONCE`, without it two, or one on a single core.
+    """Number of runs that work at the same time: `DCP_RUNS_AT_ONCE`, by default 2, or 1 on a single core.
 
     Raises:
-        StoreError: for a setting that is no positive whole number.
+        StoreError: if `DCP_RUNS_AT_ONCE` is not a positive whole number.
     """
     given = os.environ.get("DCP_RUNS_AT_ONCE", str(min(2, cores())))
     if not given.isdecimal() or int(given) < 1:
-        raise store.StoreError(f"DCP_RUNS_AT_ONCE must be a whole number from 1, not {given!r}")
+        raise store.StoreError(f"DCP_RUNS_AT_ONCE must be a whole number of at least 1, not {given!r}")
     return int(given)
 
 
 def threads() -> int:
-    """Threads of one worker: all workers together take the cores. More would be many times slower."""
+    """Threads of one worker: the cores divided by the slots. More threads than cores would be many times slower."""
     return max(1, cores() // slots())
 
 
 def launch(specs: Iterable[Spec]) -> list[Path]:
-    """Queue runs and see that somebody works on them; their folders. Runs done, running or queued are left as they are.
+    """Queue runs and start workers for them. Runs that are done, running or queued are not changed.
+
+    Returns:
+        the folder of each run, without duplicates.
 
     Raises:
-        ValueError: when runs use too much disk, or a folder holds another run.
+        ValueError: if runs use too much disk space, or a folder belongs to another run.
     """
     specs = list({spec.key: spec for spec in specs}.values())
     folders = [folder_of(spec) for spec in specs]
@@ -76,7 +80,7 @@ def launch(specs: Iterable[Spec]) -> list[Path]:
 
 
 def turns() -> list[tuple[Path, float]]:
-    """Folders of the runs that wait and since when (nanoseconds since 1970), the longest waiting first."""
+    """The queue: folders of waiting runs and when they were queued (nanoseconds since 1970), the earliest first."""
 
     def since(mark: Path) -> float:
         try:
@@ -89,7 +93,11 @@ def turns() -> list[tuple[Path, float]]:
 
 
 def start_workers() -> None:
-    """Start a worker for each run that waits, as far as there are free slots."""
+    """Start a worker for each waiting run, as long as there are free slots.
+
+    Raises:
+        StoreError: if a slot cannot be locked because of a disk error.
+    """
     waiting = len(turns())
     for number in range(slots()):
         if not waiting:
@@ -103,7 +111,7 @@ def start_workers() -> None:
         try:
             _start(held)
         finally:
-            os.close(held)  # the worker has its own copy, and with it the lock
+            os.close(held)  # the worker has its own descriptor and keeps the lock
         waiting -= 1
 
 
@@ -118,10 +126,10 @@ def _start(slot: int) -> None:
 
 
 def request_stop(folder: Path) -> None:
-    """Ask a run to stop, or take it out of the queue; returns at once.
+    """Remove a run from the queue, or ask its worker to stop; does not wait.
 
     Raises:
-        StoreError: when the disk refuses.
+        StoreError: for a disk error.
     """
     try:
         if (folder / QUEUED).exists():
@@ -133,12 +141,13 @@ def request_stop(folder: Path) -> None:
 
 
 def stop(folder: Path) -> None:
-    """Stop a run: by request, and if its worker does not react within a second, by a signal to its process.
+    """Stop a run: request it, and end its worker's process if the worker does not react within a second.
 
-    The process is ended only while it is surely the one that wrote the status; what was saved last remains.
+    A worker that is saving its state has 20 seconds. The process is ended only if it is certain that it wrote the status.
+    The last checkpoint is kept.
 
     Raises:
-        StoreError: when the disk refuses the request and there is no process to signal.
+        StoreError: if the request cannot be written and there is no process to end.
     """
     refused = None
     try:
@@ -152,13 +161,16 @@ def stop(folder: Path) -> None:
             status = Status.read(folder)
         except (OSError, ValueError):
             status = None
-        ours = status is not None and status.state in ("running", "stopping")  # else its worker is at the next run
+        ours = status is not None and status.state in (
+            "running",
+            "stopping",
+        )  # in any other state, the process already works on the next run
         process = status.process() if status is not None and ours else None
         saving = status is not None and status.state == "stopping"
         if waited > (SAVING if saving else POLITE) or refused:
             if process is not None:
                 _end(process)
-                start_workers()  # for what it had still to do
+                start_workers()  # for the runs still in the queue
             elif refused is not None:
                 raise refused
             return
@@ -166,13 +178,13 @@ def stop(folder: Path) -> None:
 
 
 def _end(process: psutil.Process) -> None:
-    """End a process of ours; psutil checks once more that the number has not passed on."""
+    """End a worker's process. psutil checks that the process number was not reused."""
     try:
         process.terminate()
         process.wait(1)
     except psutil.TimeoutExpired:
         process.kill()
-        with suppress(psutil.TimeoutExpired):  # it will go, only a busy machine takes its time
+        with suppress(psutil.TimeoutExpired):  # on a busy machine the process may end later
             process.wait(10)
     except psutil.NoSuchProcess:
         pass

@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them, however it ends."""
+"""Locks on files. The system releases a lock when the process that holds it ends, for whatever reason."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def take(path: Path, *, wait: bool = False) -> int | None:
-    """An open file that holds the lock (close it to give it back); None if somebody else has it."""
+    """Open and lock a file. Returns its descriptor (closing it releases the lock); None if the lock is taken."""
     path.parent.mkdir(parents=True, exist_ok=True)
     held = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     if retake(held, wait=wait):
@@ -18,7 +18,7 @@ def take(path: Path, *, wait: bool = False) -> int | None:
 
 
 def retake(held: int, *, wait: bool = False) -> bool:
-    """Lock an open file; False if somebody else has it."""
+    """Lock an open file again. Returns False if the lock is taken."""
     try:
         fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -27,13 +27,13 @@ def retake(held: int, *, wait: bool = False) -> bool:
 
 
 def give(held: int) -> None:
-    """Unlock, and keep the file open."""
+    """Release the lock and keep the file open."""
     fcntl.flock(held, fcntl.LOCK_UN)
 
 
 @contextmanager
 def holding(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock within; the value says whether it is ours."""
+    """Hold a lock within the `with` block. The value is False if the lock is taken by another process."""
     held = take(path, wait=wait)
     try:
         yield held is not None

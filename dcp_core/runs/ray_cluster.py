@@ -1,10 +1,11 @@
-"""A sweep on a Ray cluster. Its nodes have this package, its requirements, and the victims and data sets below their
-DCP_HOME; they need no disk in common with us.
+"""Run many specs on a Ray cluster.
 
-A run works in a folder of its node and sends back what changes there, about once a second: the driver writes it to the
-run's folder here, where the page reads it. When a node is lost, the run starts again elsewhere from the checkpoint
-that was sent last. The driver holds the folder's lock meanwhile: still one writer, and a run that somebody else works
-on is left alone.
+The nodes need this package, its requirements, and the victims and data sets in their `DCP_HOME`. They need no shared disk.
+
+A run works in a folder on its node and sends changed files about once a second. The driver (this process) writes them to
+the run's folder on this machine, where the pages read them. If a node is lost, the run restarts on another node from the
+checkpoint that was received last. The driver holds the folder's lock, so that it is the only writer. A run on which
+another process works is skipped.
 """
 
 import dataclasses
@@ -28,16 +29,16 @@ from dcp_core.runs.locks import take
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.status import Status
 
-SEND_EVERY = 1.0  # seconds between two parcels of a run
-CHECKPOINT_EVERY = 10.0  # seconds of work that a lost node costs at most
-POLL = 0.5  # seconds the driver waits for news before it looks for requests to stop
+SEND_EVERY = 1.0  # seconds between two parcels (changed files) of a run
+CHECKPOINT_EVERY = 10.0  # seconds between checkpoints: a lost node loses at most this much work
+POLL = 0.5  # seconds that the driver waits for parcels before it looks for requests to stop
 
 Parcel = dict[str, bytes]
 
 
 @dataclass
 class _Job:
-    """A run on the cluster: its folder here and the lock on it, the stream of its parcels, and how often it was lost."""
+    """A run on the cluster: its folder on this machine, the folder's lock, its parcels, and how often its node was lost."""
 
     spec: RunSpec
     folder: Path
@@ -46,15 +47,18 @@ class _Job:
     lost: int = 0
 
 
-def sweep(specs: list[RunSpec], address: str, *, retries: int = 3, say: Callable[[str], object] = print) -> None:
-    """Run what is not done on the cluster at `address` ("auto", "HOST:PORT"), until nothing is left to run.
+def run_on_cluster(
+    specs: list[RunSpec], address: str, *, retries: int = 3, say: Callable[[str], object] = print
+) -> None:
+    """Run all specs that are not done on a Ray cluster; returns when all have ended.
 
     Args:
-        retries: how often a run may be lost with its node before it counts as failed.
-        say: told what happens.
+        address: of the cluster, "auto" or "HOST:PORT".
+        retries: how often a run may lose its node before it counts as failed.
+        say: called with a sentence on each change of a run.
 
     Raises:
-        ValueError: when there is no cluster at the address.
+        ValueError: if there is no cluster at the address, or no disk space for more runs.
     """
     if not ray.is_initialized():
         try:
@@ -64,11 +68,11 @@ def sweep(specs: list[RunSpec], address: str, *, retries: int = 3, say: Callable
     store.check_room()
     gpus = 1 if ray.cluster_resources().get("GPU") else 0
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0, num_returns="streaming")(work)
-    notes = ray.put(_read_all(shared()))
+    answers = ray.put(_read_all(shared()))
 
     def send(spec: RunSpec, folder: Path) -> Any:
         files = {name: content for name, content in _read_all(folder).items() if name not in (SPEC, LOCK, STATUS)}
-        return task.remote(spec.to_json(), files, notes)
+        return task.remote(spec.to_json(), files, answers)
 
     jobs: list[_Job] = []
     for spec in specs:
@@ -88,15 +92,15 @@ def sweep(specs: list[RunSpec], address: str, *, retries: int = 3, say: Callable
         for job in [job for job in jobs if job.parcels in ready]:
             try:
                 over = _receive(job)
-            except RayTaskError as error:  # not the node's fault: again would be no better
+            except RayTaskError as error:  # an error of the run itself: a retry would fail again
                 over = True
-                _last_word(job.folder, "failed", sentence(error.cause))
+                _write_end(job.folder, "failed", sentence(error.cause))
             except RayError as error:
                 job.lost += 1
                 say(f"{job.spec.key}: its node was lost ({type(error).__name__}), {job.lost} of {retries} retries")
                 over = job.lost > retries
                 if over:
-                    _last_word(job.folder, "failed", f"its node was lost {job.lost} times")
+                    _write_end(job.folder, "failed", f"its node was lost {job.lost} times")
                 else:
                     job.parcels = send(job.spec, job.folder)
             if over:
@@ -104,15 +108,21 @@ def sweep(specs: list[RunSpec], address: str, *, retries: int = 3, say: Callable
                 _finish(job, say)
         for job in [job for job in jobs if (job.folder / STOP).exists()]:
             ray.cancel(job.parcels, force=True)
-            _last_word(job.folder, "interrupted", "stopped on request")
+            _write_end(job.folder, "interrupted", "stopped on request")
             jobs.remove(job)
             _finish(job, say)
 
 
-def work(text: str, files: Parcel, notes: Parcel) -> Iterator[Parcel]:
-    """On a node: run or resume a spec, given the files of its folder and the shared notes; yields what changed."""
+def work(text: str, files: Parcel, answers: Parcel) -> Iterator[Parcel]:
+    """On a node: run or resume a spec; yields the changed files of its folder.
+
+    Args:
+        text: the spec as JSON.
+        files: of the run's folder.
+        answers: files of stored answers that several runs use, see `shared_answers.py`.
+    """
     torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
-    for name, content in notes.items():
+    for name, content in answers.items():
         path = shared() / name
         if not path.exists():
             _write(path, content)
@@ -125,13 +135,13 @@ def work(text: str, files: Parcel, notes: Parcel) -> Iterator[Parcel]:
                 if time.monotonic() - last > SEND_EVERY:
                     yield _changed(folder, sent)
                     last = time.monotonic()
-        except Exception as error:  # it is in the status, and sent with it
+        except Exception as error:  # the error is in the status, which is sent below
             print(error)
         yield _changed(folder, sent)
 
 
 def _changed(folder: Path, sent: dict[str, int]) -> Parcel:
-    """Files that are new or changed since they were sent."""
+    """Files that are new or have changed since they were sent."""
     stamps = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     names = [name for name, stamp in sorted(stamps.items()) if sent.get(name) != stamp and _travels(name)]
     sent.update(stamps)
@@ -143,17 +153,17 @@ def _travels(name: str) -> bool:
 
 
 def _read_all(folder: Path) -> Parcel:
-    """All files of a folder; none of a folder that is not there."""
+    """All files of a folder; empty if the folder does not exist."""
     if not folder.is_dir():
         return {}
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and _travels(path.name)}
 
 
 def _receive(job: _Job) -> bool:
-    """Write what a run sent; True when that was all.
+    """Write the files that a run has sent. Returns True if the run has ended.
 
     Raises:
-        RayError: when the node is lost.
+        RayError: if the node is lost.
     """
     try:
         parcel: Parcel = ray.get(next(job.parcels))
@@ -161,7 +171,10 @@ def _receive(job: _Job) -> bool:
         return True
     except TaskCancelledError:
         return True
-    for name, content in parcel.items():  # in order of names: the clone before the result, which says it is there
+    for (
+        name,
+        content,
+    ) in parcel.items():  # sorted by name: the clone is written before result.json, which marks the run as done
         _write(job.folder / name, content)
     return False
 
@@ -176,7 +189,7 @@ def _finish(job: _Job, say: Callable[[str], object]) -> None:
     say(f"{job.spec.key}: {seen.state}{f', {seen.message}' if seen.message else ''}")
 
 
-def _last_word(folder: Path, state: Any, message: str) -> None:
+def _write_end(folder: Path, state: Any, message: str) -> None:
     status = Status.read(folder) or Status()
     dataclasses.replace(status, state=state, message=message).write(folder)
     (folder / STOP).unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""What a victim says to the pictures of a pool, computed once for all runs that ask about them.
+"""Cache a victim's clean answers to a query pool, so that runs which query the same pictures compute them once.
 
-The owner's notebook, in front of the model and behind the oracle: every answer is still counted, defended and given
-out by the oracle alone. Notes are files in `runs/.shared`, named after the very weights and pictures they belong to;
-a picture without a note is computed. Surrogate directions (the `guide` of GRAD^2, MAD and AM) are noted the same way.
+The cache is between the oracle and the model: the oracle still counts and defends every answer. Cache files are in
+`runs/.shared`; their names are hashes of the victim's weights and of the pictures. Answers to other pictures are computed
+as usual. What GRAD^2, MAD and AM compute from the pictures (their `guide`) is cached in the same way.
 """
 
 import dataclasses
@@ -26,25 +26,25 @@ from dcp_core.models.inference import predict, to_pixels
 from dcp_core.runs.folder import shared
 from dcp_core.runs.spec import RunSpec
 
-ROWS = 128  # pictures computed between two reports of progress
+ROWS = 128  # pictures computed between two updates of the progress bar
 
 
-class Notes:
-    """Rows (n, K) of some pictures of a pool, found by the picture itself."""
+class RowCache:
+    """Cached rows (n, K), one for each of n pictures of a pool, found by the content of the picture."""
 
     def __init__(self, images: Tensor, indices: Tensor, rows: Tensor) -> None:
-        """Take the pool's pictures uint8 (N, 3, H, W), and rows for those at `indices` (n,)."""
+        """Store rows (n, K) for the pictures at `indices` (n,) of a pool, uint8 (N, 3, H, W)."""
         self.rows = rows
         self.place = {_digest(images[i]): n for n, i in enumerate(indices.tolist())}
 
     def find(self, pixels: Tensor) -> list[int | None]:
-        """Where each picture's row is; None for a picture that is not noted. Pixels (N, 3, H, W) in [0, 1]."""
+        """Index of each picture's row, None for a picture that is not cached. Pixels (N, 3, H, W) in [0, 1]."""
         whole = pixels.detach().cpu().mul(255).round().byte()
         exact = (to_pixels(whole) == pixels.cpu()).flatten(1).all(1)
         return [self.place.get(_digest(p)) if ok else None for p, ok in zip(whole, exact.tolist(), strict=True)]
 
     def __call__(self, pixels: Tensor, compute: Callable[[Tensor], Tensor | None]) -> Tensor:
-        """Noted rows, and for the other pictures what `compute(which)` gives (which: their indices in the batch)."""
+        """Rows (N, K) of a batch. `compute` gets the indices of pictures that are not cached and returns their rows."""
         found = self.find(pixels)
         missing = torch.tensor([n for n, place in enumerate(found) if place is None], dtype=torch.int64)
         rows = self.rows[torch.tensor([place or 0 for place in found])].to(pixels.device)
@@ -55,36 +55,38 @@ class Notes:
         return rows
 
 
-class RememberedVictim(nn.Module):
-    """A victim that looks its answers up."""
+class CachedVictim(nn.Module):
+    """A victim that takes cached logits instead of computing them."""
 
-    def __init__(self, model: nn.Module, notes: Notes) -> None:
+    def __init__(self, model: nn.Module, cache: RowCache) -> None:
         super().__init__()
-        self.model, self.notes = model, notes
+        self.model, self.cache = model, cache
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (N, K)."""
-        return self.notes(pixels, lambda which: self.model(pixels[which]))
+        return self.cache(pixels, lambda which: self.model(pixels[which]))
 
 
-def remembered_victim(victim: zoo.Victim, pool: ImageSet | None) -> nn.Module:
-    """The victim's model, looking up what is noted for this pool."""
-    notes = None if pool is None or not victim.card.sha256 else _read(_path(victim.card, pool), pool)
-    return victim.model if notes is None else RememberedVictim(victim.model, notes)
+def cached_victim(victim: zoo.Victim, pool: ImageSet | None) -> nn.Module:
+    """The victim's model, with the cached answers for this pool if there are any."""
+    cache = None if pool is None or not victim.card.sha256 else _read(_path(victim.card, pool), pool)
+    return victim.model if cache is None else CachedVictim(victim.model, cache)
 
 
-def guide_notes(defense: Defense, victim: zoo.Victim, pool: ImageSet | None) -> Notes | None:
-    """What is noted of a defense's guides for this pool."""
-    if pool is None or not _noted(defense) or not victim.card.sha256:
+def cached_guides(defense: Defense, victim: zoo.Victim, pool: ImageSet | None) -> RowCache | None:
+    """The cached guides of a defense for this pool, None if there are none."""
+    if pool is None or not _cacheable(defense) or not victim.card.sha256:
         return None
     return _read(_path(victim.card, pool, defense), pool)
 
 
 def share(specs: Iterable[RunSpec]) -> None:
-    """Note what several of these runs will ask, with progress; what only one of them asks is left to it.
+    """Compute and cache the answers to pictures that several of these runs query, with progress on standard error.
+
+    A victim and pool that only one run uses are left to that run.
 
     Raises:
-        ValueError: for a victim, pool or second network that is missing.
+        ValueError: if a victim, pool or second network is missing.
     """
     wanted: dict[tuple[str, str, Defense | None], list[RunSpec]] = {}
     for spec in specs:
@@ -92,14 +94,14 @@ def share(specs: Iterable[RunSpec]) -> None:
             continue
         wanted.setdefault((spec.victim, spec.pool, None), []).append(spec)
         guarded = spec.make_defense()
-        if isinstance(guarded, ModelBased) and _noted(guarded):
-            wanted.setdefault((spec.victim, spec.pool, _alike(guarded)), []).append(spec)
+        if isinstance(guarded, ModelBased) and _cacheable(guarded):
+            wanted.setdefault((spec.victim, spec.pool, _same_guides(guarded)), []).append(spec)
     for (name, source, defense), runs in wanted.items():
         card = zoo.card(name) if not name.startswith(zoo.TORCHVISION) else None
         if card is None or len(runs) < 2:
             continue
         pool = load(source, "train", size=card.size)
-        _note(card, pool, defense, _asked(runs, len(pool)))
+        _compute_missing(card, pool, defense, _asked(runs, len(pool)))
 
 
 def _asked(runs: list[RunSpec], count: int) -> Tensor:
@@ -108,21 +110,21 @@ def _asked(runs: list[RunSpec], count: int) -> Tensor:
     return torch.cat([part for part in parts if part is not None]).unique()
 
 
-def _note(card: zoo.Card, pool: ImageSet, defense: Defense | None, indices: Tensor) -> None:
+def _compute_missing(card: zoo.Card, pool: ImageSet, defense: Defense | None, indices: Tensor) -> None:
     path = _path(card, pool, defense)
     known, rows = _stored(path)
     missing = torch.tensor(sorted(set(indices.tolist()) - set(known.tolist())), dtype=torch.int64)
     if not len(missing):
         return
     model = zoo.load(card.name).model
-    armed = auxiliary.arm(defense, card.name) if defense is not None else None
+    loaded = auxiliary.arm(defense, card.name) if defense is not None else None
     parts = [rows] if len(known) else []
     for which in tqdm(
         missing.split(ROWS), desc=f"answers of {card.name} to {pool.name}, for all runs", unit="x128"
     ):
         part = predict(model, pool.images[which])
-        if armed is not None:
-            guide = armed.guide(part.softmax(-1), to_pixels(pool.images[which]))
+        if loaded is not None:
+            guide = loaded.guide(part.softmax(-1), to_pixels(pool.images[which]))
             assert guide is not None
             part = guide
         parts.append(part)
@@ -130,12 +132,12 @@ def _note(card: zoo.Card, pool: ImageSet, defense: Defense | None, indices: Tens
     write_atomic(path, lambda file: file.write(content))
 
 
-def _noted(defense: Defense) -> bool:
+def _cacheable(defense: Defense) -> bool:
     return isinstance(defense, ModelBased) and defense.needs is not None and not defense.randomised
 
 
-def _alike(defense: ModelBased) -> Defense:
-    """The same for all settings that share their guides."""
+def _same_guides(defense: ModelBased) -> Defense:
+    """The defense with only the parameters on which its guides depend: equal for all settings that share guides."""
     guiding = {name: getattr(defense, name) for name, each in defense.parameters().items() if each.guides}
     return dataclasses.replace(type(defense)(), **guiding)
 
@@ -144,12 +146,12 @@ def _path(card: zoo.Card, pool: ImageSet, defense: Defense | None = None) -> Pat
     about = hashlib.sha256(card.sha256.encode() + pool.images.numpy().tobytes())
     if isinstance(defense, ModelBased):
         second = auxiliary.card(card.name, defense.needs) if defense.needs else None
-        about.update(repr((_alike(defense), defense.needs, second.sha256 if second else "")).encode())
+        about.update(repr((_same_guides(defense), defense.needs, second.sha256 if second else "")).encode())
     return shared() / f"{about.hexdigest()[:20]}.safetensors"
 
 
 def _stored(path: Path) -> tuple[Tensor, Tensor]:
-    """Indices and rows of a file; none for a file that is missing or broken."""
+    """Indices and rows of a cache file; empty if it is missing or damaged."""
     try:
         stored = load_bytes(path.read_bytes())
         return stored["indices"], stored["rows"]
@@ -157,9 +159,9 @@ def _stored(path: Path) -> tuple[Tensor, Tensor]:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, 0)
 
 
-def _read(path: Path, pool: ImageSet) -> Notes | None:
+def _read(path: Path, pool: ImageSet) -> RowCache | None:
     indices, rows = _stored(path)
-    return Notes(pool.images, indices, rows) if len(indices) else None
+    return RowCache(pool.images, indices, rows) if len(indices) else None
 
 
 def _digest(picture: Tensor) -> bytes:

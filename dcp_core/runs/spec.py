@@ -1,4 +1,4 @@
-"""What a run is: everything that decides its result, in one small JSON file. An attack, or a measurement of costs."""
+"""The spec of a run, an attack or a measurement of costs: all parameters that determine its result, as JSON."""
 
 import dataclasses
 import hashlib
@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 from dcp_core.attacks import Attack, make_attack
 from dcp_core.costs.latency import CLOCKS
 from dcp_core.defenses import Defense, make_defense
-from dcp_core.defenses.base import identity
+from dcp_core.defenses.base import ALWAYS_THERE, identity
 from dcp_core.models.architectures import ARCHITECTURES
 
 
 class SpecError(ValueError):
-    """A run that cannot be; the message says why."""
+    """A run with impossible parameters. The message says which, and what is possible."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,12 @@ class RunSpec:
     """One attack on one defended victim. Parameters that were not given are filled in with their defaults.
 
     Args:
-        victim: a name of the zoo.
-        pool: data set whose training pictures the thief asks about, for attacks that need one.
-        clone: architecture of the thief's network.
+        victim: name of the victim, see `models/zoo.py`.
+        attack, defense: their short names.
+        budget: number of queries that the victim answers.
+        pool: data set whose training pictures are the query pool, for attacks that need one.
+        clone: architecture of the thief's network; without it, the attack's usual one.
+        seed: of all random numbers of the thief and of the defense.
 
     Raises:
         ValueError: for an unknown attack, defense, architecture or parameter, a value out of range, a pool that is
@@ -39,7 +42,7 @@ class RunSpec:
     defense_parameters: dict[str, Any] = field(default_factory=dict)
     budget: int = 10_000
     pool: str | None = None
-    clone: str = "resnet8"
+    clone: str = ""
     seed: int = 0
 
     kind: ClassVar[str] = "attack"
@@ -47,16 +50,15 @@ class RunSpec:
     def __post_init__(self) -> None:
         attack = make_attack(self.attack, **self.attack_parameters)
         object.__setattr__(self, "attack_parameters", dataclasses.asdict(attack))
+        object.__setattr__(self, "clone", self.clone or attack.usual_clone)
         defense = make_defense(self.defense, **self.defense_parameters)
         object.__setattr__(self, "defense_parameters", defense.values())
         if self.clone not in ARCHITECTURES:
             raise SpecError(f"unknown architecture '{self.clone}'; known: {', '.join(ARCHITECTURES)}")
         if attack.needs_pool and self.pool is None:
-            raise SpecError(
-                f"{attack.title} needs a pool of pictures to ask about, for example signs_pool or textures"
-            )
+            raise SpecError(f"{attack.title} needs a query pool, for example signs_pool or textures")
         if not attack.needs_pool and self.pool is not None:
-            raise SpecError(f"{attack.title} makes its own pictures: it takes no pool")
+            raise SpecError(f"{attack.title} generates its own pictures: it takes no query pool")
         if self.budget < 1:
             raise SpecError(f"the query budget must be at least 1, not {self.budget}")
 
@@ -74,19 +76,26 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "RunSpec":
-        """Read a spec.
+        """Read the spec of an attack from JSON.
+
+        A parameter that did not exist when the spec was written gets the value that it had in effect then.
 
         Raises:
-            ValueError: for text that is no spec.
+            ValueError: for text that is not a spec.
         """
         try:
-            return cls(**json.loads(text))
+            given = json.loads(text)
+            made = make_attack(given.get("attack", cls.attack), **given.get("attack_parameters", {}))
+            earlier = {
+                name: each.before for name, each in made.parameters().items() if each.before is not ALWAYS_THERE
+            }
+            return cls(**given | {"attack_parameters": earlier | given.get("attack_parameters", {})})
         except TypeError as error:
-            raise SpecError(f"this is not the spec of a run: {error}") from error
+            raise SpecError(f"this is not the spec of an attack: {error}") from error
 
     @property
     def key(self) -> str:
-        """Short hash of all parameters: equal for equal runs, whatever today's defaults are."""
+        """Hash of all parameters, 12 hexadecimal digits: equal for equal runs, also after a default has changed."""
         parameters = {
             "attack_parameters": identity(self.make_attack()),
             "defense_parameters": identity(self.make_defense()),
@@ -107,15 +116,15 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class BenchSpec:
-    """One measurement of what every defense costs a victim (Table III).
+    """One measurement of the costs of every defense for a victim (Table III).
 
     Args:
-        seconds: limit of each of its four sessions; see `costs.measure`.
-        clock: one of `costs.latency.CLOCKS`.
-        seed: of the order of turns; another seed is another measurement.
+        seconds: time limit of each of the four timing sessions, see `costs.measure`.
+        clock: "wall" or "processor", see `costs.latency.CLOCKS`.
+        seed: of the random order in which defenses are timed. Another seed makes another measurement.
 
     Raises:
-        SpecError: for a limit that is not above 0, or an unknown clock.
+        SpecError: for a time limit that is not above 0, or an unknown clock.
     """
 
     victim: str
@@ -127,10 +136,10 @@ class BenchSpec:
 
     def __post_init__(self) -> None:
         if not isinstance(self.seconds, int | float) or not 0 < self.seconds < float("inf"):
-            raise SpecError(f"a session lasts some seconds, not {self.seconds!r}")
+            raise SpecError(f"the time limit must be a number of seconds above 0, not {self.seconds!r}")
         if self.clock not in CLOCKS:
-            raise SpecError(f"there is no clock '{self.clock}'; there are {', '.join(CLOCKS)}")
-        object.__setattr__(self, "seconds", float(self.seconds))  # 60 and 60.0 are one measurement
+            raise SpecError(f"unknown clock '{self.clock}'; known: {', '.join(CLOCKS)}")
+        object.__setattr__(self, "seconds", float(self.seconds))  # 60 and 60.0 give the same key
 
     def to_json(self) -> str:
         """Readable JSON; `read_spec` gives the same spec."""
@@ -138,7 +147,7 @@ class BenchSpec:
 
     @property
     def key(self) -> str:
-        """Short hash: equal for equal measurements."""
+        """Hash of all parameters, 12 hexadecimal digits: equal for equal measurements."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
     @property
@@ -153,27 +162,29 @@ Spec = RunSpec | BenchSpec
 
 
 def options_of(made: Attack | Defense) -> list[str]:
-    """Command-line options that reproduce an attack or a defense: what differs from its defaults."""
+    """Command-line options of an attack or a defense, for the parameters that differ from their defaults."""
     words: list[str] = []
     for each in dataclasses.fields(made):
         value, flag = getattr(made, each.name), each.name.replace("_", "-")
-        if not each.compare or value == each.default:  # a second network is not compared
+        if (
+            not each.compare or value == each.default
+        ):  # fields that are not compared, such as the second network, are no options
             continue
         words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
     return words
 
 
 def defense_command(action: str, victim: str, defense: Defense) -> str:
-    """The command line that does something with a defended victim: "serve", "export"."""
+    """The command line that serves or exports a defended victim (`action` is "serve" or "export")."""
     words = ["--victim", victim, "--defense", defense.name, *options_of(defense)]
     return f"python -m dcp_core {action} {shlex.join(words)}"
 
 
 def read_spec(text: str) -> Spec:
-    """Read a spec of either kind.
+    """Read the spec of an attack or of a measurement from JSON.
 
     Raises:
-        ValueError: for text that is no spec.
+        ValueError: for text that is not a spec.
     """
     given = json.loads(text)
     if not isinstance(given, dict) or given.pop("kind", RunSpec.kind) != BenchSpec.kind:

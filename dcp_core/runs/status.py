@@ -1,7 +1,7 @@
-"""Who works on a run and where it stands: `status.json`, rewritten by the worker alone, read by anybody.
+"""The status of a run: which worker works on it, and its progress.
 
-Its time of change is the worker's heartbeat. Whether a worker of this machine is alive is asked of the system, by
-process number and start time, because a number alone may meanwhile be somebody else's.
+Only the worker writes `status.json`; the file's modification time is its heartbeat. Whether a worker on this machine is
+alive is decided by its process number and start time, because a number alone may have been reused.
 """
 
 import dataclasses
@@ -19,24 +19,29 @@ from dcp_core.files import write_atomic
 from dcp_core.runs.folder import STATUS
 
 SILENCE = 30.0  # seconds without a heartbeat after which a worker on another machine counts as lost
-SAME_START = 2.0  # seconds by which the start of one process may seem to move when the clock is set
+SAME_START = 2.0  # seconds by which the start time of a process may change when the system clock is adjusted
 
-Sitting = Literal["running", "stopping", "interrupted", "failed", "done"]
+WorkerState = Literal["running", "stopping", "interrupted", "failed", "done"]
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a worker says of its sitting. Times are seconds since 1970.
+    """The status of one session: the work of one worker on a run, until it is done, stopped or fails.
+
+    Times are seconds since 1970.
 
     Args:
-        state: "running" and "stopping" hold while the worker lives; the others are its last word.
-        began: start of the sitting; `work_began`: of its first event (after loading), where the work stood at
-            `work_from`.
-        fraction: of the whole work, 0 to 1.
+        state: "running" and "stopping" are true only while the worker is alive; the other states are final.
+        pid, process_began, host: process number, start time and machine of the worker.
+        threads, device: with which the worker computes.
+        began: start of the session.
+        work_began: time of the first event, after loading.
+        work_from: share of the work that was done at the first event, 0 to 1; above 0 in a resumed run.
+        fraction: share of the work that is done, 0 to 1.
         message: one sentence on why the run was interrupted or failed.
     """
 
-    state: Sitting = "running"
+    state: WorkerState = "running"
     pid: int = 0
     process_began: float = 0.0
     host: str = ""
@@ -52,7 +57,7 @@ class Status:
 
     @classmethod
     def here(cls, threads: int, device: str) -> "Status":
-        """Of this process, which starts on a run now."""
+        """The status of this process at the start of a session."""
         me = psutil.Process()
         return cls(
             pid=me.pid,
@@ -70,7 +75,7 @@ class Status:
 
     @classmethod
     def read(cls, folder: Path) -> "Status | None":
-        """The folder's status, None if there is none.
+        """Read the status in a folder; None if there is none.
 
         Raises:
             ValueError: for a file that is not a status.
@@ -90,20 +95,20 @@ class Status:
         return cls(**fields)
 
     def process(self) -> psutil.Process | None:
-        """The worker's process if it lives on this machine and is surely the one that wrote this."""
+        """The worker's process, if it is alive on this machine and certainly the one that wrote this status."""
         if self.host != socket.gethostname():
             return None
         try:
             found = psutil.Process(self.pid)
             same = abs(found.create_time() - self.process_began) < SAME_START
-            # A killed process is a zombie at once, but its last thread to go takes the locks along.
+            # A killed process becomes a zombie at once, but its locks are held until its last thread has ended.
             gone = found.status() == psutil.STATUS_ZOMBIE and found.num_threads() <= 1
             return found if same and not gone else None
         except (psutil.Error, ValueError):
             return None
 
     def alive(self, folder: Path) -> bool:
-        """Whether somebody works on the run in this folder."""
+        """Whether a worker works on the run in this folder."""
         if self.state not in ("running", "stopping"):
             return False
         if self.host == socket.gethostname():
@@ -112,7 +117,7 @@ class Status:
 
 
 def silence(folder: Path) -> float:
-    """Seconds since the last heartbeat; infinite where there was none."""
+    """Seconds since the last heartbeat; infinite if there was none."""
     try:
         return max(0.0, time.time() - (folder / STATUS).stat().st_mtime)
     except OSError:
@@ -120,5 +125,5 @@ def silence(folder: Path) -> float:
 
 
 def beat(folder: Path) -> None:
-    """Say that the worker lives."""
+    """Give a heartbeat: set the modification time of the status to now."""
     os.utime(folder / STATUS)

@@ -1,7 +1,7 @@
-"""Where runs live, and how each one stands, read from its folder's files alone.
+"""List runs and read the state of each from the files of its folder.
 
-Folders are read while others write, kill, damage or delete them: what cannot be read is shown as "unreadable" with
-the reason, and never stops the list.
+Other processes may change or delete a folder while it is read. A run that cannot be read has the state "unreadable" and
+a reason; the other runs are still listed.
 """
 
 import json
@@ -25,11 +25,11 @@ State = Literal["queued", "running", "stopping", "interrupted", "failed", "done"
 ACTIVE = ("queued", "running", "stopping")
 GIGABYTE = 1e9
 SHIPPED = PRECOMPUTED / "runs"
-KEEP_FREE = 0.5  # gigabytes of the disk that runs leave free
+KEEP_FREE = 0.5  # gigabytes of the disk that must stay free
 
 
 class StoreError(ValueError):
-    """Something that cannot be done to a run now; the message says what can."""
+    """An operation on a run that is not possible now. The message says what to do."""
 
 
 AnySpec = TypeVar("AnySpec", bound=Spec, covariant=True)
@@ -37,10 +37,16 @@ AnySpec = TypeVar("AnySpec", bound=Spec, covariant=True)
 
 @dataclass(frozen=True)
 class RunView(Generic[AnySpec]):
-    """A run as its folder shows it.
+    """The state of a run, read from its folder.
 
-    `spec` is None for a folder that cannot be read; `eta` in seconds, None while it is not known; `silence` in seconds
-    since the last heartbeat.
+    Args:
+        spec: None if the folder cannot be read.
+        fraction: share of the work that is done, 0 to 1.
+        eta: seconds until the run is done, None while unknown.
+        silence: seconds since the last heartbeat.
+        created: seconds since 1970.
+        worker: machine, device and threads of the worker, in words.
+        result: as in `folder.result`.
     """
 
     folder: Path
@@ -58,43 +64,43 @@ class RunView(Generic[AnySpec]):
 
     @property
     def key(self) -> str:
-        """Name of the folder; of a run launched by this code, the spec's key."""
+        """Name of the folder, which is the key of the spec."""
         return self.folder.name
 
     @property
     def active(self) -> bool:
-        """Whether it runs or waits for its turn."""
+        """Whether it is running or in the queue."""
         return self.state in ACTIVE
 
     @property
     def shipped(self) -> bool:
-        """Whether it came with the repository: it is looked at, not changed."""
+        """Whether it came with the repository; such a run can be viewed but not changed."""
         return self.folder.parent == SHIPPED
 
     @property
     def resumable(self) -> bool:
-        """Whether it can be launched (again)."""
+        """Whether it can be resumed."""
         return self.spec is not None and self.state in ("interrupted", "failed")
 
 
 def find(key: str) -> Path:
-    """The folder of a run by its key: this machine's own, else a shipped one's."""
+    """The folder of a run by its key: of this machine's run, or else of one that came with the repository."""
     own, shipped = root() / key, SHIPPED / key
     return shipped if shipped.exists() and not own.exists() else own
 
 
 def views() -> list[RunView[RunSpec]]:
-    """All attacks of this machine, and folders that cannot be read, the newest first."""
+    """All attacks of this machine and all folders that cannot be read, newest first."""
     return _views(root(), RunSpec)
 
 
 def shipped() -> list[RunView[RunSpec]]:
-    """The attacks that came with the repository, without those that this machine has made itself."""
+    """The attacks that came with the repository, without those that this machine has run itself."""
     return [each for each in _views(SHIPPED, RunSpec) if not (root() / each.key).exists()]
 
 
 def benches() -> list[RunView[BenchSpec]]:
-    """All measurements of costs, the newest first."""
+    """All measurements of costs of this machine, newest first."""
     return [each for each in _views(root(), BenchSpec) if each.spec is not None]
 
 
@@ -109,11 +115,11 @@ def _views(place: Path, kind: type[AnySpec]) -> list[RunView[AnySpec]]:
 
 
 def view(folder: Path) -> RunView[Spec]:
-    """How the run in a folder stands; never raises."""
+    """The state of the run in a folder; raises no error."""
     try:
         return _view(folder)
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        return RunView(folder, "unreadable", message=f"not a run this version can read: {error}")
+        return RunView(folder, "unreadable", message=f"this version cannot read the run: {error}")
 
 
 def _view(folder: Path) -> RunView[Spec]:
@@ -127,7 +133,7 @@ def _view(folder: Path) -> RunView[Spec]:
     status = Status.read(folder)
     if (folder / QUEUED).exists():
         where = {} if status is None else {"fraction": status.fraction, "queries": status.queries}
-        return RunView(folder, "queued", spec, "waits for its turn", created=created, **where)  # type: ignore[arg-type]
+        return RunView(folder, "queued", spec, "waiting in the queue", created=created, **where)  # type: ignore[arg-type]
     if status is None:
         return RunView(folder, "interrupted", spec, "not started", created=created)
     message, state = status.message, status.state
@@ -136,7 +142,7 @@ def _view(folder: Path) -> RunView[Spec]:
             state = "stopping" if (folder / STOP).exists() else state
         else:
             stopped = (folder / STOP).exists()
-            message = "stopped by you" if stopped else f"its process on {status.host} ended without a word"
+            message = "stopped by you" if stopped else f"the worker on {status.host} ended unexpectedly"
             state = "interrupted"
     return RunView(
         folder,
@@ -161,10 +167,10 @@ def _eta(status: Status) -> float | None:
 
 
 def events(folder: Path) -> pd.DataFrame:
-    """The run's course: time, phase, fraction, queries, losses (a dictionary), and, at log points, error and fidelity.
+    """The events of a run, a row each: time, phase, fraction, queries, losses (a dictionary), error, fidelity.
 
-    A resumed run goes over some ground again: what its last sittings did not get to is what counts, so events that a
-    later line steps back behind are left out. Lines that cannot be read are skipped.
+    Error and fidelity are NaN except at log points. Work replayed after a resume replaces the earlier events: events with
+    a larger fraction than a later line are left out. Lines that cannot be read are skipped.
     """
     kept: list[dict[str, Any]] = []
     try:
@@ -188,7 +194,10 @@ def events(folder: Path) -> pd.DataFrame:
 
 
 def sample(folder: Path) -> tuple[Image.Image, list[list[tuple[int, float]]]] | None:
-    """Pictures sent to the victim, side by side, and the top classes of its answers; None without (readable) ones."""
+    """Pictures sent to the victim, side by side, and the top classes of its answers, [(class, probability), ...] each.
+
+    None if there is no readable sample.
+    """
     try:
         with Image.open(folder / SAMPLE) as picture:
             picture.load()
@@ -200,7 +209,7 @@ def sample(folder: Path) -> tuple[Image.Image, list[list[tuple[int, float]]]] | 
 
 
 def log_tail(folder: Path, lines: int = 15) -> str:
-    """The end of the log."""
+    """The last lines of the log; empty without a log."""
     try:
         with (folder / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
@@ -210,10 +219,10 @@ def log_tail(folder: Path, lines: int = 15) -> str:
 
 
 def limit_gb() -> float:
-    """Gigabytes that all runs together may use: `DCP_RUNS_GB`, 10 without it.
+    """Gigabytes that all runs together may use: `DCP_RUNS_GB`, by default 10.
 
     Raises:
-        StoreError: for a setting that is no number.
+        StoreError: if `DCP_RUNS_GB` is not a number.
     """
     given = os.environ.get("DCP_RUNS_GB", "10")
     try:
@@ -223,27 +232,27 @@ def limit_gb() -> float:
 
 
 def check_room() -> None:
-    """Refuse to begin more runs on a full disk.
+    """Check that there is disk space for more runs.
 
     Raises:
-        StoreError: when runs use more than they may, or the disk is nearly full.
+        StoreError: if runs use more than `limit_gb`, or the disk is nearly full.
     """
     used, limit = used_bytes(root()) / GIGABYTE, limit_gb()
     if used >= limit:
-        raise StoreError(f"runs use {used:.1f} GB of the {limit:g} GB they may: delete some, or raise DCP_RUNS_GB")
+        raise StoreError(f"runs use {used:.1f} GB of the allowed {limit:g} GB: delete some, or raise DCP_RUNS_GB")
     place = root()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / GIGABYTE
     if free < KEEP_FREE:
-        raise StoreError(f"only {free:.2f} GB are free on the disk of {place}: make room first")
+        raise StoreError(f"only {free:.2f} GB are free on the disk of {place}: free some space first")
 
 
 def delete(folder: Path) -> None:
-    """Delete a run and its rows of results.
+    """Delete a run and its result rows.
 
     Raises:
-        StoreError: while somebody works on it, or when the disk refuses.
+        StoreError: while a worker works on it, or for a disk error.
     """
     trash = folder.with_name(f".deleted-{folder.name}")
     if view(folder).state in ("running", "stopping"):
@@ -253,7 +262,7 @@ def delete(folder: Path) -> None:
             if not ours:
                 raise StoreError(f"run {folder.name} is being started: stop it first")
             shutil.rmtree(trash, ignore_errors=True)
-            folder.rename(trash)  # in one step, so that nobody sees half a run
+            folder.rename(trash)  # atomic, so that no reader sees a partly deleted run
         shutil.rmtree(trash)
         for kind in (RunSpec.kind, BenchSpec.kind):
             (home() / "results" / f"{kind}-{folder.name}.csv").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One run, start to finish, in a folder (see `folder.py`): the same function for page, command line and cluster."""
+"""Do one run from start to finish in its folder (see `folder.py`). Pages, command line and cluster all use `run`."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ from dcp_core.runs import bench, shared_answers
 from dcp_core.runs.folder import CLONE, RESULT, STATES, claim, keep_result
 from dcp_core.runs.spec import BenchSpec, RunSpec, Spec
 
-CURVE_PICTURES, FEW = 2000, 500  # of the test set at most and least, for the curve; final scores are of all
+CURVE_PICTURES, FEW = 2000, 500  # most and fewest test pictures for a point of the curve; final scores use all
 TRANSFER_PICTURES = 500
 LOGS = 20
 BATCH = 500
@@ -41,17 +41,17 @@ def run(
     *,
     device: str | None = None,
     save_every: float = 60.0,
-    tell: Callable[[str], object] = lambda words: None,
+    report: Callable[[str], object] = lambda words: None,
 ) -> Iterator[Event]:
-    """Run `spec` in `folder`, or go on with it there. Closing the iterator leaves a run that can be resumed.
+    """Run `spec` in `folder`, or resume it there; yields its events. Closing the iterator leaves a resumable run.
 
     Args:
-        device: where to compute; a GPU if there is one.
-        save_every: seconds between two saves at least.
-        tell: told in words what is loaded, before the first event.
+        device: "cpu" or "cuda"; without it, a GPU if there is one.
+        save_every: least seconds between two checkpoints.
+        report: called with a sentence on what is loaded, before the first event.
 
     Raises:
-        ValueError: at once, for a folder of another run, or a victim, pool or clone that do not go together.
+        ValueError: at once, if the folder belongs to another run, or victim, query pool and clone do not fit together.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     claim(spec, folder)
@@ -59,23 +59,23 @@ def run(
         return iter(())
     if isinstance(spec, BenchSpec):
         return _measure(spec, folder, device)
-    tell("loading the victim")
+    report("loading the victim")
     victim = zoo.load(spec.victim, device)
-    test = load(victim.card.dataset, "test", size=victim.card.size, tell=tell)
-    tell(f"the victim answers {len(test):,} test pictures")
+    test = load(victim.card.dataset, "test", size=victim.card.size, report=report)
+    report(f"the victim answers {len(test):,} test pictures")
     clean = predict(victim.model, test.images)
-    judge = Evaluator.of(clean, test)
+    evaluator = Evaluator.of(clean, test)
     defense = arm(spec.make_defense(), spec.victim, device)
     shape = (3, victim.card.size, victim.card.size)
-    pool = load(spec.pool, "train", size=victim.card.size, tell=tell) if spec.pool else None
+    pool = load(spec.pool, "train", size=victim.card.size, report=report) if spec.pool else None
     oracle = Oracle(
-        shared_answers.remembered_victim(victim, pool),
+        shared_answers.cached_victim(victim, pool),
         defense,
         spec.budget,
         shape=shape,
         device=device,
         seed=spec.seed,
-        guides=shared_answers.guide_notes(defense, victim, pool),
+        guides=shared_answers.cached_guides(defense, victim, pool),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
@@ -85,18 +85,18 @@ def run(
         clone,
         pool=pool,
         known_defense=defense,
-        evaluate=judge.first(curve_pictures(spec.budget)),  # judging must not outlast a small theft
+        evaluate=evaluator.first(curve_pictures(spec.budget)),
         folder=folder,
         save_every=save_every,
         logs=LOGS,
         seed=spec.seed,
     )
     events = spec.make_attack().steps(theft)
-    return _run(spec, folder, events, theft, victim, test, clean, judge)
+    return _run(spec, folder, events, theft, victim, test, clean, evaluator)
 
 
 def curve_pictures(budget: int) -> int:
-    """How many test pictures a point of the curve is judged on: judging must not outlast a small theft."""
+    """Number of test pictures for a point of the curve. It grows with the budget, to keep scoring short in small runs."""
     return min(CURVE_PICTURES, max(FEW, budget // 4))
 
 
@@ -116,7 +116,7 @@ def _run(
     victim: zoo.Victim,
     test: ImageSet,
     clean: Tensor,
-    judge: Evaluator,
+    evaluator: Evaluator,
 ) -> Iterator[Event]:
     began = time.monotonic()
     for event in events:
@@ -124,19 +124,21 @@ def _run(
             break
         yield event
     yield Event("scoring", 1.0, event.queries)
-    scores = judge(theft.clone)
+    scores = evaluator(theft.clone)
     assert test.labels is not None
     few, labels = test.images[:TRANSFER_PICTURES], test.labels[:TRANSFER_PICTURES]
     _keep_clone(folder / CLONE, theft.clone, spec.clone)
+    rate = transfer_rate(theft.clone, victim.model, few, labels)
+    achieved = {"adversary_error": scores.error, "fidelity": scores.fidelity, "transfer_rate": rate}
     found = {
         "rows": [
-            _row(spec, theft, victim, test, clean, judge)
-            | {"adversary_error": round(scores.error, 4), "fidelity": round(scores.fidelity, 4)}
+            _row(spec, theft, victim, test, clean, evaluator)
+            | {name: round(percentage, 4) for name, percentage in achieved.items()}
         ],
         "class_errors": scores.class_errors,
-        "transfer_rate": transfer_rate(theft.clone, victim.model, few, labels),
+        "transfer_rate": rate,
         "queries": theft.oracle.used,
-        "seconds": round(time.monotonic() - began, 1),  # of this sitting, if the run was resumed
+        "seconds": round(time.monotonic() - began, 1),  # of the last session only, if the run was resumed
     }
     keep_result(folder, found)
     for name in STATES:
@@ -145,16 +147,19 @@ def _run(
 
 
 def _keep_clone(path: Path, clone: nn.Module, architecture: str) -> None:
-    """Store the clone's weights, and in the file's metadata its architecture and whether it asks the mirror too."""
+    """Store the clone's weights, and in the file's metadata its architecture and whether it asks the mirror too.
+
+    The metadata is one entry, because safetensors writes several in a random order and equal runs give equal files.
+    """
     weights = {key: value.detach().cpu().contiguous() for key, value in clone.state_dict().items()}
-    about = {"architecture": architecture, "mirrored": str(getattr(clone, "mirrored", False)).lower()}
-    write_atomic(path, lambda file: file.write(save(weights, about)))
+    about = json.dumps({"architecture": architecture, "mirrored": getattr(clone, "mirrored", False)})
+    write_atomic(path, lambda file: file.write(save(weights, {"clone": about})))
 
 
 def _row(
-    spec: RunSpec, theft: Theft, victim: zoo.Victim, test: ImageSet, logits: Tensor, judge: Evaluator
+    spec: RunSpec, theft: Theft, victim: zoo.Victim, test: ImageSet, logits: Tensor, evaluator: Evaluator
 ) -> dict[str, Any]:
-    """The run as a row of the common schema, without what the clone achieved."""
+    """The row of the common schema for this run, without the clone's scores."""
     assert test.labels is not None
     assert theft.known_defense is not None
     defense = theft.known_defense
@@ -166,7 +171,7 @@ def _row(
         "dataset": victim.card.dataset,
         "victim": spec.victim,
         "precision": victim.card.precision,
-        "victim_error": round(judge.victim_error, 4),
+        "victim_error": round(evaluator.victim_error, 4),
         "defense": spec.defense,
         "parameters": json.dumps(identity(spec.make_defense())),
         "strength": spec.defense_parameters.get(defense.strength) if defense.strength else None,
@@ -190,7 +195,7 @@ def _row(
 
 
 def _defended(logits: Tensor, images: Tensor, defense: Defense, seed: int, device: torch.device | str) -> Tensor:
-    """Defended posteriors (N, K) of the test set, on the CPU, from the clean logits."""
+    """Defended posteriors (N, K) of the test set from its clean logits (N, K), on the CPU."""
     generator = torch.Generator(device).manual_seed(seed)
     defended = []
     for some, part in zip(logits.split(BATCH), images.split(BATCH), strict=True):

@@ -6,7 +6,8 @@ from torch import Tensor
 from dcp_core.attacks.adaptive import learned_inverse, partial_bayes, prior, treat
 from dcp_core.attacks.bandit import Bandit
 from dcp_core.attacks.transfer_set import TransferSet
-from dcp_core.defenses import Deception, Defense, RandomNoise, ReverseSigmoid
+from dcp_core.defenses import Deception, Defense, LabelOnly, ModelGuardS, RandomNoise, ReverseSigmoid
+from dcp_core.defenses.modelguard_s import StoredAnswers
 
 
 def posteriors(count: int = 400, classes: int = 10) -> Tensor:
@@ -43,6 +44,30 @@ def test_classes_may_be_renamed() -> None:
     known = ReverseSigmoid(beta=0.64)
     renamed = partial_bayes(perturbed[:, order].contiguous(), known, 0, rows=2000)
     assert torch.allclose(renamed, partial_bayes(perturbed, known, 0, rows=2000)[:, order], atol=1e-4)
+
+
+def test_behind_a_codebook_the_thief_expects_the_mean_of_what_a_centroid_stands_for() -> None:
+    """One centroid a class, with posteriors of .5, .6, .7, ... for it: the class is told by that alone."""
+    peaks = torch.linspace(0.5, 0.95, 10)
+    centroids = torch.diag(peaks) + (1 - peaks)[:, None] * (1 - torch.eye(10)) / 9
+    known = ModelGuardS(epsilon=2.0).armed(StoredAnswers(centroids.log()))
+    assert not known.symmetric
+    drawn = prior(30_000, 10, torch.Generator().manual_seed(0))
+    expected = torch.stack([drawn[drawn.argmax(1) == k].mean(0) for k in range(10)])
+    for recover, parameters, off in (
+        (partial_bayes, {"rows": 30_000}, 1e-4),
+        (learned_inverse, {"steps": 500}, 0.1),
+    ):
+        found = recover(known(posteriors(50)), known, 0, **parameters)
+        assert float((found - expected[posteriors(50).argmax(1)]).abs().sum(1).max()) < off
+
+
+def test_equal_answers_are_recovered_as_the_mean_of_all_that_they_may_be() -> None:
+    """Behind labels alone: of all clean posteriors with that top class, whose others are alike but for chance."""
+    found = partial_bayes(LabelOnly()(posteriors(50)), LabelOnly(), 0, rows=30_000)
+    assert torch.equal(found.argmax(1), posteriors(50).argmax(1))
+    top = found.amax(1)
+    torch.testing.assert_close(top, top[:1].expand_as(top))
 
 
 def test_top1_keeps_only_the_top_class() -> None:

@@ -68,6 +68,7 @@ def test_a_run_from_the_command_line_ends_as_a_row_of_results(pool: str, home: P
     found = result(folder)
     assert found is not None
     assert len(found["class_errors"]) == 4
+    assert row["transfer_rate"] == round(found["transfer_rate"], 4)
 
     again = call("--pool", pool, "--defense", "dcp", "--beta", "1.2", "--treatment", "top-1", "--no-flip")
     assert "row is in" in again.output  # not run again, not written twice
@@ -107,7 +108,7 @@ def test_the_row_names_the_command_that_makes_it_again(pool: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--defense", "none"], "needs a pool"),
+        (["--defense", "none"], "needs a query pool"),
         (["--attack", "dfme", "--defense", "none"], "no parameter 'epochs'"),
         (["--pool", "nowhere", "--defense", "none"], "no data set 'nowhere'"),
         (["--pool", "POOL", "--defense", "none", "--beta", "0.5"], "no parameter 'beta'"),
@@ -143,7 +144,7 @@ def test_networks_that_diverge_end_in_a_sentence(
 
 def test_a_folder_keeps_one_run(pool: str, tmp_path: Path) -> None:
     list(run(RunSpec("small", "knockoff", {"epochs": 1}, budget=20, pool=pool), tmp_path / "run", device="cpu"))
-    with pytest.raises(ValueError, match="holds another run"):
+    with pytest.raises(ValueError, match="belongs to another run"):
         run(RunSpec("small", "knockoff", {"epochs": 1}, budget=21, pool=pool), tmp_path / "run")
 
 
@@ -164,7 +165,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_clone(pool: str, home: Pat
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out
-    assert "goes on" in out
+    assert "resumes" in out
     assert (stopped / "state.pt").exists()
     assert result(stopped) is None
     assert CliRunner().invoke(command, [*words, "--to", str(stopped)]).exit_code == 0

@@ -1,4 +1,4 @@
-"""What the loop of DFME and MAZE does with the pieces that `test_zeroth_order.py` tests."""
+"""The main loop of DFME and MAZE; `test_zeroth_order.py` tests its parts."""
 
 import gc
 from copy import deepcopy

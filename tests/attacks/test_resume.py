@@ -1,4 +1,4 @@
-"""Real processes, really killed: a theft that was interrupted ends bit for bit like one that was not."""
+"""Attacks in processes that are killed: after a resume, the clone is bit for bit that of an uninterrupted attack."""
 
 import multiprocessing
 import random

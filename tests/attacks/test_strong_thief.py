@@ -7,6 +7,7 @@ import torch
 import toys
 from torch import nn
 
+from dcp_core import precision
 from dcp_core.attacks import AttackError, make_attack
 from dcp_core.attacks.knockoff import KnockoffNets
 from dcp_core.models.architectures import Classifier, build
@@ -79,6 +80,37 @@ def test_a_theft_with_a_fast_clone_goes_on_to_the_same_clone(tmp_path: Path, str
         assert torch.equal(value, resumed.clone.state_dict()[key]), key
     assert isinstance(resumed.clone, Classifier)
     assert resumed.clone.mirrored
+
+
+@pytest.mark.parametrize("name", toys.SMALL)
+def test_a_precision_that_the_machine_lacks_is_refused_before_any_query(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = toys.theft(300)
+    monkeypatch.setattr(precision, "_computes_bf16", lambda kind: False)
+    monkeypatch.setenv(precision.VARIABLE, "bf16")
+    with pytest.raises(precision.PrecisionError, match="does not compute in bfloat16"):
+        make_attack(name, **toys.SMALL[name]).steps(given)
+    assert given.oracle.used == 0
+
+
+@pytest.mark.parametrize(("name", "budget"), [("dfme", 448), ("maze", 192)])
+def test_a_theft_without_data_in_bf16_goes_on_to_the_same_clone(
+    name: str, budget: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = toys.theft(budget)  # its victim, which tests share, is trained in float32
+    monkeypatch.setattr(precision, "_computes_bf16", lambda kind: True)
+    monkeypatch.setenv(precision.VARIABLE, "bf16")
+    toys.steal(name, whole)
+    halted = toys.theft(budget, folder=tmp_path, logs=2)
+    events = make_attack(name, **toys.SMALL[name]).steps(halted)
+    assert 0 < next(events).queries < budget
+    events.close()  # type: ignore[attr-defined]
+    resumed = toys.theft(budget, folder=tmp_path)
+    toys.steal(name, resumed)
+    for key, value in whole.clone.state_dict().items():
+        assert torch.equal(value, resumed.clone.state_dict()[key]), key
+        assert value.dtype != torch.bfloat16
 
 
 def test_a_pool_too_small_to_whiten_is_refused_before_any_query() -> None:

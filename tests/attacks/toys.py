@@ -1,4 +1,4 @@
-"""A small world for attacks: 16x16 pictures of six classes, a small victim trained in seconds."""
+"""Small inputs for tests of attacks: 16x16 pictures of six classes and a victim that trains in seconds."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,4 @@
-"""A server as the README starts it, and a real Chromium."""
+"""A dashboard started as in the README, and a Chromium."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A real Chromium launches a theft, sees it move, reloads, stops, resumes, compares and deletes."""
+"""The Attack lab in Chromium: start an attack, watch it, reload, stop, resume, compare and delete."""
 
 import re
 

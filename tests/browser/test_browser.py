@@ -1,4 +1,4 @@
-"""A real Chromium walks through the dashboard, started as the README says."""
+"""All pages in Chromium, with the dashboard started as in the README."""
 
 import re
 from pathlib import Path

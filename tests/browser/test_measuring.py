@@ -1,4 +1,4 @@
-"""A real Chromium begins a measurement of costs, sees it move, stops and deletes it."""
+"""The Cost page in Chromium: start a measurement, watch it, stop and delete it."""
 
 import re
 

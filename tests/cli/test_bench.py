@@ -1,4 +1,4 @@
-"""`bench`, run as a person runs it, on a victim that takes no time."""
+"""The command `bench`, on a victim that takes no time."""
 
 import json
 from pathlib import Path

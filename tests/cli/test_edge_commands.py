@@ -1,4 +1,4 @@
-"""`quantize` and `export`, run as a person runs them."""
+"""The commands `quantize` and `export` as a user runs them."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Energy's arithmetic with a counter of our own, and what is said where there is none."""
+"""Computation of energy from a simulated counter, and the messages when there is no counter."""
 
 import sys
 from collections.abc import Generator
@@ -11,7 +11,7 @@ import torch
 
 from dcp_core.costs import energy
 from dcp_core.costs.energy import Meter, NoMeter, meter, per_query
-from dcp_core.costs.latency import Progress
+from dcp_core.costs.latency import TimingProgress
 
 
 class Machine:
@@ -45,7 +45,7 @@ class Machine:
         return result_of(steps)
 
 
-def result_of(steps: Generator[Progress, None, dict[str, list[float]]]) -> dict[str, list[float]]:
+def result_of(steps: Generator[TimingProgress, None, dict[str, list[float]]]) -> dict[str, list[float]]:
     while True:
         try:
             assert 0 <= next(steps).fraction <= 1
@@ -110,7 +110,7 @@ def test_rapl_adds_the_packages_and_leaves_out_their_parts(tmp_path: Path):
 
 
 def test_without_a_counter_the_reason_is_said(tmp_path: Path):
-    with pytest.raises(NoMeter, match="no energy counter of a processor"):
+    with pytest.raises(NoMeter, match="no processor energy counter"):
         meter("cpu", tmp_path)
 
 
@@ -157,7 +157,7 @@ def test_a_gpu_without_counter_gives_no_number(monkeypatch: pytest.MonkeyPatch):
         raise NoLuck("Not Supported")
 
     nvml(monkeypatch, nvmlDeviceGetHandleByUUID=refuse)
-    with pytest.raises(NoMeter, match="no energy counter: Not Supported"):
+    with pytest.raises(NoMeter, match="no readable energy counter: Not Supported"):
         meter("cuda")
 
 

@@ -1,4 +1,4 @@
-"""The protocol of timing, with a clock that only the timed works move."""
+"""The timing protocol, with a simulated clock that only the timed works advance."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pytest
 import torch.utils.benchmark
 
 from dcp_core.costs import latency
-from dcp_core.costs.latency import Effort, Interval, Progress, in_turns, interval
+from dcp_core.costs.latency import Effort, Interval, TimingProgress, in_turns, interval
 
 
 class Bench:
@@ -29,7 +29,7 @@ class Bench:
         self.diary.append("clock")
         return self.now
 
-    def measure(self, effort: Effort, seed: int = 0) -> tuple[list[dict[str, float]], list[Progress]]:
+    def measure(self, effort: Effort, seed: int = 0) -> tuple[list[dict[str, float]], list[TimingProgress]]:
         steps = in_turns(self.works, "none", effort, np.random.default_rng(seed), self.clock, lambda: self.now)
         told = []
         while True:

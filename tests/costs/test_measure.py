@@ -1,4 +1,4 @@
-"""Costs of a small victim: which defenses, what their rows say, what is said of those that cannot be measured."""
+"""Costs of a small victim: which defenses are measured, their rows, and the reasons for missing ones."""
 
 import json
 
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dcp_core.costs import candidates, energy, hidden_costs, measure
+from dcp_core.costs import energy, hidden_costs, measure, variants
 from dcp_core.costs.energy import Meter
 from dcp_core.defenses import DEFENSES
 from dcp_core.models import auxiliary, zoo
@@ -21,7 +21,9 @@ def give_surrogate() -> None:
     auxiliary.keep(network, described)
 
 
-def measured(monkeypatch: pytest.MonkeyPatch, **options: object) -> tuple[measure.Costs, list[measure.Step]]:
+def measured(
+    monkeypatch: pytest.MonkeyPatch, **options: object
+) -> tuple[measure.Costs, list[measure.MeasurementProgress]]:
     monkeypatch.setattr(measure, "BATCHES", {1: 1, 2: 1})
     monkeypatch.setattr(measure, "ENERGY_BATCH", 2)
     steps, told = measure.measure("toy", seconds=0.01, **options), []
@@ -56,7 +58,7 @@ def test_costs_are_rows_of_the_common_schema_for_every_defense_and_both_literal_
 
 
 def test_a_missing_second_network_is_named_with_its_command_and_has_no_row(victim: zoo.Victim):
-    found, missing = candidates.candidates("toy")
+    found, missing = variants.defense_variants("toy")
     assert set(missing) == {"am", "grad2"}
     assert "python -m dcp_core auxiliary --victim toy --kind surrogate" in missing["grad2"]
     assert [way.name for way in found if way.defense.name == "mad"] == ["mad", "mad, literal"]
@@ -68,7 +70,7 @@ def test_both_implementations_give_the_same_answers(victim: zoo.Victim):
     # The victim of the tests is MAD's untrained surrogate itself, so that there is no gradient to turn: another one.
     torch.manual_seed(2)
     zoo.save(build("resnet8", 4), victim.card, torch.randn(50, 4), torch.arange(50) % 4)
-    found = {way.name: way for way in candidates.candidates("toy")[0]}
+    found = {way.name: way for way in variants.defense_variants("toy")[0]}
     pixels = torch.rand(3, 3, 32, 32)
     for name in ("mad", "grad2"):
         ours, literal = found[name].answer(pixels), found[f"{name}, literal"].answer(pixels)
@@ -81,7 +83,7 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> None:
     count = iter(range(0, 10**9, 1000))
     gauge = Meter("a counter of ours", lambda: (next(count),), 1e-3, (2**64,))
     monkeypatch.setattr(energy, "meter", lambda device: gauge)
-    monkeypatch.setattr(energy, "BREATH", 0.001)
+    monkeypatch.setattr(energy, "REPORT_EVERY", 0.001)
 
 
 def load(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
@@ -109,7 +111,7 @@ def test_a_busy_processor_gives_no_energy_because_its_counter_sees_the_others_to
     load(monkeypatch, 99.0)
     found, _ = measured(monkeypatch, pause=0.002)
     assert "energy_mj" not in pd.DataFrame(found.rows)
-    assert "sees the whole processor, and other work ran" in found.no_energy
+    assert "measures the whole processor, and other programs" in found.no_energy
 
 
 @pytest.mark.parametrize("clock", ["wall", "processor"])
@@ -120,7 +122,7 @@ def test_a_busy_machine_makes_wall_times_unreliable_but_not_processor_times(
     rows = pd.DataFrame(measured(monkeypatch, clock=clock)[0].rows)
     assert rows["unreliable"].eq(clock == "wall").all()
     assert rows["clock"].eq(clock).all()
-    assert rows["reason"].str.contains("a load of 99.0 besides ours").all()
+    assert rows["reason"].str.contains("load 99.0 besides this one").all()
     assert json.loads(rows["versions"].iloc[0])["torch"] == torch.__version__
 
 

@@ -1,4 +1,4 @@
-"""Side-by-side measurements: what a row says, and files of rows that cannot be trusted."""
+"""Comparison of quantized versions: the content of a row, and damaged files of rows."""
 
 from pathlib import Path
 
@@ -20,13 +20,13 @@ def test_every_version_leads_to_the_whole_family(member: str) -> None:
 
 def test_a_victim_without_versions_is_its_own_family(victim: zoo.Victim) -> None:
     assert quantized.family("toy") == {"fp32": "toy"}
-    assert [way.engine for way in quantized.candidates("toy")] == [quantized.EAGER]
+    assert [way.engine for way in quantized.victim_versions("toy")] == [quantized.EAGER]
 
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
     images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return quantized.side_by_side(quantized.candidates(SIGNS), images, torch.zeros(64).long(), seconds=0.02)
+    return quantized.side_by_side(quantized.victim_versions(SIGNS), images, torch.zeros(64).long(), seconds=0.02)
 
 
 def test_rows_say_what_each_way_answers_and_weighs(rows: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Pictures that the tests of uploads make: honest ones, and PNG files put together by hand."""
+"""Pictures for the tests of uploads: ordinary ones, and PNG files built byte by byte."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Data sets by name and by path, and the loaders of published layouts on small folders made in them."""
+"""Data sets by name and by path, and readers of published file layouts, on small generated folders."""
 
 from pathlib import Path
 
@@ -31,12 +31,12 @@ def test_an_npz_of_ones_own_is_read_by_path_and_by_name(home: Path) -> None:
 
 def test_the_drawing_of_a_set_is_told_and_happens_once(home: Path) -> None:
     told: list[str] = []
-    first = load("signs_pool_small", "train", tell=told.append)
+    first = load("signs_pool_small", "train", report=told.append)
     assert len(first) == 4096
     assert told[0] == "drawing signs_pool_small (train), once: 0%"
     assert told[len(told) // 2].endswith(": 50%")
     told.clear()
-    assert torch.equal(load("signs_pool_small", "train", tell=told.append).images, first.images)
+    assert torch.equal(load("signs_pool_small", "train", report=told.append).images, first.images)
     assert not told
 
 

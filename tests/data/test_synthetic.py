@@ -1,4 +1,4 @@
-"""The embedded data sets: what they promise to whoever trains on them."""
+"""Properties of the embedded data sets on which training relies."""
 
 from collections.abc import Iterator
 

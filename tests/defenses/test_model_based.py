@@ -1,6 +1,8 @@
 """AM, MAD and GRAD^2 against literal versions by autograd, and what they promise."""
 
 import dataclasses
+import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from dcp_core.defenses import MAD, AdaptiveMisinformation, GradientRedirection, 
 from dcp_core.defenses.adaptive_misinformation import misinformation_loss
 from dcp_core.defenses.folding import FoldedSurrogate
 from dcp_core.defenses.gradient_redirection import COUPLED, gains, transport
+from dcp_core.defenses.mad import TOP_BONUS
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.models.architectures import build
 
@@ -76,6 +79,28 @@ def test_mad_argmax_is_the_literal_one_and_keeps_the_top_class(classes: int, gra
     torch.testing.assert_close(defense(y, inputs=x), slow, rtol=0, atol=1e-7)
     strongest = dataclasses.replace(defense, epsilon=2.0)(y, inputs=x)
     assert torch.equal(strongest.argmax(1), y.argmax(1))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 10])
+def test_mad_argmax_finds_the_best_of_all_supports_with_the_top_class(classes: int) -> None:
+    model, (y, x) = network(classes), question(classes, 40)
+    with torch.no_grad():  # a victim less sure than the surrogate: the top class alone turns the gradient most
+        model[-1].weight.mul_(20)
+        y[20:] = (model(x[20:]) / 4).softmax(-1)
+    found = MAD(epsilon=2.0, oracle="argmax").armed(model)(y, inputs=x)
+    alone = 0
+    for clean, picture, answer in zip(y, x, found, strict=True):
+        g = literal.class_gradients(model, picture[None], literal.last_layer(model))
+        top, angle = int(clean.argmax()), partial(nn.functional.cosine_similarity, g.T @ clean, dim=0)
+        supports = [s for s in itertools.product([0.0, 1.0], repeat=classes) if s[top]]
+        assert len(supports) == 2 ** (classes - 1)
+        corners = torch.tensor(supports, dtype=torch.float64)
+        corners[:, top] += TOP_BONUS
+        corners /= corners.sum(1, keepdim=True)
+        angles = [float(angle(g.T @ corner)) for corner in corners]
+        assert float(angle(g.T @ answer)) == pytest.approx(min(angles), abs=1e-9)
+        alone += int((answer > 0).sum()) == 1
+    assert alone > 0
 
 
 def test_mad_by_distance_on_the_last_layer_is_argmin_and_therefore_refused() -> None:
@@ -154,7 +179,7 @@ def test_all_ones_on_the_last_layer_is_nothing_and_therefore_refused() -> None:
     model, (_, x) = network(5), question(5)
     ones = {"8.weight": torch.ones(5, 6).double(), "8.bias": torch.ones(5).double()}
     assert float(gains(model, x, ones).abs().max()) < 1e-12
-    with pytest.raises(ValueError, match="sorting noise"):
+    with pytest.raises(ValueError, match="all gains are 0"):
         GradientRedirection(gradients="last")
 
 
@@ -258,22 +283,58 @@ def test_folding_changes_neither_answers_nor_slopes_nor_the_network(architecture
     before = {key: value.clone() for key, value in model.state_dict().items()}
     folded = FoldedSurrogate(model)
     torch.testing.assert_close(folded(x), model.eval()(x))
-    direction = {name: torch.randn_like(value) for name, value in model.named_parameters()}
-    for _ in range(2):  # the second time from memory
-        torch.testing.assert_close(folded.slopes(x, "any", lambda: direction), gains(model, x, direction))
+    for _ in range(2):
+        direction = {name: torch.randn_like(value) for name, value in model.named_parameters()}
+        torch.testing.assert_close(folded.slopes(x, direction), gains(model, x, direction))
     assert {key: bool((value == before[key]).all()) for key, value in model.state_dict().items()} == dict.fromkeys(
         before, True
     )
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_each_target_vector_steers_towards_itself() -> None:
+    model, (y, x) = network(5), question(5)
+    armed = GradientRedirection().armed(model)
+    for seed in range(20):  # each vector may get the memory of the one before
+        guide = armed.towards(flat(model, seed)).guide(y, x)
+        sizes = {name: value.numel() for name, value in model.named_parameters()}
+        parts = flat(model, seed).split(list(sizes.values()))
+        target = {name: part.view_as(model.get_parameter(name)) for name, part in zip(sizes, parts, strict=True)}
+        torch.testing.assert_close(guide, gains(model, x, target))
+
+
+def test_a_target_vector_that_is_changed_in_place_is_followed() -> None:
+    model, (y, x) = network(5), question(5)
+    vector = flat(model, 1)
+    armed = GradientRedirection().towards(vector).armed(model)
+    before = armed.guide(y, x)
+    vector.neg_()
+    torch.testing.assert_close(armed.guide(y, x), -before)
+
+
+@pytest.mark.parametrize("target", ["all-ones", "watermark", "min-ip", "min-ip-batch"])
+def test_a_surrogate_that_is_trained_on_is_asked_as_it_is_now(target: str) -> None:
+    model, (y, x) = network(5), question(5)
+    armed = GradientRedirection(target=target).armed(model)
+    before = armed.guide(y, x)
+    model.train()
+    model(x)  # moves the statistics of the batch normalisation alone
+    after = armed.guide(y, x)
+    torch.testing.assert_close(after, GradientRedirection(target=target).armed(model).guide(y, x))
+    assert float((after - before).abs().max()) > 1e-3
+    model[0].weight.data.mul_(1.5)
+    last = armed.guide(y, x)
+    torch.testing.assert_close(last, GradientRedirection(target=target).armed(model).guide(y, x))
+    assert float((last - after).abs().max()) > 1e-3
+
+
 def test_what_is_missing_is_said() -> None:
     y, x = question(4)
     with pytest.raises(ValueError, match="surrogate model"):
         GradientRedirection()(y, inputs=x)
-    with pytest.raises(ValueError, match="looks at the pictures"):
+    with pytest.raises(ValueError, match="uses the pictures"):
         MAD().armed(network(4))(y)
-    with pytest.raises(ValueError, match="4 classes, the misinformation model 7"):
+    with pytest.raises(ValueError, match="misinformation model has 7 classes, but the victim has 4"):
         AdaptiveMisinformation().armed(network(7))(y, inputs=x)
     with pytest.raises(ValueError, match="target vector"):
         GradientRedirection().towards(torch.ones(3)).armed(network(4))(y, inputs=x)

@@ -20,6 +20,7 @@ from dcp_core.defenses import (
     make_defense,
 )
 from dcp_core.defenses.base import Defense
+from dcp_core.defenses.modelguard_s import Learned, StoredAnswers
 
 WITHOUT_INPUTS = [name for name, kind in DEFENSES.items() if not kind.needs_inputs]
 
@@ -51,6 +52,14 @@ def defenses(draw: st.DrawFn, names: tuple[str, ...] = tuple(WITHOUT_INPUTS)) ->
     return make_defense(name, **values)
 
 
+def armed(defense: Defense, classes: int) -> Defense:
+    """The defense, with stored answers to learn on where it is learned."""
+    if not isinstance(defense, Learned):
+        return defense
+    logits = 3 * torch.randn(200, classes, generator=torch.Generator().manual_seed(classes), dtype=torch.float64)
+    return defense.armed(StoredAnswers(logits))
+
+
 def _seeded(defense: Defense, **given: Tensor) -> Tensor:
     return defense(**given, generator=torch.Generator().manual_seed(7))
 
@@ -58,6 +67,7 @@ def _seeded(defense: Defense, **given: Tensor) -> Tensor:
 @settings(max_examples=150, deadline=None)
 @given(defenses(), logits())
 def test_answers_stay_on_the_simplex(defense: Defense, z: Tensor) -> None:
+    defense = armed(defense, z.shape[1])
     for answer in (_seeded(defense, logits=z), _seeded(defense, posteriors=z.softmax(-1))):
         assert answer.dtype == z.dtype
         assert bool(torch.isfinite(answer).all())
@@ -68,6 +78,7 @@ def test_answers_stay_on_the_simplex(defense: Defense, z: Tensor) -> None:
 @settings(max_examples=80, deadline=None)
 @given(defenses(tuple(n for n in WITHOUT_INPUTS if n != "random")), logits())
 def test_a_batch_is_answered_as_its_pictures_one_by_one(defense: Defense, z: Tensor) -> None:
+    defense = armed(defense, z.shape[1])
     together = defense(logits=z)
     alone = torch.cat([defense(logits=row[None]) for row in z])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
@@ -76,6 +87,7 @@ def test_a_batch_is_answered_as_its_pictures_one_by_one(defense: Defense, z: Ten
 @settings(max_examples=80, deadline=None)
 @given(defenses(tuple(n for n in WITHOUT_INPUTS if DEFENSES[n].strength)), logits())
 def test_a_sweep_gives_what_each_strength_gives_alone(defense: Defense, z: Tensor) -> None:
+    defense = armed(defense, z.shape[1])
     assert defense.strength is not None
     swept = defense.sweep(defense.grid, logits=z, generator=torch.Generator().manual_seed(7))
     for strength, answer in zip(defense.grid, swept, strict=True):
@@ -170,7 +182,7 @@ def test_random_noise_spends_its_budget_on_another_class() -> None:
     ("bad", "words"),
     [
         (torch.tensor([[0.5, float("nan")]]), "finite"),
-        (torch.tensor([[0.9, 0.3]]), "sum 1"),
+        (torch.tensor([[0.9, 0.3]]), "sum to 1"),
         (torch.tensor([[-0.25, 1.25]]), "non-negative"),
         (torch.tensor([0.5, 0.5]), "(N, K)"),
         (torch.tensor([[1.0]]), "K >= 2"),
@@ -192,7 +204,7 @@ def test_nan_logits_and_missing_answers_are_refused() -> None:
 
 def test_an_empty_batch_gives_an_empty_answer() -> None:
     for name in WITHOUT_INPUTS:
-        assert make_defense(name)(torch.zeros(0, 5)).shape == (0, 5)
+        assert armed(make_defense(name), 5)(torch.zeros(0, 5)).shape == (0, 5)
 
 
 def test_half_precision_is_computed_in_single() -> None:

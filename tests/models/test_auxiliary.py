@@ -1,4 +1,4 @@
-"""Second networks are trained, kept, armed and refused as they should."""
+"""Second networks are trained, stored, attached to defenses, and refused if they are damaged."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The exported file answers as the engine does, runs without torch, and is not offered otherwise."""
+"""An exported file gives the same answers as the library, runs without torch, and is refused where impossible."""
 
 import subprocess
 import sys
@@ -15,6 +15,7 @@ from dcp_core.defenses import (
     Deception,
     Defense,
     LabelOnly,
+    ModelGuardS,
     NoDefense,
     RandomNoise,
     ReverseSigmoid,
@@ -22,12 +23,15 @@ from dcp_core.defenses import (
     exportable,
     make_defense,
 )
+from dcp_core.defenses.chain import chain
+from dcp_core.defenses.modelguard_s import StoredAnswers
 from dcp_core.models import export, zoo
 from dcp_core.models.defense_nodes import ExportError, defense_graph
 from dcp_core.models.inference import predict
 from dcp_core.models.onnx_model import open_session
 
 PTQ = "signs-resnet8-ptq"
+STORED = StoredAnswers(2 * torch.randn(80, 6, generator=torch.Generator().manual_seed(1)))
 DEFENSES = [
     NoDefense(),
     Deception(),
@@ -38,6 +42,9 @@ DEFENSES = [
     LabelOnly(),
     TopK(k=3),
     TopK(k=100),
+    ModelGuardS(epsilon=1.0).armed(STORED),
+    ModelGuardS(epsilon=0.1).armed(STORED),
+    make_defense("dcp_mgs", beta=0.6, epsilon=0.5).armed(STORED),
 ]
 
 
@@ -63,6 +70,25 @@ def test_the_nodes_answer_as_the_engine(defense: Defense, baked: bool, logits: t
     assert float(off.max()) < 1e-3
 
 
+@pytest.mark.parametrize("shift", [-1000.0, -120.0, 0.0, 95.0, 1000.0])
+@pytest.mark.parametrize("cap_odds", [True, False])
+@pytest.mark.parametrize("kind", [Deception, ReverseSigmoid])
+def test_logits_of_any_size_keep_the_top_class_of_the_engine(
+    kind: type[Deception] | type[ReverseSigmoid], cap_odds: bool, shift: float
+) -> None:
+    spread = torch.logspace(-1, 2.5, 500)[:, None]
+    extreme = torch.randn(500, 6, generator=torch.Generator().manual_seed(1)) * spread + shift
+    for gamma in (0.01, 0.2):  # so flat a curve still tells odds of e^100 from infinite ones
+        defense = kind(beta=1.2, gamma=gamma, cap_odds=cap_odds)
+        ours = run_nodes(defense_graph(defense, 6, baked=True), extreme)
+        engine = defense(logits=extreme)
+        assert float((ours - engine).abs().max()) < 1e-5
+        first, second = engine.topk(2).values.T
+        clear = first - second > 1e-5  # classes that all round to 0 leave as equals
+        assert int(clear.sum()) > 300
+        assert torch.equal(ours.argmax(-1)[clear], engine.argmax(-1)[clear])
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -85,13 +111,36 @@ def test_baked_parameters_cannot_be_changed() -> None:
 
 def test_defenses_without_nodes_are_named() -> None:
     with pytest.raises(
-        ExportError, match=r"Random noise cannot be put into a file.*; none, dcp, rs, label, topk do"
+        ExportError, match=r"Random noise cannot be put into a file.*; none, dcp, rs, mgs, label, topk, dcp_mgs do"
     ):
         defense_graph(RandomNoise(), 6, baked=True)
     for name in set(REGISTRY) - set(exportable()):
         with pytest.raises(ExportError):
             defense_graph(make_defense(name), 6, baked=True)
     assert {defense.name for defense in DEFENSES} == set(exportable())
+
+
+@pytest.mark.parametrize(
+    "defense",
+    [
+        chain(TopK, ReverseSigmoid)(k=3, beta=0.4),
+        chain(TopK, ReverseSigmoid)(k=3, beta=0.4, cap_odds=False),
+        chain(Deception, LabelOnly)(beta=0.8),
+        chain(Deception, TopK)(k=2),
+    ],
+    ids=repr,
+)
+def test_the_nodes_of_any_chain_answer_as_the_engine(defense: Defense, logits: torch.Tensor) -> None:
+    ours = run_nodes(defense_graph(defense, 6, baked=False), logits[:250])
+    torch.testing.assert_close(ours, defense(logits=logits[:250]), rtol=0, atol=1e-4)
+
+
+def test_a_file_with_a_codebook_has_the_victims_own() -> None:
+    content, report = export.export(PTQ, make_defense("mgs", epsilon=1.0))
+    assert report.exact_share >= 99
+    assert report.added_bytes < 20_000
+    constants = {each.name: each for each in onnx.load_from_string(content).graph.initializer}
+    assert constants["defense_codebook"].dims[0] == len(zoo.card(PTQ).classes)
 
 
 def test_a_victim_without_an_onnx_file_names_the_command(victim: zoo.Victim) -> None:

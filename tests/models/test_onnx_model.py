@@ -1,4 +1,4 @@
-"""Victims that are ONNX files: the same answers everywhere, and hostile files refused."""
+"""Victims that are ONNX files: equal answers in all batches, and malicious files are refused."""
 
 import hashlib
 import json

@@ -136,6 +136,20 @@ def test_calibration_sets_that_are_empty_or_of_the_wrong_size_are_refused(images
         quantization.prepare(tiny(), images, 32, training=False)
 
 
+@pytest.mark.parametrize("rounding", [True, False], ids=["qat", "fp32 control"])
+def test_every_parameter_is_trained(rounding: bool, images: Tensor) -> None:
+    network, pixels = tiny(BasicBlock(8, 8, 1), WideBlock(8, 8, 1)), images[:20].float() / 255
+    if rounding:
+        trained: nn.Module = quantization.prepare(network, images, SIZE, training=True)
+    else:
+        trained = quantization.fold(network, pixels)
+    nn.functional.cross_entropy(trained(pixels), torch.arange(20) % 4).backward()
+    gradients = {name: parameter.grad for name, parameter in trained.named_parameters()}
+    assert len(gradients) > 10
+    without = [name for name, gradient in gradients.items() if gradient is None or not gradient.any()]
+    assert not without
+
+
 def test_qat_trains_the_rounded_weights_and_freezes_ranges_late(images: Tensor) -> None:
     labels = torch.arange(len(images)) % 4
     prepared = quantization.prepare(tiny(), images, SIZE, training=True)

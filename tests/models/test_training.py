@@ -1,4 +1,4 @@
-"""The training loop learns, resumes to the bit, and refuses what does not fit."""
+"""The training loop learns, resumes bit for bit, and refuses inputs that do not fit."""
 
 import dataclasses
 from pathlib import Path

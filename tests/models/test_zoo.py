@@ -1,4 +1,4 @@
-"""Victims come back as they were saved, and broken ones are refused with a reason."""
+"""Victims are loaded as they were saved; damaged ones are refused with a reason."""
 
 from pathlib import Path
 

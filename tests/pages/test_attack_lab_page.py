@@ -1,4 +1,4 @@
-"""The Attack lab's controls: what is shown first, and what a launch changes."""
+"""The controls of the Attack lab: what is selected first, and what a start changes."""
 
 import dataclasses
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from test_pages import open_page
 
 from dcp_core.runs import launch, store
-from dcp_core.runs.describe import table_of, telling_pair
+from dcp_core.runs.describe import clearest_pair, table_of
 from dcp_core.runs.spec import RunSpec
 
 SIGNS = RunSpec("signs-resnet8", budget=100, pool="signs_pool")
@@ -43,8 +43,8 @@ def test_the_pair_shown_first_is_the_one_that_differs_most_by_the_defense_alone(
     plain, other = run(40.0), run(10.0, seed=1)
     weak, strong = run(45.0, **dcp(0.5)), run(70.0, **dcp(1.2))
     lonely = run(99.0, **dcp(1.2), budget=200)
-    assert telling_pair([strong, other, lonely, weak, plain]) == [plain.key, strong.key]
-    assert telling_pair([other, lonely]) == []
+    assert clearest_pair([strong, other, lonely, weak, plain]) == [plain.key, strong.key]
+    assert clearest_pair([other, lonely]) == []
 
 
 def test_the_one_click_pair_is_queued_shown_and_drawn_along_its_training(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""The Cost page: whose measurement is shown, what is said where there is none, and the button."""
+"""The Cost page: which measurement is shown, the message without one, and the button that starts one."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The page Decide prints the library's verdict, as the command does."""
+"""The Decide page shows the library's recommendation and its reasons."""
 
 from pathlib import Path
 
@@ -166,7 +166,7 @@ def test_who_needs_labels_alone_is_told_to_send_labels_alone(home: Path) -> None
     assert app.slider(key="d_l1").disabled
     assert "serve --victim signs-resnet8 --defense label" in app.main.code[0].value
     printed = CliRunner().invoke(command, [name, "--label-only"]).output
-    assert "Yes: send the label alone." in printed
+    assert "Yes: send only the label." in printed
     assert "serve --victim signs-resnet8 --defense label" in printed
 
 

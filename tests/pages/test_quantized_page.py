@@ -1,4 +1,4 @@
-"""The Quantized page: the family of a victim, and the file that it offers."""
+"""The Quantized page: the versions of a victim, and the file for download."""
 
 from pathlib import Path
 

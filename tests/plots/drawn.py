@@ -1,4 +1,4 @@
-"""What the tests of figures share: how to look into one."""
+"""Helpers that read values from figures, for tests."""
 
 import plotly.graph_objects as go
 

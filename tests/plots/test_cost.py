@@ -1,4 +1,4 @@
-"""The figure and the tables of Table III: whose number is drawn how, and what is said of it."""
+"""The figure and tables of Table III: marks and values of each source, and the alt text."""
 
 import pandas as pd
 import pytest

@@ -1,4 +1,4 @@
-"""Figures of thefts: what is drawn where, and what is said of it."""
+"""Figures of attacks: positions of marks and lines, and alt texts."""
 
 import pandas as pd
 

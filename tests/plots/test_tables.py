@@ -57,7 +57,7 @@ def test_table3_is_logarithmic_with_a_marker_for_each_data_set():
         "DCP": 0.11,
     }
     assert cifar.marker.symbol.endswith("-open")
-    assert "paper: No defense cheapest (0.088), MAD dearest (193)" in describe_cost(rows)
+    assert "paper: No defense cheapest (0.088), MAD most expensive (193)" in describe_cost(rows)
     assert titles(cost_dots(rows, "energy_wh"))[0] == "energy for all queries (Wh), logarithmic"
 
 

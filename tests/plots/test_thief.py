@@ -120,7 +120,8 @@ def test_error_bars_are_one_standard_deviation_over_seeds():
     runs = pd.concat(
         [MEASURED.assign(adversary_error=MEASURED["adversary_error"] + d, seed=d) for d in (-2, 0, 2)]
     )
-    runs = runs.assign(parameters="{}", attack_parameters="{}", fidelity=math.nan, where="here")
+    missing = {"fidelity": math.nan, "transfer_rate": math.nan}
+    runs = runs.assign(parameters="{}", attack_parameters="{}", where="here", **missing)
     figure = thief_scatter(over_seeds(runs))
     assert list(drawn(figure)[0].error_y.array) == [2, 2, 2]
     assert list(drawn(figure)[0].y) == [20, 35, 60]

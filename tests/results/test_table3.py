@@ -1,4 +1,4 @@
-"""Table III from rows: whose numbers stand where, as ratios to what."""
+"""Table III from result rows: which value is in which cell, and to what it is a ratio."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Workers killed at random moments, servers gone, full and read-only disks: nothing unreadable, nothing lost."""
+"""Workers killed at random moments, lost servers, full and read-only disks: runs stay readable and resumable."""
 
 import errno
 import os
@@ -103,7 +103,7 @@ def test_a_disk_that_stops_taking_files_leaves_a_run_that_goes_on_when_there_is_
     with pytest.raises(OSError, match=os.strerror(number)):
         list(record(spec, folder, device="cpu", save_every=0))
     monkeypatch.setattr(files.os, "replace", replace)
-    # no last word can be written either: as after a kill, once this process is gone
+    # the final status cannot be written either, as after a kill
     seen = store.view(folder)
     assert seen.spec == spec
     assert seen.state in ("failed", "interrupted", "running")
@@ -126,13 +126,13 @@ def test_a_run_says_what_it_loads_and_stops_there(pool: str, monkeypatch: pytest
     folder = folder_of(spec)
     seen = []
 
-    def slow(name: str, split: str, size: int, tell: Callable[[str], object]) -> None:
-        tell("drawing signs (test), once: 40%")
+    def slow(name: str, split: str, size: int, report: Callable[[str], object]) -> None:
+        report("drawing signs (test), once: 40%")
         seen.append(store.view(folder))
         launch.request_stop(folder)
         for _ in range(100):
             time.sleep(0.05)
-            tell("drawing signs (test), once: 50%")
+            report("drawing signs (test), once: 50%")
 
     monkeypatch.setattr("dcp_core.runs.worker.load", slow)
     monkeypatch.setattr(journal, "STATUS_EVERY", 0.0)

@@ -1,4 +1,4 @@
-"""Experiments: what they need first, what is left of them, and their rows."""
+"""Experiments: what they need first, which runs remain, and their rows."""
 
 import signal
 import subprocess
@@ -12,11 +12,12 @@ from click.testing import CliRunner, Result
 from worlds import small_world
 
 from dcp_core.cli import main
-from dcp_core.models import zoo
-from dcp_core.results.rows import load_results, over_seeds, write_results
+from dcp_core.making.second_network import EPOCHS
+from dcp_core.models import auxiliary, zoo
+from dcp_core.results.rows import SHIPPED, load_results, over_seeds, write_results
 from dcp_core.runs import store
 from dcp_core.runs.experiment import PLANS, gathered, names, read_experiment
-from dcp_core.runs.sweep import PlanError
+from dcp_core.runs.plans import PlanError
 
 HEAD = 'title = "A try"\n[[train]]\ndata = "DATA"\nnetwork = "resnet8"\nname = "made"\nepochs = 1\n'
 RUNS = """
@@ -92,7 +93,7 @@ def test_a_time_limit_stops_and_the_same_command_goes_on(plan: Path) -> None:
     said = reproduce(plan, "--hours", 1e-6)
     assert said.exit_code == 0, said.output
     assert "2 left" in said.output
-    assert "the same command goes on" in said.output
+    assert "the same command continues" in said.output
     assert not any(view.active for view in store.views())
     assert "0 left" in reproduce(plan).output
 
@@ -140,6 +141,29 @@ def test_rows_that_are_shipped_are_not_run_again_unless_asked(
     assert list(found["reason"]) == ["1 seed, fewer than 3"]
 
 
+def test_shipped_second_networks_were_trained_as_their_plans_say() -> None:
+    steps = [step for name in names() for step in read_experiment(name).steps if step.command == "auxiliary"]
+    seen = 0
+    for step in steps:
+        victim, kind = step.options["victim"], step.options["kind"]
+        card = auxiliary.card(victim, kind) if victim in zoo.names() else None
+        if card is not None:
+            seen += 1
+            assert card.recipe["epochs"] == step.options.get("epochs", EPOCHS[kind]), (victim, kind)
+            assert card.pictures == step.options.get("pictures", zoo.card(victim).train_pictures)
+    assert seen >= 4
+
+
+def test_a_shipped_row_that_is_marked_stays_marked_when_rows_are_gathered_again(home: Path) -> None:
+    specs = read_experiment("table2-cifar10").scales["cpu"]
+    rows = gathered(specs, load_results(SHIPPED)[0]).set_index("defense")
+    assert rows.loc["am", "unreliable"].all()
+    assert set(rows.loc["am", "reason"]) == {
+        "made with a misinformation network of 1 epoch, since replaced by one of 5 epochs as the plan says"
+    }
+    assert not rows.loc["rs", "unreliable"].any()
+
+
 def test_a_run_made_twice_counts_once() -> None:
     row = {"source": "measured", "defense": "none", "seed": 0, "adversary_error": 50.0, "id": "a"}
     rows, _ = load_results()
@@ -154,9 +178,12 @@ def test_a_run_made_twice_counts_once() -> None:
     [
         ("[[cpu", "not a readable TOML"),
         ('title = "x"', "has no runs"),
-        ("full = 3\n", "written as tables"),
-        ("[[small]]\n", "has no 'small'"),
-        ('[[train]]\ndata = "signs"\n[[cpu]]\nvictims = ["a"]\n[[cpu.attacks]]\nname = "dfme"\n', "has a network"),
+        ("full = 3\n", "as a table"),
+        ("[[small]]\n", "unknown entry 'small'"),
+        (
+            '[[train]]\ndata = "signs"\n[[cpu]]\nvictims = ["a"]\n[[cpu.attacks]]\nname = "dfme"\n',
+            "needs the entry 'network'",
+        ),
     ],
 )
 def test_what_is_wrong_with_an_experiment_is_said(tmp_path: Path, text: str, words: str) -> None:

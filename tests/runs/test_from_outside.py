@@ -269,9 +269,9 @@ def test_another_process_knows_them_by_the_environment_variable(folder: Path) ->
     [
         ({}, "must declare `title"),
         ({"title": "X", "source": "s", "name": "Bad Name"}, "lower-case"),
-        ({"title": "X", "source": "s", "name": "dcp"}, "the name 'dcp' is taken by Deception"),
-        ({"title": "No defense", "source": "s"}, "the title 'No defense' is taken"),
-        ({"title": "X", "source": "s", "strength": "z"}, "none of its parameters"),
+        ({"title": "X", "source": "s", "name": "dcp"}, "the name 'dcp' is already used by Deception"),
+        ({"title": "No defense", "source": "s"}, "the title 'No defense' is already used"),
+        ({"title": "X", "source": "s", "strength": "z"}, "not one of its parameters"),
         ({"title": "X", "source": "s", "mark": ("red", "x", "solid")}, "a mark is"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A real Ray cluster of several nodes on this machine, one of them killed in the middle of a sweep."""
+"""Runs on a real Ray cluster on this machine; one node is killed while they work."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 def test_a_sweep_that_loses_a_node_loses_no_run_and_does_none_twice(home: Path, tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster
 
-    from dcp_core.runs.ray_cluster import sweep
+    from dcp_core.runs.ray_cluster import run_on_cluster
 
     pool = small_world(tmp_path)
     specs = [RunSpec("small", "knockoff", {"epochs": 12}, budget=80, pool=pool, seed=seed) for seed in range(3)]
@@ -35,7 +35,7 @@ def test_a_sweep_that_loses_a_node_loses_no_run_and_does_none_twice(home: Path, 
     try:
         ray.init(address=cluster.address, log_to_driver=False)
         driver = threading.Thread(
-            target=sweep, args=(specs, cluster.address), kwargs={"say": said.append}, daemon=True
+            target=run_on_cluster, args=(specs, cluster.address), kwargs={"say": said.append}, daemon=True
         )
         driver.start()
         folders = [folder_of(spec) for spec in specs]

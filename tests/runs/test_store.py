@@ -1,4 +1,4 @@
-"""What runs leave behind is readable by anybody, whatever happened to it."""
+"""The folders of runs are readable in every state, also after damage."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Plans, and answers computed once for many runs."""
+"""Plans of runs, and answers that are computed once for many runs."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from dcp_core.defenses import NoDefense
 from dcp_core.models import zoo
 from dcp_core.models.inference import to_pixels
 from dcp_core.runs import launch, shared_answers, store
+from dcp_core.runs.plans import PlanError, expand, read_plan
 from dcp_core.runs.spec import RunSpec
-from dcp_core.runs.sweep import PlanError, expand, read_plan
 
 PLAN = """
 victims = ["small"]
@@ -49,10 +49,10 @@ def test_a_plan_is_every_combination_once_and_no_strength_multiplies_no_defense(
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
-        ({}, "names its victims"),
-        ({"victims": ["a"], "seed": [1]}, "no 'seed'"),
+        ({}, "must name its victims"),
+        ({"victims": ["a"], "seed": [1]}, "unknown entry 'seed'"),
         ({"victims": ["a"], "attacks": ["dfme"]}, r"\[\[attacks\]\]"),
-        ({"victims": ["a"], "defenses": [{"beta": 1}]}, "has a name"),
+        ({"victims": ["a"], "defenses": [{"beta": 1}]}, "needs a name"),
     ],
 )
 def test_what_is_wrong_with_a_plan_is_said(plan: dict, words: str) -> None:
@@ -66,22 +66,22 @@ def test_a_file_that_is_no_plan_is_said_to_be_none(tmp_path: Path) -> None:
         read_plan(tmp_path / "plan.toml")
 
 
-def test_a_remembered_victim_answers_as_the_victim_and_the_oracle_still_counts(home: Path, tmp_path: Path) -> None:
+def test_a_cached_victim_answers_as_the_victim_and_the_oracle_still_counts(home: Path, tmp_path: Path) -> None:
     source = small_world(tmp_path)
     specs = [RunSpec("small", "knockoff", {"epochs": 1}, budget=60, pool=source, seed=seed) for seed in (0, 1)]
     shared_answers.share(specs)
     victim, pool = zoo.load("small"), load(source, "train")
-    model = shared_answers.remembered_victim(victim, pool)
-    assert isinstance(model, shared_answers.RememberedVictim)
+    model = shared_answers.cached_victim(victim, pool)
+    assert isinstance(model, shared_answers.CachedVictim)
     asked = pool.images[:100]  # some are noted, some are not
-    known = [place is not None for place in model.notes.find(to_pixels(asked))]
+    known = [place is not None for place in model.cache.find(to_pixels(asked))]
     assert 0 < sum(known) < 100
     answers = Oracle(model, NoDefense(), 90).query(asked)
     expected = Oracle(victim.model, NoDefense(), 90).query(asked)
     assert len(answers) == 90  # the budget holds
     assert torch.allclose(answers, expected, atol=1e-6)
     near = to_pixels(asked[:1]) + 1e-4  # rounds to a noted picture, and is not one
-    assert model.notes.find(near) == [None]
+    assert model.cache.find(near) == [None]
 
 
 def test_a_sweep_runs_its_plan_in_the_background_and_skips_what_is_done(

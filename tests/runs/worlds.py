@@ -1,4 +1,4 @@
-"""A victim that can be stolen in a second, for tests of what runs leave behind."""
+"""A victim that can be attacked in a second, for tests of the folders of runs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The ways to answer that a victim's owner can choose from: each defense, and MAD and GRAD^2 also as published."""
+"""The defenses whose costs are compared for a victim; MAD and GRAD^2 also as their authors published them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,29 +10,40 @@ from dcp_core.costs import hidden_costs
 from dcp_core.defenses import DEFENSES, Defense, literal, make_defense
 from dcp_core.models import auxiliary, zoo
 
-LITERAL = ("mad", "grad2")  # of which there are also versions as published
+LITERAL = ("mad", "grad2")  # defenses for which the published algorithm is also timed
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A way to answer: `answer` maps pixels (N, 3, H, W) to posteriors (N, K)."""
+class DefenseVariant:
+    """One implementation of a defense on a victim.
+
+    Args:
+        implementation: "here" for the one of this package, "literal" for the algorithm as published.
+        answer: maps pixels (N, 3, H, W) in [0, 1] to defended posteriors (N, K).
+        second: the second network that the defense needs, if any.
+    """
 
     defense: Defense
-    implementation: str  # "here", or "literal": as published implementations do it
+    implementation: str
     answer: Callable[[Tensor], Tensor]
     second: hidden_costs.SecondNetwork | None = None
 
     @property
     def name(self) -> str:
-        """Of the defense, and whether it is the literal version."""
+        """The defense's name, followed by ", literal" for the published algorithm."""
         return self.defense.name + (", literal" if self.implementation == "literal" else "")
 
 
-def candidates(victim: str, device: str | torch.device = "cpu") -> tuple[list[Candidate], dict[str, str]]:
-    """All ways to answer that this victim has networks for, no defense first; and why others are left out.
+def defense_variants(
+    victim: str, device: str | torch.device = "cpu"
+) -> tuple[list[DefenseVariant], dict[str, str]]:
+    """All defenses for which this victim has the networks, "none" first, and why the others are missing.
+
+    Returns:
+        the variants, and for each missing defense, by its name, the reason.
 
     Raises:
-        VictimError: for a victim that cannot be loaded.
+        VictimError: if the victim cannot be loaded.
     """
     model = _network(victim, device)
 
@@ -48,9 +59,9 @@ def candidates(victim: str, device: str | torch.device = "cpu") -> tuple[list[Ca
         defense = make_defense(name)
         try:
             second = hidden_costs.second_network(defense, victim)
-            found.append(Candidate(defense, "here", here(auxiliary.arm(defense, victim, device)), second))
+            found.append(DefenseVariant(defense, "here", here(auxiliary.arm(defense, victim, device)), second))
             if name in LITERAL:
-                found.append(Candidate(defense, "literal", _literal(name, victim, clean, device), second))
+                found.append(DefenseVariant(defense, "literal", _literal(name, victim, clean, device), second))
         except zoo.VictimError as error:
             missing[name] = str(error)
     return found, missing
@@ -66,7 +77,7 @@ def _network(victim: str, device: str | torch.device) -> torch.nn.Module:
 def _literal(
     name: str, victim: str, clean: Callable[[Tensor], Tensor], device: str | torch.device
 ) -> Callable[[Tensor], Tensor]:
-    """MAD or GRAD^2 by autograd, picture by picture or class by class, as published implementations do it."""
+    """MAD or GRAD^2 by autograd, picture by picture or class by class, as in the published implementations."""
     strength = make_defense(name).values()["epsilon"]
     network = auxiliary.load(victim, "untrained" if name == "mad" else "surrogate", device)
     if name == "mad":
