@@ -1,4 +1,4 @@
-"""One picture: what the defense does to one answer, and how."""
+"""What a defense does to the answer for one picture."""
 
 import json
 from collections.abc import Iterator
@@ -136,7 +136,7 @@ def from_test_set(card: Card) -> Question:
     if st.session_state.get("picture", 0) > last:
         st.session_state["picture"] = last
     number = st.number_input(
-        f"Number in the test set (0 to {last:,})",
+        f"Picture number in the test set (0 to {last:,})",
         0,
         last,
         start,
@@ -186,13 +186,18 @@ def show_numbers(row: pd.Series, defense: Defense, clean: torch.Tensor) -> None:
     alpha = defense.alpha(clean.max())
     changed = f":red[**now {row.defended_class}**]" if row.top_class_changed else "**kept**"
     numbers = [
-        f"l1 distance **{row.l1:.3f}**",
-        f"y_max {row.clean_y_max:.3f} → **{row.defended_y_max:.3f}**",
+        f"l1 distance **{row.l1:.3f}** of at most 2",
+        f"largest probability {row.clean_y_max:.3f} → **{row.defended_y_max:.3f}**",
         *([] if alpha is None else [f"detector α **{float(alpha):.3f}**"]),
         f"entropy {row.clean_entropy_nats:.2f} → **{row.defended_entropy_nats:.2f}** nats",
         f"top class {changed}",
     ]
-    st.markdown(" · ".join(numbers), help="l1 = Σ|y′ − y|, from 0 to 2 (Eq. 2). y_max is the top posterior.")
+    st.markdown(
+        " · ".join(numbers),
+        help="The l1 distance says how far the answer was moved: Σ|y′ − y|, 0 to 2 (Eq. 2). The largest probability is "
+        "y_max. "
+        "The entropy says how unsure an answer is.",
+    )
 
 
 def show_guide(defense: ModelBased, guide: torch.Tensor, card: Card) -> None:
@@ -218,7 +223,7 @@ def show_functions(defense: Defense, answers: engine.Answers, card: Card, guide:
         with first:
             st.markdown("**Detector** α(y_max), Eq. 4")
             ui.chart(
-                plots.function_plot(curve, here, x="top posterior y_max", y="α", limit=defense.threshold),
+                plots.function_plot(curve, here, x="largest probability y_max", y="α", limit=defense.threshold),
                 key="detector",
                 alt=f"At y_max {clean.max():.3f} the detector gives α = {float(alpha):.3f}.",
                 data=curve,
@@ -230,7 +235,7 @@ def show_functions(defense: Defense, answers: engine.Answers, card: Card, guide:
             curve = engine.noise_curve(defense)
             points = pd.DataFrame({"x": clean, "y": noise[0].numpy()})
             ui.chart(
-                plots.function_plot(curve, points, x="clean posterior y", y="r(y)", labels=card.classes),
+                plots.function_plot(curve, points, x="clean probability y", y="r(y)", labels=card.classes),
                 key="noise",
                 alt="Unlikely classes get the most negative noise, which the defense subtracts: they are raised.",
                 data=curve,
@@ -239,7 +244,7 @@ def show_functions(defense: Defense, answers: engine.Answers, card: Card, guide:
         with second:
             show_guide(defense, guide, card)
     elif alpha is None:
-        first.info("This defense has neither a detector nor noise of its own to show.")
+        first.info("This defense has no detector and no noise function.")
     with third:
         st.markdown("**Every class** y → y′")
         ui.chart(
@@ -287,9 +292,9 @@ def show_all_defenses(defense: Defense, question: Question, card: Card, seed: in
         data=table.assign(posterior=[json.dumps([round(float(v), 6) for v in p]) for p in table["posterior"]]),
     )
     st.caption(
-        f"**{defense.title}** with your parameters, the others with their defaults. ★ is the top class. Times are "
-        "the defense's alone, with its second network if it has one, on one answer, measured just now in this "
-        "process (median of 9)."
+        f"**{defense.title}** with your parameters, the others with their defaults. ★ marks the top class. A time is "
+        "the median of 9 measurements for one answer on this machine: the defense with its second network, if it has one, "
+        "without the victim."
     )
     for reason in missing:
         st.info(reason, icon=":material/visibility_off:")
@@ -297,11 +302,11 @@ def show_all_defenses(defense: Defense, question: Question, card: Card, seed: in
 
 def show_thief(defense: Defense, answers: engine.Answers, card: Card) -> None:
     """The answer as the API sends it."""
-    st.markdown("All that a thief (or a customer) receives for this picture:")
+    st.markdown("This is everything that a thief or a customer receives for this picture:")
     (prediction,) = engine.predictions(answers.defended, card.classes)
     lines = ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in prediction)
     st.code(f'{{"predictions": [[\n  {lines}\n]]}}', language="json", height=330)
-    st.caption("The API itself:")
+    st.caption("This command starts the API:")
     st.code(defense_command("serve", card.name, defense), language="bash", wrap_lines=True)
 
 
@@ -317,7 +322,11 @@ def show_batch(defense: Defense, card: Card, seed: int) -> None:
     )
     files = kept("batch")
     if not files:
-        st.caption("Each gets one row: clean and defended top class, l1, y_max, entropy and all posteriors.")
+        st.caption(
+            "The table has one row per picture: clean and defended top class, l1 distance, largest probability, entropy. "
+            "The CSV "
+            "file also has all probabilities."
+        )
         return
     named: list[str] = []
     tensors: list[torch.Tensor] = []
@@ -357,7 +366,7 @@ with left:
     question = choose_picture(victim)
 with right:
     defense = ui.choose_defense()
-    seed = st.number_input("seed", 0, 10_000, 0, key="seed", **ui.IN_URL) if defense.randomised else 0
+    seed = st.number_input("Random seed", 0, 10_000, 0, key="seed", **ui.IN_URL) if defense.randomised else 0
     for remark in defense.remarks():
         st.caption(remark)
     if words := second_network_words(defense, victim.name):
@@ -399,4 +408,4 @@ tab = st.segmented_control(
 views[tab if tab in names else "Functions"]()
 with st.container(horizontal=True):
     carried = {**ui.victim_state(victim, ui.TRADEOFFS), **ui.defense_state(defense, ui.TRADEOFFS)}
-    ui.link("tradeoffs", "This operating point over the whole test set", "balance", **carried)
+    ui.link("tradeoffs", "Use this setting on the whole test set", "balance", **carried)

@@ -55,7 +55,7 @@ def test_the_class_view_is_in_every_links_address(home: Path) -> None:
 
 def test_a_link_carries_only_what_differs_so_that_the_browsers_back_button_works(home: Path) -> None:
     carried = links(open_page("story"), "playground")
-    assert set(carried["Why τ matters"]) == {"dcp_tau_auto", "dcp_tau"}
+    assert set(carried["What the threshold τ does"]) == {"dcp_tau_auto", "dcp_tau"}
     assert "dcp_beta" not in carried["The paper's setting on CIFAR-10"]
 
 
@@ -67,7 +67,10 @@ def test_a_link_carries_a_default_where_the_session_holds_another_value(home: Pa
 
 
 def test_the_edge_preset_opens_an_eight_bit_victim(home: Path) -> None:
-    assert "int8" in links(open_page("story"), "playground")["Edge device: the cheapest noise"]["victim"][0]
+    assert (
+        "int8"
+        in links(open_page("story"), "playground")["Edge device: the defense with the lowest cost"]["victim"][0]
+    )
 
 
 def png(seed: int) -> bytes:
