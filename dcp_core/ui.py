@@ -51,7 +51,7 @@ Name = TypeVar("Name", bound=str)
 VIEWS = ("full", "class")
 EMBEDDED = "signs-resnet8"  # first victim on the pages, because its pictures need no download
 DEFENSE = "dcp"  # first defense on the pages
-LOOKED = 1024  # number of test pictures among which clear ones are searched
+LOOKED = 512  # number of test pictures among which clear ones are searched
 TRADEOFFS = "t_"  # prefix of the widget keys of the page Trade-offs, see above
 IN_URL: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
