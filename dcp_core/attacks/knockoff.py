@@ -48,12 +48,14 @@ class KnockoffNets(Attack):
         "π",
         "How pictures are chosen: at random, or by a bandit algorithm over the classes of the pool.",
         choices=("random", "adaptive"),
+        label="Choice of pictures",
     )
     treatment: Literal["as-is", "top-1", "bayes", "inverse"] = parameter(
         AS_IS,
         "t",
         "What the thief does with the answers: nothing, use only the top class, or invert the known defense.",
         choices=TREATMENTS,
+        label="Use of the answers",
     )
     repeats: int = parameter(
         1,
@@ -62,15 +64,27 @@ class KnockoffNets(Attack):
         low=1,
         high=100,
         step=1,
+        label="Questions per picture",
     )
-    epochs: int = parameter(30, "E", "Epochs of the clone's training.", low=1, high=1000, step=1)
-    batch: int = parameter(64, "N", "Pictures in a training batch.", low=2, high=1024, step=1)
-    lr: float = parameter(0.1, "η", "Peak learning rate of the clone. Use 0.01 for a pretrained clone.", low=1e-4)
+    epochs: int = parameter(
+        30, "E", "Epochs of the clone's training.", low=1, high=1000, step=1, label="Training epochs"
+    )
+    batch: int = parameter(
+        64, "N", "Pictures in a training batch.", low=2, high=1024, step=1, label="Pictures in a training batch"
+    )
+    lr: float = parameter(
+        0.1,
+        "η",
+        "Peak learning rate of the clone. Use 0.01 for a pretrained clone.",
+        low=1e-4,
+        label="Learning rate",
+    )
     flip: bool = parameter(
         False,
         "↔",
         "Mirror training pictures at random. Do not use it for digits and traffic signs.",
         choices=(True, False),
+        label="Mirror the pictures",
     )
     recipe: Literal["plain", "strong"] = parameter(
         "strong",
@@ -79,9 +93,15 @@ class KnockoffNets(Attack):
         "answers.",
         choices=("plain", "strong"),
         before="plain",
+        label="Training recipe",
     )
     reward: Literal["certainty", "diversity", "loss", "all"] = parameter(
-        "all", "r", "Reward that the adaptive strategy maximises.", choices=REWARDS, expert=True
+        "all",
+        "r",
+        "Reward that the adaptive strategy maximises.",
+        choices=REWARDS,
+        expert=True,
+        label="Aim of the adaptive choice",
     )
 
     name: ClassVar[str] = "knockoff"

@@ -35,7 +35,9 @@ def misinformation_loss(logits: Tensor, labels: Tensor) -> Tensor:
 class AdaptiveMisinformation(ModelBased):
     """AM: replaces uncertain answers by the answers of a network that was trained to be wrong. Its guide is F_M(x)."""
 
-    tau: float = parameter(0.5, "τ", "Answers whose top posterior is below τ are replaced.")
+    tau: float = parameter(
+        0.5, "τ", "Answers whose top posterior is below τ are replaced.", label="Replace answers below"
+    )
     nu: float = parameter(
         1000.0,
         "ν",
@@ -44,6 +46,7 @@ class AdaptiveMisinformation(ModelBased):
         high=10000.0,
         step=1.0,
         expert=True,
+        label="Sharpness of the threshold",
     )
 
     name: ClassVar[str] = "am"

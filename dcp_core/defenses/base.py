@@ -31,6 +31,7 @@ class Parameter:
         step: step of the slider.
         choices: allowed values, instead of a range.
         optional: meaning of None, for a parameter that may be None.
+        label: the name in words, for controls: "Strength"; the field's name where it is empty.
         expert: hide the control in the view for classes (`?view=class`).
         guides: whether the guide of a model-based defense depends on this parameter.
         before: only for a parameter that was added after results existed: its value in those older results. With this
@@ -44,6 +45,7 @@ class Parameter:
     step: float = 0.01
     choices: tuple[Any, ...] = ()
     optional: str = ""
+    label: str = ""
     expert: bool = False
     guides: bool = False
     before: Any = ALWAYS_THERE

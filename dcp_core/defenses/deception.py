@@ -132,13 +132,28 @@ class Deception(Defense):
     """DCP: reverse-sigmoid noise on the answers that the detector selects (Eq. 7)."""
 
     beta: float = parameter(
-        0.9, "β", "Strength of the noise. If τ follows β, it also decides which answers are perturbed.", high=1.5
+        0.9,
+        "β",
+        "Strength of the noise. If τ follows β, it also decides which answers are perturbed.",
+        high=1.5,
+        label="Strength",
     )
     tau: float | None = parameter(
-        None, "τ", "Answers whose top posterior is below τ are perturbed.", optional="follows β", high=1.5
+        None,
+        "τ",
+        "Answers whose top posterior is below τ are perturbed.",
+        optional="follows β",
+        high=1.5,
+        label="Touch answers below",
     )
     gamma: float = parameter(
-        0.2, "γ", "How steeply the noise grows for unlikely classes.", low=0.01, high=1.0, expert=True
+        0.2,
+        "γ",
+        "How steeply the noise grows for unlikely classes.",
+        low=0.01,
+        high=1.0,
+        expert=True,
+        label="Steepness of the noise",
     )
     nu: float = parameter(
         1000.0,
@@ -148,6 +163,7 @@ class Deception(Defense):
         high=10000.0,
         step=1.0,
         expert=True,
+        label="Sharpness of the threshold",
     )
     perturb: Literal["uncertain", "confident"] = parameter(
         "uncertain",
@@ -155,6 +171,7 @@ class Deception(Defense):
         "Which answers are perturbed: 'uncertain' as in the paper's text and code, 'confident' as in Eq. 4 as printed.",
         choices=("uncertain", "confident"),
         expert=True,
+        label="Answers to disturb",
     )
     cap_odds: bool = parameter(
         True,
@@ -163,6 +180,7 @@ class Deception(Defense):
         "Eq. 6 as printed has no limit.",
         choices=(True, False),
         expert=True,
+        label="Cap the odds",
     )
 
     name: ClassVar[str] = "dcp"

@@ -71,7 +71,9 @@ def gains_against_own(network: nn.Module, inputs: Tensor, y: Tensor, parameters:
 class GradientRedirection(ModelBased):
     """GRAD²: turns the gradient of the clone's training towards a target direction. Its guide is each class's gain g."""
 
-    epsilon: float = parameter(0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
+    epsilon: float = parameter(
+        0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0, label="Largest l1 distance"
+    )
     target: Literal["all-ones", "min-ip", "min-ip-batch", "watermark"] = parameter(
         "all-ones",
         "z",
@@ -80,6 +82,7 @@ class GradientRedirection(ModelBased):
         choices=TARGETS,
         expert=True,
         guides=True,
+        label="Direction for the thief",
     )
     gradients: Literal["all", "last"] = parameter(
         "all",
@@ -88,6 +91,7 @@ class GradientRedirection(ModelBased):
         choices=("all", "last"),
         expert=True,
         guides=True,
+        label="Gradients used",
     )
     vector: Tensor | None = field(default=None, repr=False, compare=False, kw_only=True)
 

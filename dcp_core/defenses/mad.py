@@ -129,7 +129,9 @@ def _greedy_support(gram: Tensor, y: Tensor) -> Tensor:
 class MAD(ModelBased):
     """MAD: moves the answer towards the corner that turns the thief's gradient most. Its guide is that corner."""
 
-    epsilon: float = parameter(0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
+    epsilon: float = parameter(
+        0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0, label="Largest l1 distance"
+    )
     oracle: Literal["extreme", "argmin", "random", "argmax"] = parameter(
         "extreme",
         "y*",
@@ -138,6 +140,7 @@ class MAD(ModelBased):
         choices=ORACLES,
         expert=True,
         guides=True,
+        label="Target answer",
     )
     gradients: Literal["last", "all"] = parameter(
         "last",
@@ -146,6 +149,7 @@ class MAD(ModelBased):
         choices=("last", "all"),
         expert=True,
         guides=True,
+        label="Gradients used",
     )
     objective: Literal["angle", "distance"] = parameter(
         "angle",
@@ -154,6 +158,7 @@ class MAD(ModelBased):
         choices=("angle", "distance"),
         expert=True,
         guides=True,
+        label="Quantity to enlarge",
     )
     surrogate: Literal["untrained", "trained"] = parameter(
         "untrained",
@@ -162,6 +167,7 @@ class MAD(ModelBased):
         choices=("untrained", "trained"),
         expert=True,
         guides=True,
+        label="Second network",
     )
 
     name: ClassVar[str] = "mad"

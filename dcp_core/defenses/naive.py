@@ -54,7 +54,9 @@ class LabelOnly(Defense):
 class TopK(Defense):
     """The k largest posteriors, renormalised; the others are 0. If there are fewer than k classes, all are sent."""
 
-    k: int = parameter(3, "k", "Number of classes in an answer.", low=1, high=100, step=1)
+    k: int = parameter(
+        3, "k", "Number of classes in an answer.", low=1, high=100, step=1, label="Classes answered"
+    )
 
     name: ClassVar[str] = "topk"
     title: ClassVar[str] = "Top-k"
@@ -83,7 +85,7 @@ class TopK(Defense):
 class Rounding(Defense):
     """Posteriors rounded to d decimals and renormalised. If all posteriors round to 0, the answer is the top class."""
 
-    digits: int = parameter(1, "d", "Number of decimals.", low=0, high=6, step=1)
+    digits: int = parameter(1, "d", "Number of decimals.", low=0, high=6, step=1, label="Digits kept")
 
     name: ClassVar[str] = "rounding"
     title: ClassVar[str] = "Rounding"
@@ -104,7 +106,9 @@ class RandomNoise(Defense):
     """y' = (1 - epsilon/2) y + (epsilon/2) e_r, with a random class r other than the top class. The l1 distance is
     epsilon (1 - y_r)."""
 
-    epsilon: float = parameter(0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
+    epsilon: float = parameter(
+        0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0, label="Largest l1 distance"
+    )
 
     name: ClassVar[str] = "random"
     title: ClassVar[str] = "Random noise"

@@ -21,9 +21,15 @@ from dcp_core.defenses.nodes import Nodes
 class ReverseSigmoid(Defense):
     """RS: y' = N(max(0, y - beta r(y))). It equals DCP with a detector that selects every answer."""
 
-    beta: float = parameter(0.64, "β", "Strength of the noise.", high=1.5, step=0.0025)
+    beta: float = parameter(0.64, "β", "Strength of the noise.", high=1.5, step=0.0025, label="Strength")
     gamma: float = parameter(
-        0.2, "γ", "How steeply the noise grows for unlikely classes.", low=0.01, high=1.0, expert=True
+        0.2,
+        "γ",
+        "How steeply the noise grows for unlikely classes.",
+        low=0.01,
+        high=1.0,
+        expert=True,
+        label="Steepness of the noise",
     )
     cap_odds: bool = parameter(
         True,
@@ -32,6 +38,7 @@ class ReverseSigmoid(Defense):
         "The published formula has no limit.",
         choices=(True, False),
         expert=True,
+        label="Cap the odds",
     )
 
     name: ClassVar[str] = "rs"

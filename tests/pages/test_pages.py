@@ -151,7 +151,7 @@ def test_a_degenerate_choice_is_refused_with_a_reason(home: Path) -> None:
 
 
 def test_a_missing_second_network_is_named_with_its_command(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auxiliary, "_find", lambda victim, file: None)
+    monkeypatch.setattr(auxiliary, "_card_in", lambda victim, kind: None)
     streamlit.cache_resource.clear()
     app = open_page("playground", victim=SIGNS, defense=DEFENSES["am"].title)
     assert "python -m dcp_core auxiliary" in texts(app)
