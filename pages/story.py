@@ -6,6 +6,7 @@ import torch
 
 from dcp_core import answers as engine
 from dcp_core import plots, ui
+from dcp_core.attacks import ATTACKS
 from dcp_core.data.images import to_image
 from dcp_core.data.sources import SIGNS_TEST, TEXTURES_POOL
 from dcp_core.data.synthetic import signs, textures
@@ -13,6 +14,9 @@ from dcp_core.defenses import Deception, NoDefense, ReverseSigmoid
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.models import zoo
 from dcp_core.plots.thief import THIEF_AXES
+from dcp_core.results import overview
+from dcp_core.results.decision import kept, undefended
+from dcp_core.results.verdict import FAILED, OWNED
 
 ui.frame("Story", "If I publish my image classifier behind an API, how well can it be stolen?")
 
@@ -26,6 +30,45 @@ STEPS = (
 )
 
 EDGE = f"{ui.EMBEDDED}-ptq"
+
+
+def answer() -> None:
+    """The question of the page, answered by the best measured thief of the embedded victim."""
+    case = overview.strongest_case(ui.thief_points(), ui.EMBEDDED)
+    if case is None:
+        return
+    measured = overview.strengths(case)
+    left, right = st.columns([1, 1.6], gap="medium")
+    with left:
+        strength = measured[0]
+        if len(measured) > 1:
+            strength = st.select_slider("Strength of the defense DCP (β)", measured, key="hero", **ui.IN_URL)
+    point = overview.point_at(case, strength)
+    table = overview.accuracies(case, point)
+    by = table.set_index("who")["accuracy"]
+    queries = f"{int(point['budget']):,}"
+    taken = kept(undefended(case).iloc[0])
+    rise = round(float(point["defender_error"] - point["victim_error"]), 2)
+    with left:
+        st.markdown(
+            f"**{'Very well' if taken >= OWNED else 'In part' if taken >= FAILED else 'Badly'}.** After {queries} queries, the clone answers {by[overview.CLONE]:.0f} of 100 pictures "
+            f"correctly; the stolen model {by[overview.VICTIM]:.0f}. Behind the defense, the best thief's clone answers "
+            f"{by[overview.DEFENDED]:.0f}."
+        )
+        first, second = st.columns(2)
+        first.metric(
+            "your own error", f"{point['defender_error']:.1f} %", f"{rise:+.2f} points" if rise else None,
+            delta_color="inverse", help="Of the defended answers, on the test set.",
+        )  # fmt: skip
+        second.metric(
+            "your answers move", f"l1 {point['l1']:.2f}", help="Mean l1 distance on the test set, 0 to 2."
+        )
+    with right:
+        ui.chart(plots.accuracy_bars(table), key="answer", alt=plots.describe_accuracies(table), data=table)
+        st.caption(
+            f"Victim `{ui.EMBEDDED}`, {ATTACKS[point['attack']].title}, {queries} pictures from {point['queries_from']}, "
+            f"{int(point['runs'])} seeds, measured by this code."
+        )
 
 
 def _go(step: int) -> None:
@@ -219,7 +262,10 @@ with ui.errors_explained():
     victim = zoo.card(ui.EMBEDDED if ui.EMBEDDED in known else known[0])
     victim_logits, victim_labels = ui.test_answers(victim.name)
 
-chosen = st.segmented_control("Step", STEPS, default=STEPS[0], required=True, key="step", **ui.IN_URL)
+answer()
+chosen = st.segmented_control(
+    "How it works, in six steps", STEPS, default=STEPS[0], required=True, key="step", **ui.IN_URL
+)
 number = STEPS.index(chosen)
 st.subheader(f"{number + 1}. {chosen}", anchor=False)
 (

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -277,3 +278,10 @@ def test_a_defense_without_strength_is_left_behind_on_the_tradeoffs_page(home: P
     assert app.selectbox(key="defense").value == "label"
     app.switch_page("pages/tradeoffs.py").run()
     assert not app.exception
+
+
+def test_the_home_page_answers_its_question_with_measured_numbers(home: Path) -> None:
+    app = open_page("story")
+    (sentence,) = (each.value for each in app.markdown if "After " in each.value)
+    clone, stolen, defended = (int(number) for number in re.findall(r"(\d+)(?= of 100|\.? Behind|\.$)", sentence))
+    assert 0 < defended <= clone <= stolen <= 100
