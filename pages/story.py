@@ -47,11 +47,12 @@ def answer() -> None:
     table = overview.accuracies(case, point)
     by = table.set_index("who")["accuracy"]
     queries = f"{int(point['budget']):,}"
-    taken = kept(undefended(case).iloc[0])
+    share = kept(undefended(case).iloc[0])
+    how_well = "Very well" if share >= OWNED else "In part" if share > FAILED else "Badly"
     rise = round(float(point["defender_error"] - point["victim_error"]), 2)
     with left:
         st.markdown(
-            f"**{'Very well' if taken >= OWNED else 'In part' if taken >= FAILED else 'Badly'}.** After {queries} queries, the clone answers {by[overview.CLONE]:.0f} of 100 pictures "
+            f"**{how_well}.** After {queries} queries, the clone answers {by[overview.CLONE]:.0f} of 100 pictures "
             f"correctly; the stolen model {by[overview.VICTIM]:.0f}. Behind the defense, the best thief's clone answers "
             f"{by[overview.DEFENDED]:.0f}."
         )
