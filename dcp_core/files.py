@@ -4,7 +4,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -65,11 +65,20 @@ def read_object(path: Path, most: int) -> dict[str, Any]:
     return given
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def remove_temporary(folder: Path, names: Iterable[str]) -> None:
+    """Delete the temporary files of `write_atomic` for these file names, left by processes that were killed."""
+    for name in names:
+        for each in folder.glob(f".{name}.*"):
+            each.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | None = None) -> None:
     """Write a file atomically: readers see the old file or the complete new one, even if this process is killed.
 
     Args:
         write: called with a temporary binary file in the same folder, which then replaces `path`.
+        keep: another path in the same folder, which gets the old file. If this process is killed between the two
+            steps, `path` is missing.
 
     Raises:
         OSError: if the file cannot be written; `path` is then unchanged.
@@ -82,6 +91,8 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

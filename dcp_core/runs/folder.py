@@ -5,7 +5,8 @@ status.json              which process works on it, and its progress; the modifi
 events.jsonl             the events of the attack, one on each line
 sample.png               pictures sent to the victim, with the answers
 worker.log               what the worker printed
-state.pt, training.pt    checkpoints; deleted when the run is done
+state.pt, training.pt    checkpoints, see `checkpoints.py`; deleted when the run is done
+state.older.pt, ...      the checkpoints before these
 clone.safetensors        the clone's weights, when an attack is done
 result.json              written last: the run is done when this file exists
 queued                   exists while the run waits in the queue
@@ -28,6 +29,7 @@ SPEC, RESULT, CLONE = "spec.json", "result.json", "clone.safetensors"
 STATUS, EVENTS, SAMPLE, LOG = "status.json", "events.jsonl", "sample.png", "worker.log"
 QUEUED, STOP, LOCK = "queued", "stop", "lock"
 STATES = (ATTACK_STATE, TRAINING_STATE)
+WRITTEN = (SPEC, RESULT, CLONE, STATUS, SAMPLE, QUEUED, *STATES)  # by `write_atomic`
 SPEC_BYTES, RESULT_BYTES = 100_000, 10_000_000  # larger files are not this program's
 MOST_QUERIES = 2**53  # more than any run makes
 ACHIEVED = (
@@ -76,10 +78,6 @@ def claim(spec: Spec, folder: Path) -> None:
         write_atomic(path, lambda file: file.write(spec.to_json().encode()))
     elif spec_in(folder) != spec:
         raise SpecError(f"{folder} belongs to another run: choose another folder, or delete this one")
-    for half in folder.glob(
-        ".*.pt.*"
-    ):  # an incomplete checkpoint, left by a worker that was killed while writing it
-        half.unlink()
 
 
 def spec_in(folder: Path) -> Spec:
