@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
-from dcp_core.files import write_atomic
+from dcp_core import checkpoints
 from dcp_core.precision import autocast
 
 PULSE = 0.5  # seconds since the last report after which the next step is reported
@@ -232,14 +232,14 @@ def _save(
         "scheduler": scheduler.state_dict(),
         "step": step,
     }
-    write_atomic(path, lambda file: torch.save(state, file))
+    checkpoints.save(path, state)
 
 
 def _resume(path: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: LRScheduler) -> int:
     """Load the checkpoint if it exists. Returns the number of steps that are already done."""
-    if path is None or not path.exists():
+    state = None if path is None else checkpoints.load(path, next(model.parameters()).device)
+    if state is None:
         return 0
-    state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
