@@ -6,6 +6,7 @@ import torch
 
 from dcp_core import answers as engine
 from dcp_core import plots, ui
+from dcp_core.attacks import ATTACKS
 from dcp_core.data.images import sharpness, to_image
 from dcp_core.data.sources import SIGNS_TEST, TEXTURES_POOL
 from dcp_core.data.synthetic import signs, textures
@@ -14,6 +15,8 @@ from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.models import zoo
 from dcp_core.plots.thief import THIEF_AXES
 from dcp_core.results import overview
+from dcp_core.results.decision import kept, undefended
+from dcp_core.results.verdict import FAILED, OWNED
 
 ui.frame("Story", "If I publish my image classifier behind an API, how well can it be stolen?")
 
@@ -46,16 +49,19 @@ def answer() -> None:
     table = overview.accuracies(case, point)
     by = table.set_index("who")["accuracy"]
     queries = f"{int(point['budget']):,}"
+    share = kept(undefended(case).iloc[0])
+    how_well = "Very well" if share >= OWNED else "In part" if share > FAILED else "Badly"
+    rise = round(float(point["defender_error"] - point["victim_error"]), 2)
     with left:
         st.markdown(
-            f"**Very well.** After {queries} queries, the clone answers {by[overview.CLONE]:.0f} of 100 pictures "
+            f"**{how_well}.** After {queries} queries, the clone answers {by[overview.CLONE]:.0f} of 100 pictures "
             f"correctly; the stolen model {by[overview.VICTIM]:.0f}. Behind the defense, the best thief's clone answers "
             f"{by[overview.DEFENDED]:.0f}."
         )
         first, second = st.columns(2)
         first.metric(
-            "your own error", f"{point['defender_error']:.1f} %", f"{point['defender_error'] - point['victim_error']:+.2f}",
-            delta_color="inverse", help="Of the defended answers, on the test set. The change is in percentage points.",
+            "your own error", f"{point['defender_error']:.1f} %", f"{rise:+.2f} points" if rise else None,
+            delta_color="inverse", help="Of the defended answers, on the test set.",
         )  # fmt: skip
         second.metric(
             "change of your answers", f"l1 {point['l1']:.2f}", help="Mean l1 distance on the test set, 0 to 2."
@@ -63,7 +69,7 @@ def answer() -> None:
     with right:
         ui.chart(plots.accuracy_bars(table), key="answer", alt=plots.describe_accuracies(table), data=table)
         st.caption(
-            f"Victim `{ui.EMBEDDED}`, {point['attack']}, {queries} pictures from {point['queries_from']}, "
+            f"Victim `{ui.EMBEDDED}`, {ATTACKS[point['attack']].title}, {queries} pictures from {point['queries_from']}, "
             f"{int(point['runs'])} seeds, measured by this code."
         )
 

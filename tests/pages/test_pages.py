@@ -194,7 +194,7 @@ def test_a_torchvision_victim_that_cannot_be_fetched_is_a_sentence(
     torchvision()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     app = open_page("playground", victim="torchvision:squeezenet1_1")
-    assert "could not be fetched" in app.error[0].value
+    assert "could not be downloaded" in app.error[0].value
 
 
 @pytest.mark.parametrize(

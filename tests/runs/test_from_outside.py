@@ -220,7 +220,7 @@ def test_plans_name_them(pool: str, folder: Path) -> None:
 def test_export_refuses_a_defense_without_nodes_and_says_which_have_them(pool: str, folder: Path) -> None:
     done = run("export", "--victim", "signs-resnet8-ptq", "--defense", "flatten", "--to", folder / "x.onnx")
     assert done.exit_code == 1
-    assert "Flatten cannot be put into a file, because it declares no ONNX nodes" in done.output
+    assert "Flatten cannot be exported, because it declares no ONNX nodes" in done.output
     assert not (folder / "x.onnx").exists()
     assert not set(TOYS) & set(exportable())
 
