@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dcp_core.models.fast import WHITEN_LEAST, WHITEN_MOST, FastNet
 from dcp_core.models.inference import to_pixels
+from dcp_core.models.pretrained import FROZEN, FrozenNet
 
 
 class Classifier(nn.Module):
@@ -172,12 +173,19 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+# What a clone can be. The last has pretrained features, which a victim or a second network here never has.
+CLONES = (*ARCHITECTURES, FROZEN)
+
+
 def build(name: str, classes: int) -> Classifier:
     """A freshly initialised network by name, from torch's global random state.
 
     Raises:
-        ValueError: for a name that is not in `ARCHITECTURES`.
+        ValueError: for a name that is not in `CLONES`.
+        MissingExtra: for a pretrained clone without the extra `pretrained`.
     """
+    if name == FROZEN:
+        return Classifier(FrozenNet(classes), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # it normalises pixels itself
     if name not in ARCHITECTURES:
         raise ValueError(f"unknown architecture '{name}'; known: {', '.join(ARCHITECTURES)}")
     return Classifier(ARCHITECTURES[name](classes))

@@ -332,7 +332,9 @@ def test_what_a_thief_does_with_the_answers_does_not_tell_settings_apart_where_t
     assert [len(group) for group in settings(points).values()] == [2, 1]
 
 
-def test_key_and_command_of_every_shipped_row_are_those_of_the_run_its_columns_describe(shipped: pd.DataFrame) -> None:
+def test_key_and_command_of_every_shipped_row_are_those_of_the_run_its_columns_describe(
+    shipped: pd.DataFrame,
+) -> None:
     attacks = shipped[(shipped["source"] == "measured") & shipped["attack"].notna()]
     assert len(attacks) > 150
     for row in attacks.itertuples():
