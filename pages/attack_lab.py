@@ -12,7 +12,8 @@ from dcp_core import plots, ui
 from dcp_core.attacks import ATTACKS
 from dcp_core.data.datasets import DATASETS, available, pools_for, thief_knowledge
 from dcp_core.models import zoo
-from dcp_core.models.architectures import ARCHITECTURES
+from dcp_core.models.architectures import CLONES
+from dcp_core.models.pretrained import FROZEN, weights_file
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import card_of, clearest_pair, courses_of, defense_words, name_of, table_of, time_words
 from dcp_core.runs.folder import root, used_bytes
@@ -101,9 +102,12 @@ def form() -> None:
     attack_name = ui.select("Attack", {name: kind.title for name, kind in ATTACKS.items()}, "a_attack")
     pool = choose_pool(card) if ATTACKS[attack_name].needs_pool else None
     budget = st.number_input("Query budget", 1, 100_000_000, DEMO[0].budget, 1000, key="a_budget", **ui.IN_URL)
-    networks = list(ARCHITECTURES)
-    usual = networks.index(ATTACKS[attack_name].usual_clone)
-    clone = st.selectbox("Clone", networks, usual, key="a_clone", **ui.IN_URL)
+    usual = CLONES.index(ATTACKS[attack_name].usual_clone)
+    clone = st.selectbox("Clone", CLONES, usual, key="a_clone", **ui.IN_URL)
+    if clone == FROZEN:
+        with ui.errors_explained():
+            weights_file()  # says how to get them
+        st.caption("Pretrained: only a head is trained, in 500 steps. Recipe, epochs, batch, lr and flip do not matter.")
     with st.expander("What the thief does", icon=":material/psychology:"):
         first = DEMO[0] if attack_name == DEMO[0].attack else None
         attack = ui.attack_parameters(first.make_attack() if first else ATTACKS[attack_name](), LAB)
