@@ -107,7 +107,9 @@ def form() -> None:
     if clone == FROZEN:
         with ui.errors_explained():
             weights_file()  # says how to get them
-        st.caption("Pretrained: only a head is trained, in 500 steps. Recipe, epochs, batch, lr and flip do not matter.")
+        st.caption(
+            "Pretrained: only a head is trained, in 500 steps. Recipe, epochs, batch, lr and flip do not matter."
+        )
     with st.expander("What the thief does", icon=":material/psychology:"):
         first = DEMO[0] if attack_name == DEMO[0].attack else None
         attack = ui.attack_parameters(first.make_attack() if first else ATTACKS[attack_name](), LAB)

@@ -35,7 +35,7 @@ from dcp_core.defenses.base import parameter
 from dcp_core.models.architectures import Classifier, check_whitening, whiten
 from dcp_core.models.fast import WHITEN_MOST
 from dcp_core.models.inference import to_pixels
-from dcp_core.models.pretrained import FROZEN, FrozenNet, train_head
+from dcp_core.models.pretrained import FROZEN, STEPS, FrozenNet, train_head
 from dcp_core.models.training import Recipe, train
 
 FEATURE_BATCH = 256  # pictures whose features are computed between two events
@@ -232,7 +232,7 @@ def _train_frozen(
         yield Event("features", work + (ready - work) * min(1.0, done), used)
     next_log = 0.0
     losses: dict[str, float] = {}
-    for progress in train_head(network, torch.cat(parts), targets, theft.seed):
+    for progress in train_head(network, torch.cat(parts), targets, theft.seed, STEPS):
         losses, scores = {"clone": progress.loss}, None
         if next_log <= progress.fraction < 1:
             scores, next_log = theft.score(), progress.fraction + 1 / theft.logs

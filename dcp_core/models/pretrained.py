@@ -116,9 +116,7 @@ class FrozenNet(nn.Module):
             return backbone(pixels.device).extract_features(x).mean((2, 3))  # type: ignore[operator]
 
 
-def train_head(
-    network: FrozenNet, features: Tensor, targets: Tensor, seed: int, steps: int = STEPS
-) -> Iterator[Progress]:
+def train_head(network: FrozenNet, features: Tensor, targets: Tensor, seed: int, steps: int) -> Iterator[Progress]:
     """Train the head from its present weights, yielding progress every `REPORT` steps and at the end.
 
     AdamW with a cosine schedule, on the soft cross-entropy. It takes seconds, so there are no checkpoints: everything
@@ -156,7 +154,7 @@ def train_head(
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-                total += float(loss)
+                total += loss.item()
         mean = total / (end - start)
         if mean - mean != 0:
             raise FloatingPointError(f"the loss of the head is {mean} at step {end}")
