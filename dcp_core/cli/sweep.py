@@ -8,7 +8,7 @@ import click
 from dcp_core.cli.progress import progress_bar
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import name_of
-from dcp_core.runs.folder import folder_of, result
+from dcp_core.runs.folder import FolderError, folder_of, result
 from dcp_core.runs.plans import read_plan
 from dcp_core.runs.shared_answers import share
 from dcp_core.runs.spec import RunSpec
@@ -45,8 +45,9 @@ def command(plan: Path, address: str | None, retries: int, only_list: bool) -> N
       beta = [0.5, 0.9, 1.2]
     """
     specs = read_plan(plan)
-    todo = [spec for spec in specs if result(folder_of(spec)) is None]
-    click.echo(f"{len(specs)} runs, {len(specs) - len(todo)} of them done")
+    done = {spec.key: _done(spec) for spec in specs}
+    todo = [spec for spec in specs if done[spec.key] is False]
+    click.echo(f"{len(specs)} runs, {sum(map(bool, done.values()))} of them done")
     if only_list:
         for spec in todo:
             click.echo(spec.command)
@@ -62,6 +63,15 @@ def command(plan: Path, address: str | None, retries: int, only_list: bool) -> N
             click.echo("the runs continue in the background; stop them on the page Attack lab")
             return
     _report(specs)
+
+
+def _done(spec: RunSpec) -> bool | None:
+    """Whether a run is done; None for one whose result is damaged, which is then named on standard error."""
+    try:
+        return result(folder_of(spec)) is not None
+    except FolderError as error:
+        click.echo(str(error), err=True)
+        return None
 
 
 def watch(specs: list[RunSpec]) -> bool:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dcp_core import checkpoints
 from dcp_core.data.datasets import DATASETS, download, load
 from dcp_core.making.progress import Making, Progress, checkpoint_of, following, recipe_of, usual_device
 from dcp_core.making.victim import fresh
@@ -83,6 +84,6 @@ def make_second_network(
         sha256="",
     )
     stored = auxiliary.keep(network, about, root)
-    checkpoint.unlink(missing_ok=True)
+    checkpoints.remove(checkpoint)
     yield Progress("done", 1.0)
     return stored

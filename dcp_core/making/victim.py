@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcp_core import checkpoints
 from dcp_core.data.datasets import DATASETS, DataError, download, load
 from dcp_core.making.progress import Making, Progress, checkpoint_of, following, recipe_of, usual_device
 from dcp_core.models import zoo
@@ -63,7 +64,7 @@ def make_victim(
         recipe=dataclasses.asdict(chosen),
     )
     saved = zoo.save(model, card, predict(model, test.images), test.labels, root)
-    checkpoint.unlink(missing_ok=True)
+    checkpoints.remove(checkpoint)
     yield Progress("done", 1.0)
     return saved
 

@@ -4,8 +4,10 @@ An empty cell means that the value is unknown or that the column does not apply.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -172,6 +174,41 @@ def check(text: pd.DataFrame) -> tuple[pd.DataFrame, list[ResultsError]]:
             for i in np.flatnonzero(wrong)
         ]
     return pd.DataFrame(rows)[~bad].reset_index(drop=True), problems
+
+
+def check_values(row: Any, required: Iterable[str] = ()) -> None:
+    """Check that the values of one row, as read from JSON, are of their columns' kinds; None and NaN mean unknown.
+
+    Columns that this version does not know are ignored.
+
+    Args:
+        required: columns that must have a value, besides those that every row must have.
+
+    Raises:
+        ResultsError: for the first value that is missing or not what its column expects.
+    """
+    if not isinstance(row, dict):
+        raise ResultsError(f"{type(row).__name__} is not a row")
+    needed = {*required, *(column.name for column in COLUMNS.values() if column.required == "always")}
+    for column in COLUMNS.values():
+        value = row.get(column.name)
+        if value is None or value != value:
+            if column.name in needed:
+                raise ResultsError(f"column '{column.name}' is missing ({column.meaning})")
+        elif not _is_value(value, column):
+            shown = repr(value)[:60]
+            raise ResultsError(f"column '{column.name}': {shown} should be {column.expected} ({column.meaning})")
+
+
+def _is_value(value: Any, column: Column) -> bool:
+    if column.kind == "bool":
+        return isinstance(value, bool)
+    if column.kind in ("float", "Int64"):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        whole = column.kind == "float" or (value == value // 1 and abs(value) <= 2**53)
+        return abs(value) < float("inf") and column.low <= value <= column.high and whole
+    return isinstance(value, str) and (not column.choices or value in column.choices)
 
 
 def _parse(cells: pd.Series, column: Column) -> tuple[pd.Series, np.ndarray]:

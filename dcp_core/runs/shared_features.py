@@ -19,7 +19,7 @@ from dcp_core.files import write_atomic
 from dcp_core.models.pretrained import FEATURES, FeatureLookup, weights_file
 from dcp_core.runs.folder import shared
 from dcp_core.runs.locks import holding
-from dcp_core.runs.shared_answers import RowCache, stored
+from dcp_core.runs.shared_answers import RowCache, stored_rows
 
 MOST_BYTES = 1_000_000_000  # of all files; those of 400,000 pictures. Beyond, the oldest files are deleted.
 
@@ -85,7 +85,7 @@ class SharedFeatures:
     def _read(self) -> None:
         """Take over what this or another run has stored since the last time."""
         for path in sorted(set((shared() / "features").glob(f"{self.name}-*.safetensors")) - self.files):
-            self._take(*stored(path))
+            self._take(*stored_rows(path))
             self.files.add(path)
 
     def _store(self, indices: Tensor, rows: Tensor) -> None:

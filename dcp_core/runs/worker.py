@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from dcp_core import checkpoints
 from dcp_core.attacks import Event, Oracle, Theft
 from dcp_core.data.datasets import ImageSet, load
 from dcp_core.defenses import Defense
@@ -147,7 +148,7 @@ def _run(
     }
     keep_result(folder, found)
     for name in STATES:
-        (folder / name).unlink(missing_ok=True)
+        checkpoints.remove(folder / name)
     yield dataclasses.replace(event, scores=scores)
 
 

@@ -1,6 +1,8 @@
 """The controls of the Attack lab: what is selected first, and what a start changes."""
 
 import dataclasses
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,26 @@ def test_the_filter_looks_at_words_of_cells_not_at_the_columns_names() -> None:
     assert table_of(views, [], "RS")["key"].tolist() == [views[1].key]
     assert table_of(views, [], "resnet").shape[0] == 3
     assert table_of(views, [], "adversary").empty
+
+
+def test_a_bad_folder_is_named_on_the_page_and_hides_no_other(home: Path) -> None:
+    whole = store.shipped()[0].folder
+    for name, file, content in (
+        ("other-kind", "result.json", '{"queries": 1e999, "rows": [{}]}'),
+        ("other-spec", "spec.json", '{"victim": 3}'),
+        ("empty", "spec.json", ""),
+    ):
+        shutil.copytree(whole, home / "runs" / name)
+        (home / "runs" / name / file).write_text(content)
+    os.mkfifo(home / "runs" / "pipe")
+    (home / "runs" / "waits").mkdir()
+    os.mkfifo(home / "runs" / "waits" / "spec.json")
+    app = open_page("attack_lab")
+    assert not app.exception
+    app.multiselect(key="a_runs").set_value(["other-kind", "other-spec", "waits"]).run()
+    assert not app.exception
+    captions = " ".join(each.value for each in app.caption)
+    assert captions.count("cannot read the run") == 3
+    table = app.dataframe[-1].value
+    assert sorted(table["key"][table["state"] == "unreadable"]) == ["empty", "other-kind", "other-spec", "waits"]
+    assert (table["state"] == "done").sum() == len(store.shipped())

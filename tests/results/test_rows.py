@@ -309,12 +309,14 @@ def test_points_of_one_setting_differ_only_by_the_defense() -> None:
     )
     groups = settings(points)
     assert {name: list(group["defense"]) for name, group in groups.items()} == {
-        "a": ["none", "dcp"],
-        "b": ["dcp"],
+        "KnockoffNets · other pictures (a)": ["none", "dcp"],
+        "KnockoffNets · other pictures (b)": ["dcp"],
     }
-    assert list(settings(points[:2])) == ["as is · knockoff · a · 10 queries · resnet8 · v · fp32"]
+    assert list(settings(points[:2])) == [
+        "KnockoffNets · 10 queries · other pictures (a) · trusts the answers · clone resnet8 · victim v"
+    ]
     budgets = points.assign(queries_from="a", budget=[10, 10, 2000])
-    assert list(settings(budgets)) == ["10 queries", "2,000 queries"]
+    assert list(settings(budgets)) == ["KnockoffNets · 10 queries", "KnockoffNets · 2,000 queries"]
     assert [len(group) for group in settings(budgets, ["budget"]).values()] == [3]
     rates = points.assign(queries_from="a", attack_parameters=['{"lr": 0.1}', '{"lr": 0.1}', '{"lr": 0.5}'])
     assert [name.rpartition(" · ")[2] for name in settings(rates)] == ["lr 0.1", "lr 0.5"]

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from worlds import small_world
 
+from dcp_core.files import PRECOMPUTED
 from dcp_core.runs import launch, store
 from dcp_core.runs.folder import EVENTS, QUEUED, SPEC, STOP, folder_of, root
 from dcp_core.runs.journal import record
@@ -138,9 +140,8 @@ def test_shipped_runs_are_listed_apart_and_give_way_to_ones_own(
 ) -> None:
     monkeypatch.setattr(store, "SHIPPED", tmp_path / "shipped")
     folder = tmp_path / "shipped" / spec.key
-    folder.mkdir(parents=True)
+    shutil.copytree(next(PRECOMPUTED.glob("runs/*")), folder)
     (folder / SPEC).write_text(spec.to_json())
-    (folder / "result.json").write_text('{"queries": 40, "rows": [{"adversary_error": 9, "fidelity": 90}]}')
     (view,) = store.shipped()
     assert view.shipped
     assert view.state == "done"
