@@ -12,7 +12,8 @@ from dcp_core import plots, ui
 from dcp_core.attacks import ATTACKS
 from dcp_core.data.datasets import DATASETS, available, pools_for, thief_knowledge
 from dcp_core.models import zoo
-from dcp_core.models.architectures import ARCHITECTURES
+from dcp_core.models.architectures import CLONES
+from dcp_core.models.pretrained import FROZEN, weights_file
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import card_of, clearest_pair, courses_of, defense_words, name_of, table_of, time_words
 from dcp_core.runs.folder import root, used_bytes
@@ -109,9 +110,14 @@ def form() -> None:
         key="a_budget",
         **ui.IN_URL,
     )
-    networks = list(ARCHITECTURES)
-    usual = networks.index(ATTACKS[attack_name].usual_clone)
-    clone = st.selectbox("Network of the clone", networks, usual, key="a_clone", **ui.IN_URL)
+    usual = CLONES.index(ATTACKS[attack_name].usual_clone)
+    clone = st.selectbox("Network of the clone", CLONES, usual, key="a_clone", **ui.IN_URL)
+    if clone == FROZEN:
+        with ui.errors_explained():
+            weights_file()  # says how to get them
+        st.caption(
+            "Pretrained: only a head is trained, in 500 steps. `recipe`, `epochs`, `batch`, `lr` and `flip` have no effect."
+        )
     with st.expander("Settings of the attack", icon=":material/psychology:"):
         first = DEMO[0] if attack_name == DEMO[0].attack else None
         attack = ui.attack_parameters(first.make_attack() if first else ATTACKS[attack_name](), LAB)

@@ -34,8 +34,11 @@ from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses.base import parameter
 from dcp_core.models.architectures import Classifier, check_whitening, whiten
 from dcp_core.models.fast import WHITEN_MOST
+from dcp_core.models.inference import to_pixels
+from dcp_core.models.pretrained import FROZEN, STEPS, FrozenNet, train_head
 from dcp_core.models.training import Recipe, train
 
+FEATURE_BATCH = 256  # pictures whose features are computed between two events
 DECAY = 0.4  # weight decay times learning rate, summed over all steps of the strong recipe
 
 
@@ -116,6 +119,13 @@ class KnockoffNets(Attack):
         if self.treatment == AS_IS:
             return "average" if self.repeats > 1 else super().thief
         return self.treatment if self.treatment == "top-1" else f"recovery ({self.treatment})"
+
+    def for_clone(self, clone: str) -> Attack:
+        """See `Attack`: the head of a pretrained clone is trained in one way only."""
+        if clone != FROZEN:
+            return self
+        usual = {name: getattr(type(self), name) for name in ("epochs", "batch", "lr", "flip", "recipe")}
+        return dataclasses.replace(self, **usual)
 
     def will_ask(self, pool: int, budget: int, seed: int) -> Tensor | None:
         """See `Attack`."""
@@ -221,6 +231,9 @@ class KnockoffNets(Attack):
     def _train(self, theft: Theft, asked: TransferSet, work: float) -> Iterator[Event]:
         answers = asked.answers[: asked.count].to(theft.oracle.device)
         targets = treat(answers, self.treatment, theft.known_defense, theft.seed)
+        if isinstance(theft.clone, Classifier) and isinstance(theft.clone.network, FrozenNet):
+            yield from _train_frozen(theft, theft.clone.network, asked, targets, work)
+            return
         if isinstance(theft.clone, Classifier):
             theft.clone.mirrored = self.mirrored
         images = asked.images[asked.indices[: asked.count]]
@@ -237,6 +250,26 @@ class KnockoffNets(Attack):
                 yield Event("training", work + (1 - work) * progress.fraction, used, losses, scores)
         theft.clone.eval()
         yield Event("done", 1.0, used, losses, theft.score(), *asked.latest())
+
+
+def _train_frozen(
+    theft: Theft, network: FrozenNet, asked: TransferSet, targets: Tensor, work: float
+) -> Iterator[Event]:
+    """Compute the features of the pictures asked, then train the head on them. Begins anew when it is resumed."""
+    used, ready, parts = theft.oracle.used, work + 0.8 * (1 - work), []
+    for part in asked.indices[: asked.count].split(FEATURE_BATCH):
+        parts.append(network.features(to_pixels(asked.images[part].to(theft.oracle.device))).cpu())
+        done = len(parts) * FEATURE_BATCH / asked.count
+        yield Event("features", work + (ready - work) * min(1.0, done), used)
+    next_log = 0.0
+    losses: dict[str, float] = {}
+    for progress in train_head(network, torch.cat(parts), targets, theft.seed, STEPS):
+        losses, scores = {"clone": progress.loss}, None
+        if next_log <= progress.fraction < 1:
+            scores, next_log = theft.score(), progress.fraction + 1 / theft.logs
+        yield Event("training", ready + (1 - ready) * progress.fraction, used, losses, scores)
+    theft.clone.eval()
+    yield Event("done", 1.0, used, losses, theft.score(), *asked.latest())
 
 
 def _check_pool(pool: ImageSet, shape: tuple[int, int, int], strategy: str) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dcp_core.models.fast import WHITEN_LEAST, WHITEN_MOST, FastNet
 from dcp_core.models.inference import to_pixels
+from dcp_core.models.pretrained import FROZEN, FrozenNet
 
 
 class Classifier(nn.Module):
@@ -171,12 +172,23 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+# What a clone can be. The last one has pretrained features; victims and second networks cannot use it.
+CLONES = (*ARCHITECTURES, FROZEN)
+
+
 def build(name: str, classes: int) -> Classifier:
     """A newly initialised network by name. It uses torch's global random state.
 
-    Raises:
-        ValueError: if the name is not in `ARCHITECTURES`.
+        Raises:
+    <<<<<<< HEAD
+            ValueError: for a name that is not in `CLONES`.
+            MissingExtra: for a pretrained clone without the extra `pretrained`.
+    =======
+            ValueError: if the name is not in `ARCHITECTURES`.
+    >>>>>>> main
     """
+    if name == FROZEN:
+        return Classifier(FrozenNet(classes), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # it normalises pixels itself
     if name not in ARCHITECTURES:
         raise ValueError(f"unknown architecture '{name}'; known: {', '.join(ARCHITECTURES)}")
     return Classifier(ARCHITECTURES[name](classes))
