@@ -8,7 +8,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ from dcp_core.attacks.base import (
     Timed,
     sample,
 )
-from dcp_core.attacks.oracle import AttackError, NanAnswer, full_precision, in_chunks
-from dcp_core.attacks.replay import Replay
+from dcp_core.attacks.oracle import AttackError, NanAnswer, Oracle, full_precision, in_chunks
+from dcp_core.attacks.replay import Recent, Replay
 from dcp_core.attacks.zeroth_order import Generator, estimate_gradient, probes, to_range
 from dcp_core.defenses.base import parameter
 from dcp_core.precision import autocast
@@ -49,7 +49,7 @@ class Run:
             self.clone.parameters(), attack.lr_clone, momentum=0.9, weight_decay=5e-4
         )
         self.generator_optimizer = attack.generator_optimizer(self.generator)
-        self.replay = Replay(attack.buffer, theft.oracle.shape, theft.oracle.classes, self.device)
+        self.replay = attack.memory(theft.oracle)
         self.rng = torch.Generator(self.device)
         self.seed, self.iteration, self.batch, self.latent = theft.seed, 0, attack.batch, attack.latent
         self.shown: tuple[Tensor, Tensor] | None = None
@@ -119,8 +119,6 @@ class DataFree(Attack):
         expert=True,
     )
 
-    buffer: ClassVar[int] = 0  # pictures kept for replay
-
     @property
     def queries_per_iteration(self) -> int:
         """Number of queries of one full iteration."""
@@ -129,6 +127,10 @@ class DataFree(Attack):
     def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
         """The optimizer of the generator."""
         raise NotImplementedError
+
+    def memory(self, oracle: Oracle) -> Replay:
+        """An empty memory for pictures that are replayed. Without an override, it keeps none."""
+        return Recent(0, oracle.shape, oracle.classes, oracle.device)
 
     def schedule(self, done: float) -> float:
         """Factor on both learning rates after a share `done` (0 to 1) of the iterations."""
