@@ -118,6 +118,14 @@ class DataFree(Attack):
         step=2,
         expert=True,
     )
+    train_generator: bool = parameter(
+        True,
+        "G",
+        "Train the generator; without, it stays random, a control that takes as many queries.",
+        choices=(True, False),
+        expert=True,
+        before=True,
+    )
 
     @property
     def queries_per_iteration(self) -> int:
@@ -166,8 +174,10 @@ class DataFree(Attack):
                 f"{theft.oracle.budget}: raise it, or lower the batch size"
             )
 
-    def train_generator(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
+    def improve_generator(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
         """One training step of the generator, to increase the disagreement.
+
+        A generator that is not trained takes the same queries and stays as it is.
 
         Returns:
             pixels (N, 3, H, W), the answers to them (N, K) and the mean disagreement.
@@ -180,9 +190,10 @@ class DataFree(Attack):
         with torch.no_grad(), full_precision():
             values = -self.disagreement(in_chunks(run.clone, pixels), answers)
         run.clone.train()
-        run.generator_optimizer.zero_grad(set_to_none=True)
-        before.backward(estimate_gradient(values, units, self.probe) / self.batch)
-        run.generator_optimizer.step()
+        if self.train_generator:
+            run.generator_optimizer.zero_grad(set_to_none=True)
+            before.backward(estimate_gradient(values, units, self.probe) / self.batch)
+            run.generator_optimizer.step()
         return pixels[: self.batch], answers[: self.batch], -values[: self.batch].mean()
 
     def train_clone(self, run: Run, pixels: Tensor, answers: Tensor) -> Tensor:

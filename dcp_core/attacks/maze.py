@@ -66,7 +66,7 @@ class MAZE(DataFree):
 
     def iterate(self, run: Run) -> dict[str, Tensor]:
         """One generator step, clone steps (the first on the pictures of the generator step), then replay steps."""
-        pixels, answers, generator_loss = self.train_generator(run)
+        pixels, answers, generator_loss = self.improve_generator(run)
         losses = []
         for step in range(self.clone_steps):
             if step:

@@ -45,7 +45,7 @@ def generator_gradient(attack: DataFree, defense: Defense) -> tuple[Tensor, Tens
         return before
 
     run.draw = watch  # type: ignore[method-assign]
-    attack.train_generator(run)
+    attack.improve_generator(run)
     (before,) = seen
     assert before.grad is not None
 
@@ -84,6 +84,25 @@ def test_the_clone_is_trained_in_train_mode_and_a_cut_batch_leaves_its_statistic
     attack.train_clone(run, pixels, answers)
     assert not any(torch.equal(one, other) for one, other in zip(statistics, after, strict=True))
     assert given.clone.training
+
+
+@pytest.mark.parametrize("name", ["dfme", "maze"])
+def test_a_frozen_generator_takes_the_same_queries(name: str) -> None:
+    """The control: its weights stay, the clone learns."""
+    moved, used = {}, {}
+    for trained in (True, False):
+        attack, given = small(name, train_generator=trained), toys.theft(10**6)
+        run, first = Run(attack, given), deepcopy(given.clone.state_dict())
+        weights = [each.clone() for each in run.generator.parameters()]
+        run.begin(1.0)
+        attack.iterate(run)
+        after = run.generator.parameters()
+        moved[trained] = [not torch.equal(one, other) for one, other in zip(weights, after, strict=True)]
+        used[trained] = given.oracle.used
+        assert any(not torch.equal(value, first[key]) for key, value in given.clone.state_dict().items())
+    assert used[True] == used[False] == small(name).queries_per_iteration
+    assert any(moved[True])
+    assert not any(moved[False])
 
 
 def test_both_learning_rates_follow_the_schedule_of_the_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
