@@ -25,7 +25,7 @@ from dcp_core.defenses.base import Parameter
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.defenses.modelguard_s import Learned, StoredAnswers
 from dcp_core.evaluation import guides
-from dcp_core.files import home
+from dcp_core.files import explained, home
 from dcp_core.models import auxiliary, zoo
 from dcp_core.results import rows as result_rows
 from dcp_core.results.constraints import L1, L1_LIMITS
@@ -126,8 +126,10 @@ def attempt(action: Callable[[], object], prefix: str) -> None:
     """
     try:
         action()
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         st.session_state[f"{prefix}trouble"] = str(error)
+    except OSError as error:
+        st.session_state[f"{prefix}trouble"] = explained(error, "try again")
     st.session_state[f"{prefix}again"] = True
 
 
