@@ -1,5 +1,6 @@
 """The folders of this project's files, careful reading and atomic writing."""
 
+import errno
 import json
 import os
 import stat
@@ -8,6 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 PACKAGE = Path(__file__).resolve().parent
 # The folder of app.py, pages/ and precomputed/: inside an installed package, or else the repository around it.
 SHIPPED = PACKAGE / "_shipped" if (PACKAGE / "_shipped").is_dir() else PACKAGE.parent
@@ -20,6 +23,29 @@ def home() -> Path:
     It is the environment variable `DCP_HOME`, by default `~/.dcp`.
     """
     return Path(os.environ.get("DCP_HOME", "~/.dcp")).expanduser()
+
+
+def disk_trouble(error: BaseException) -> bool:
+    """Whether an error says that this machine's disk is full or cannot be written."""
+    return isinstance(error, OSError) and error.errno in (*FULL, *CLOSED)
+
+
+def explained(error: OSError, again: str = "give the same command again") -> str:
+    """An error of the operating system in one or two sentences: what failed, with which file, and what to do.
+
+    Args:
+        again: what to do when there is room on the disk.
+    """
+    what = error.strerror or str(error) or type(error).__name__
+    where = f": {error.filename}" if error.strerror and error.filename else ""
+    advice = ""
+    if error.errno in FULL:
+        advice = f". Free some disk space, then {again}"
+    elif error.errno in CLOSED:
+        advice = ". Change its permissions, or choose another folder (DCP_HOME, or the command's --to)"
+    elif error.errno == errno.ENOENT:
+        advice = ". Check the path"
+    return f"{what}{where}{advice}"
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -81,9 +107,17 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, keep: Path 
             steps, `path` is missing.
 
     Raises:
-        OSError: if the file cannot be written; `path` is then unchanged.
+        OSError: if the file cannot be written; it names `path`, which is then unchanged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_atomic(path, write, keep)
+    except OSError as error:
+        error.filename = str(path)  # not the temporary file
+        raise
+
+
+def _write_atomic(path: Path, write: Callable[[BinaryIO], object], keep: Path | None) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

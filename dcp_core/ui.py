@@ -7,6 +7,8 @@ the page, Streamlit 1.67 removes the keys of the previous page from the URL, eve
 
 import dataclasses
 import gc
+import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +32,7 @@ from dcp_core.defenses.base import Parameter
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.defenses.modelguard_s import Learned, StoredAnswers
 from dcp_core.evaluation import guides
-from dcp_core.files import home
+from dcp_core.files import explained, home
 from dcp_core.models import auxiliary, zoo
 from dcp_core.results import rows as result_rows
 from dcp_core.results.constraints import L1, L1_LIMITS
@@ -53,6 +55,8 @@ EMBEDDED = "signs-resnet8"  # first victim on the pages, because its pictures ne
 DEFENSE = "dcp"  # first defense on the pages
 LOOKED = 512  # number of test pictures among which clear ones are searched
 TRADEOFFS = "t_"  # prefix of the widget keys of the page Trade-offs, see above
+MARKUP = re.compile(r"[\\`*\[\]<>$~|#]|\b_|_\b")  # a `_` within a word is none
+MOST_TEXT = 1000  # characters of foreign text that are shown
 IN_URL: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
 
@@ -63,6 +67,7 @@ def frame(title: str, question: str = "") -> None:
     drawn here, and not there.
     """
     st.set_page_config(page_title=f"{title} · Model stealing", page_icon=ICON, layout="wide")
+    _drop_infinite_numbers()
     asked = st.query_params.get("view")
     st.session_state["view"] = asked if asked in VIEWS else st.session_state.get("view", VIEWS[0])
     torch.set_num_threads(1)  # pages compute little; the other cores are for background runs
@@ -87,6 +92,30 @@ def frame(title: str, question: str = "") -> None:
     st.title(title, anchor=False)
     if question:
         st.markdown(f"*{question}*")
+
+
+def _drop_infinite_numbers() -> None:
+    """Remove `inf`, `nan` and `1e999` from the address: Streamlit 1.67 fails to convert them to whole numbers."""
+    wrong = [key for key in st.query_params if any(map(_is_infinite, st.query_params.get_all(key)))]
+    for key in wrong:
+        del st.query_params[key]
+    if wrong:
+        st.rerun()  # the widgets of this run would still get the values
+
+
+def _is_infinite(text: str) -> bool:
+    try:
+        return not math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def plain(text: object) -> str:
+    """Text from an address, a file or an error message, so that Markdown shows it as it is: on one line, without
+    pictures, links, formulas or other markup. At most `MOST_TEXT` characters."""
+    line = " ".join(str(text).split())
+    line = line if len(line) <= MOST_TEXT else line[:MOST_TEXT] + " ..."
+    return MARKUP.sub(r"\\\g<0>", line)
 
 
 @lru_cache(maxsize=64)
@@ -121,7 +150,7 @@ def errors_explained() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(error), icon=":material/error:")
         st.stop()
 
 
@@ -133,8 +162,10 @@ def attempt(action: Callable[[], object], prefix: str) -> None:
     """
     try:
         action()
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         st.session_state[f"{prefix}trouble"] = str(error)
+    except OSError as error:
+        st.session_state[f"{prefix}trouble"] = explained(error, "try again")
     st.session_state[f"{prefix}again"] = True
 
 
@@ -188,7 +219,7 @@ def csv(data: pd.DataFrame, key: str, label: str = "CSV") -> None:
 def victims() -> list[str]:
     """The names of the victims. Shows a warning for each victim that cannot be read. Stops the page if there is none."""
     for problem in zoo.problems():
-        st.warning(str(problem), icon=":material/report:")
+        st.warning(plain(problem), icon=":material/report:")
     known = zoo.names()
     if not known:
         st.error(
@@ -220,10 +251,10 @@ def choose_victim(prefix: str = "") -> zoo.Card:
         card = load_victim(name).card if str(name).startswith(zoo.TORCHVISION) else zoo.card(str(name))
     except ValueError as error:
         card = zoo.card(EMBEDDED if EMBEDDED in known else known[0])
-        st.error(f"{error} Shown instead: {card.title}.", icon=":material/error:")
+        st.error(f"{plain(str(error))} Shown instead: {plain(card.title)}.", icon=":material/error:")
     accuracy = "accuracy unknown" if card.test_accuracy is None else f"**{card.test_accuracy:.2f} %**"
     st.caption(
-        f"{card.architecture} · {card.precision} · {len(card.classes)} classes · {accuracy} "
+        f"{plain(card.architecture)} · {plain(card.precision)} · {len(card.classes)} classes · {accuracy} "
         f"of {card.test_pictures:,} test pictures · {card.parameters:,} parameters"
         + (f" · sha256 `{card.sha256[:10]}`" if card.sha256 else "")
     )

@@ -84,7 +84,13 @@ def demo() -> None:
             on_click=start,
             args=(DEMO,),
         )
-        about = "both are finished" if done else "both are running or queued" if begun else waiting_time(DEMO)
+        about = (
+            "both are finished"
+            if done
+            else "both are running or queued"
+            if begun
+            else ui.plain(waiting_time(DEMO))
+        )
         st.caption(
             f"{DEMO[0].budget:,} queries of the same kind of pictures, {defense_words(DEMO[1].make_defense())}; {about}"
         )
@@ -168,7 +174,7 @@ def launch_box(specs: list[RunSpec]) -> None:
     """The time it takes, and the button."""
     left = [spec for spec in specs if store.view(store.find(spec.key)).state != "done"]
     done = len(specs) - len(left)
-    st.caption(waiting_time(left) if left else "All of these runs are finished. Nothing will run again.")
+    st.caption(ui.plain(waiting_time(left)) if left else "All of these runs are finished. Nothing will run again.")
     if done and left:
         st.caption(f"{done} of {len(specs)} runs are finished and will not run again.")
     label = "Show" if done == len(specs) else "Launch"
@@ -200,7 +206,7 @@ def choose_runs(views: list[RunView]) -> list[str]:
         **ui.IN_URL,
     )
     if missing := st.session_state.get("a_missing"):
-        names = ", ".join(f"**{name}**" for name in missing)
+        names = ", ".join(f"**{ui.plain(name)}**" for name in missing)
         st.info(f"This link names runs that are not on this machine: {names}.", icon=":material/link_off:")
     return chosen
 
@@ -253,10 +259,10 @@ def curves(views: list[RunView], across: str) -> None:
 def show_run(view: RunView) -> None:
     """One run: where it is, what can be done with it."""
     with st.container(border=True, key=f"run-{view.key}"):
-        st.markdown(f"{ICONS[view.state]} **{view.state}** · {name_of(view)}")
+        st.markdown(f"{ICONS[view.state]} **{view.state}** · {ui.plain(name_of(view))}")
         spec = view.spec
         if spec is None:
-            st.caption(view.message)
+            st.caption(ui.plain(view.message))
         elif view.state == "done" and view.result is not None:
             row = view.result["rows"][0]
             st.markdown(
@@ -274,10 +280,10 @@ def show_run(view: RunView) -> None:
             )
             st.progress(
                 min(0.99, max(0.0, view.fraction)),  # full only when it is done
-                f"{(view.active and view.phase) or view.state} · {left}{eta}{quiet}",
+                f"{ui.plain((view.active and view.phase) or view.state)} · {left}{eta}{quiet}",
             )
             if view.message:
-                st.caption(view.message)
+                st.caption(ui.plain(view.message))
         buttons(view)
         details(view)
 
@@ -335,7 +341,7 @@ def details(view: RunView) -> None:
         st.code(store.log_tail(view.folder) or "no log yet", language=None, wrap_lines=True)
         if view.spec is not None:
             st.code(view.spec.command, language="bash", wrap_lines=True)
-        st.caption(f"`{view.folder}` · {view.worker or 'no worker yet'}")
+        st.caption(f"{ui.plain(view.folder)} · {ui.plain(view.worker or 'no worker yet')}")
 
 
 def duplicate(spec: RunSpec) -> None:
@@ -354,7 +360,7 @@ def compare(views: list[RunView]) -> None:
     """Defended beside undefended: the runs shown, what else was measured, and the paper's."""
     rows, problems = ui.all_results()
     for problem in problems:
-        st.warning(str(problem), icon=":material/report:")
+        st.warning(ui.plain(problem), icon=":material/report:")
     keys = {view.key for view in views}
     cards = [card_of(view.spec.victim) for view in views if view.spec is not None]
     data = {card.dataset for card in cards if card is not None} or {"signs"}
@@ -406,7 +412,7 @@ def table(views: list[RunView]) -> None:
 
 
 if trouble := st.session_state.pop("a_trouble", None):
-    st.error(trouble, icon=":material/error:")
+    st.error(ui.plain(trouble), icon=":material/error:")
 st.session_state.update(st.session_state.pop("a_set", {}))
 everything = [*store.views(), *store.shipped()]
 main, side = st.columns([2.3, 1], gap="medium")

@@ -75,13 +75,12 @@ def chart(card: zoo.Card, measured: pd.DataFrame, cells: pd.DataFrame) -> None:
     first = measured.iloc[0]
     made = json.loads(first["versions"])
     versions = ", ".join(f"{name} {made[name]}" for name in ("python", "torch", "onnxruntime") if name in made)
-    st.caption(
-        f"Measured (filled; medians with 95 % intervals) on {card.title}: {first['engine']}, {CLOCK_WORDS[first['clock']]}, "
-        f"{first['hardware']}; {versions}; {first['date']}; `{first['where']}`. {theirs}"
-    )
+    how = f"{first['engine']}, {CLOCK_WORDS[first['clock']]}, {first['hardware']}"
+    about = ui.plain(f"{card.title}: {how}; {versions}; {first['date']}; {first['where']}")
+    st.caption(f"Measured (filled; medians with 95 % intervals) on {about}. {theirs}")
     if pd.notna(first["reason"]):
         note = st.warning if first["unreliable"] else st.caption
-        note(f"While it was measured, {first['reason']}.")
+        note(f"While it was measured, {ui.plain(first['reason'])}.")
 
 
 def explained(cells: pd.DataFrame) -> str:
@@ -237,11 +236,11 @@ def show(view: RunView) -> None:
         st.markdown(f"**{view.state}** · {began} · `{view.key[:4]}` · {CLOCK_WORDS[view.spec.clock]}")
         if view.active:
             eta = f" · {time_words(view.eta)} to go" if view.eta is not None else ""
-            st.progress(min(1.0, max(0.0, view.fraction)), f"{view.phase or 'waits for its turn'}{eta}")
+            st.progress(min(1.0, max(0.0, view.fraction)), f"{ui.plain(view.phase) or 'waits for its turn'}{eta}")
         elif view.message:
-            st.caption(view.message)
+            st.caption(ui.plain(view.message))
         for name, reason in (view.result or {}).get("missing", {}).items():
-            st.caption(f"{mark_of(name).label} not measured: {reason}")
+            st.caption(f"{ui.plain(mark_of(name).label)} not measured: {ui.plain(reason)}")
         actions = []
         if view.active:
             actions.append(("Stop", "stop", partial(launch.stop, view.folder)))
@@ -267,7 +266,7 @@ def show(view: RunView) -> None:
 rows, _ = ui.all_results()
 paper = rows[(rows["source"] == "paper") & rows["latency_ms"].notna()]
 if trouble := st.session_state.get("c_trouble"):
-    st.error(trouble, icon=":material/error:")
+    st.error(ui.plain(trouble), icon=":material/error:")
 main, side = st.columns([2.3, 1], gap="medium")
 with side:
     card = ui.choose_victim(COST)

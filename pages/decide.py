@@ -54,7 +54,7 @@ def choose_case(cases: dict[str, pd.DataFrame]) -> pd.DataFrame:
     )
     near = by_knowledge[kind]
     name = st.selectbox("Measured case nearest to yours", list(near), key=f"d_case_{kind}", **ui.IN_URL)
-    st.caption(f"{name}.")
+    st.caption(f"{ui.plain(name)}.")
     return near[name]
 
 
@@ -108,11 +108,11 @@ def questions() -> Needs:
 def answer(verdict: Verdict) -> None:
     """The verdict's headline, its place on the scale, and why."""
     box = {"yes": st.success, "no": st.warning, "cannot tell": st.info}[verdict.answer]
-    box(f"**{verdict.headline}**", icon=ICONS[verdict.answer])
+    box(f"**{ui.plain(verdict.headline)}**", icon=ICONS[verdict.answer])
     if verdict.level:
         steps = (f":blue-badge[**{each}**]" if each == verdict.level else f":gray-badge[{each}]" for each in SCALE)
         st.markdown(" ".join(steps), help="; ".join(f"{level}: {meaning}" for level, meaning in SCALE.items()))
-    st.markdown("\n".join(f"- {line}" for line in verdict.why))
+    st.markdown("\n".join(f"- {ui.plain(line)}" for line in verdict.why))
 
 
 def every_defense(case: pd.DataFrame, verdict: Verdict, needs: Needs) -> None:
@@ -205,7 +205,9 @@ with main, ui.errors_explained():
     if len(verdict.table):
         every_defense(case, verdict, needs)
     if verdict.not_stopped:
-        st.markdown("**What it will not stop**\n\n" + "\n".join(f"- {line}" for line in verdict.not_stopped))
+        st.markdown(
+            "**What it will not stop**\n\n" + "\n".join(f"- {ui.plain(line)}" for line in verdict.not_stopped)
+        )
     victim = case["victim"].iloc[0]
     if verdict.defense:
         if not needs.label_only:

@@ -19,7 +19,7 @@ st.markdown(
 )
 rows, problems = ui.all_results()
 for problem in problems:
-    st.warning(str(problem), icon=":material/report:")
+    st.warning(ui.plain(problem), icon=":material/report:")
 
 
 def label(defense: str) -> str:

@@ -148,7 +148,7 @@ def from_test_set(card: Card) -> Question:
             st.button(name, key=f"example-{name}", on_click=_go_to, args=(index,))
         anywhere = int(torch.randint(last + 1, ()))
         st.button("random", key="random", icon=":material/casino:", on_click=_go_to, args=(anywhere,))
-    label = f"true class: {card.classes[labels[number]]}"
+    label = f"true class: {ui.plain(card.classes[labels[number]])}"
     pixels = None
     with place:
         if available(card.dataset):
@@ -184,7 +184,7 @@ def _go_to(index: int) -> None:
 def show_numbers(row: pd.Series, defense: Defense, clean: torch.Tensor) -> None:
     """l1, y_max, alpha and entropy, before and after, and whether the owner's decision changes."""
     alpha = defense.alpha(clean.max())
-    changed = f":red[**now {row.defended_class}**]" if row.top_class_changed else "**kept**"
+    changed = f":red[**now {ui.plain(row.defended_class)}**]" if row.top_class_changed else "**kept**"
     numbers = [
         f"l1 distance **{row.l1:.3f}** of at most 2",
         f"largest probability {row.clean_y_max:.3f} → **{row.defended_y_max:.3f}**",
@@ -297,7 +297,7 @@ def show_all_defenses(defense: Defense, question: Question, card: Card, seed: in
         "without the victim."
     )
     for reason in missing:
-        st.info(reason, icon=":material/visibility_off:")
+        st.info(ui.plain(reason), icon=":material/visibility_off:")
 
 
 def show_thief(defense: Defense, answers: engine.Answers, card: Card) -> None:
@@ -332,10 +332,10 @@ def show_batch(defense: Defense, card: Card, seed: int) -> None:
     tensors: list[torch.Tensor] = []
     progress = st.progress(0.0, "Reading pictures ...")
     for position, file in enumerate(files):
-        progress.progress(position / len(files), f"Reading {file.name} ...")
+        progress.progress(position / len(files), f"Reading {ui.plain(file.name)} ...")
         for name, picture in _pictures(file):
             if isinstance(picture, ImageError):
-                st.warning(f"**{name}**: {picture}", icon=":material/broken_image:")
+                st.warning(f"**{ui.plain(name)}**: {ui.plain(picture)}", icon=":material/broken_image:")
             else:
                 named.append(name)
                 tensors.append(to_tensor(picture, card.size))
@@ -370,7 +370,7 @@ with right:
     for remark in defense.remarks():
         st.caption(remark)
     if words := second_network_words(defense, victim.name):
-        st.caption(words)
+        st.caption(ui.plain(words))
 with middle, ui.errors_explained():
     seen = question.seen_by(defense, victim.name, seed)
     defense = armed(defense, seen, victim.name)

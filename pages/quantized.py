@@ -108,7 +108,9 @@ def first_look(family: dict[str, str]) -> None:
     if not rows.empty:
         about = rows.iloc[0]
         software = ", ".join(f"{name} {number}" for name, number in json.loads(about.versions).items())
-        st.caption(f"Measured by this code, all in turns, medians: {about.hardware}, {about.date}; {software}.")
+        st.caption(
+            f"Measured by this code, all in turns, medians: {ui.plain(about.hardware)}, {about.date}; {ui.plain(software)}."
+        )
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Measure on this machine", icon=":material/timer:", key="q_measure"):
             with ui.errors_explained():
@@ -250,7 +252,7 @@ def export_form(family: dict[str, str]) -> None:
 
 def say_what_is_missing(base: str) -> None:
     """The commands that make what this page shows."""
-    st.info(f"**{base}** has no eight-bit version yet. These make them:", icon=":material/memory:")
+    st.info(f"**{ui.plain(base)}** has no eight-bit version yet. These make them:", icon=":material/memory:")
     methods = ("fp32", "ptq", "qat")
     commands = [f"python -m dcp_core quantize --victim {base} --method {method}" for method in methods]
     st.code("\n".join(commands), language="bash", wrap_lines=True)

@@ -129,7 +129,7 @@ def _guided(defense: Defense, card: zoo.Card) -> dict[Defense, torch.Tensor | No
     try:
         return {ui.learned(defense, card.name): ui.guide_of(defense, card.name)}
     except ValueError as error:
-        st.info(str(error), icon=":material/visibility_off:")
+        st.info(ui.plain(error), icon=":material/visibility_off:")
         return {}
 
 
@@ -153,7 +153,7 @@ def thiefs_side(card: zoo.Card) -> None:
     """Measured thieves, and the paper's, under the reader's own constraints."""
     st.subheader("Effect on the thief", anchor=False)
     for problem in ui.all_results()[1]:
-        st.warning(str(problem), icon=":material/report:")
+        st.warning(ui.plain(problem), icon=":material/report:")
     everything = ui.thief_points()
     known = sorted(everything["dataset"].unique())
     first, second = st.columns(2)
@@ -278,7 +278,7 @@ def _use(row: pd.Series) -> None:
     try:
         defense = make_defense(row["defense"], **json.loads(row["parameters"]))
     except ValueError as error:
-        st.caption(f"This point cannot be tried here: {error}.")
+        st.caption(f"This point cannot be tried here: {ui.plain(error)}.")
         return
     victim = ui.victim_state(zoo.card(row["victim"])) if row["victim"] in zoo.names() else {}
     ui.link("playground", "Use this point in the Playground", "tune", **victim, **ui.defense_state(defense))

@@ -1,9 +1,12 @@
 """The command line: one file for each command, without logic of its own."""
 
+import errno
 from importlib import import_module
 from typing import Any
 
 import click
+
+from dcp_core.files import explained
 
 # A command's module is imported only when the command is used, so that `--help` does not import torch.
 COMMANDS = {
@@ -44,6 +47,10 @@ class _Lazy(click.Group):
             return super().invoke(ctx)
         except (ValueError, FloatingPointError) as error:  # FloatingPointError: a training diverged
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of our output has ended; click deals with it
+                raise
+            raise click.ClickException(explained(error)) from error
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from dcp_core.data import folders, sources, synthetic
 from dcp_core.data.images import ImageError
-from dcp_core.files import home, write_atomic
+from dcp_core.files import disk_trouble, home, write_atomic
 
 Split = Literal["train", "test"]
 Knowledge = Literal["knowledgeable", "limited", "data-free"]
@@ -159,6 +159,8 @@ def download(name: str) -> Path:
     try:
         arrays = DATASETS[name].make(path.parent / "sources" / name)
     except (OSError, RuntimeError) as error:
+        if disk_trouble(error):
+            raise
         raise DataError(
             f"{DATASETS[name].title} could not be downloaded ({error}). Check the connection and try again, or put "
             f"a file with x_train, y_train, x_test, y_test and classes at {path}"

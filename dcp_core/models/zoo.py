@@ -21,7 +21,7 @@ from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor, nn
 
 from dcp_core import release
-from dcp_core.files import PRECOMPUTED, home
+from dcp_core.files import PRECOMPUTED, disk_trouble, home
 from dcp_core.models.architectures import Classifier, build
 from dcp_core.models.cards import (
     VictimError,
@@ -353,6 +353,8 @@ def _load_torchvision(name: str, device: str) -> Victim:
     try:
         network = models.get_model(short, weights=weights)
     except (OSError, RuntimeError) as error:
+        if disk_trouble(error):
+            raise
         raise VictimError(
             f"the weights of {short} could not be downloaded ({error}): check the internet connection"
         ) from error

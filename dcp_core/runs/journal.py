@@ -22,7 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dcp_core.attacks import Event
-from dcp_core.files import home, remove_temporary, write_atomic
+from dcp_core.files import explained, home, remove_temporary, write_atomic
 from dcp_core.results.rows import write_results
 from dcp_core.runs.folder import EVENTS, LOCK, LOG, QUEUED, SAMPLE, STOP, WRITTEN, claim, result
 from dcp_core.runs.locks import holding
@@ -106,7 +106,11 @@ def _session(spec: Spec, folder: Path, device: str, save_every: float) -> Iterat
                 return
         journal.end("done", "")
     except GeneratorExit:
-        _close(events)
+        try:
+            _close(events)
+        except OSError as error:
+            journal.end("failed", sentence(error))
+            raise
         journal.end("interrupted", "stopped on request")
         raise
     except KeyboardInterrupt:
@@ -148,7 +152,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "alloc" in text or "out of memory" in text:
         return "out of memory: use a smaller batch or clone, or fewer runs at once"
     if isinstance(error, OSError):
-        return f"disk error: {error.strerror or text}. Free disk space if it is full, then resume the run"
+        return explained(error, "resume the run")
     if isinstance(error, ValueError | FloatingPointError):
         return text
     return f"{type(error).__name__}: {text}. The log has the details"

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import psutil
 
-from dcp_core.files import read_object, write_atomic
+from dcp_core.files import FULL, read_object, write_atomic
 from dcp_core.runs.folder import STATUS
 
 SILENCE = 30.0  # seconds without a heartbeat after which a worker on another machine counts as lost
@@ -71,9 +71,22 @@ class Status:
         )
 
     def write(self, folder: Path) -> None:
-        """Replace the folder's status."""
-        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
-        write_atomic(folder / STATUS, lambda file: file.write(text.encode()))
+        """Replace the folder's status. On a full disk the old file is overwritten, which needs no more room.
+
+        Raises:
+            OSError: if neither is possible.
+        """
+        path, content = (
+            folder / STATUS,
+            json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False).encode(),
+        )
+        try:
+            write_atomic(path, lambda file: file.write(content))
+        except OSError as error:
+            if error.errno not in FULL or not path.exists():
+                raise
+            with path.open("r+b") as file:
+                file.write(content.ljust(path.stat().st_size))  # JSON may end with spaces
 
     @classmethod
     def read(cls, folder: Path) -> "Status | None":

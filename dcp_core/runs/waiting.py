@@ -38,4 +38,4 @@ def waiting_time(specs: list[RunSpec]) -> str:
     total = max(max(seconds), sum(seconds) / at_once)
     waits = sum(view.active for view in store.views())
     after = f", after the {waits} already running or queued" if waits else ""
-    return f"about **{time_words(total)}** on this machine ({at_once} at once){after}"
+    return f"about {time_words(total)} on this machine ({at_once} at once){after}"

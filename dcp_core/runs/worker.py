@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +125,14 @@ def _run(
     evaluator: Evaluator,
 ) -> Iterator[Event]:
     began = time.monotonic()
-    for event in events:
-        if event.fraction == 1 and event.scores is not None:
-            break
-        yield event
+    try:
+        for event in events:
+            if event.fraction == 1 and event.scores is not None:
+                break
+            yield event
+    finally:
+        if isinstance(events, Generator):
+            events.close()  # it saves its state: an error must reach the caller, not the garbage collector
     yield Event("scoring", 1.0, event.queries)
     scores = evaluator(theft.clone)
     assert test.labels is not None
