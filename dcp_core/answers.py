@@ -164,24 +164,27 @@ def noise_curve(defense: Defense, points: int = 601) -> pd.DataFrame:
     return pd.DataFrame({"x": x.numpy(), "y": noise[:, 0].numpy()})
 
 
-def examples(logits: Tensor, labels: Tensor) -> dict[str, int]:
+def examples(logits: Tensor, labels: Tensor, among: Tensor | None = None) -> dict[str, int]:
     """Indices of typical pictures of a test set, by a description, from a confident correct answer to a confident mistake.
 
     Args:
         logits: (N, K), clean.
         labels: (N,).
+        among: (N,) bool, pictures to prefer; the others are taken for an example where none of them fits.
     """
     top2 = logits.softmax(-1).topk(2, dim=-1)
     y_max, margin = top2.values[:, 0], top2.values[:, 0] - top2.values[:, 1]
     right = top2.indices[:, 0] == labels
 
-    def nearest(values: Tensor, target: float, among: Tensor) -> int:
-        return int(torch.where(among, (values - target).abs(), torch.inf).argmin())
+    def nearest(values: Tensor, target: float, wanted: Tensor) -> int:
+        if among is not None and bool((wanted & among).any()):
+            wanted = wanted & among
+        return int(torch.where(wanted, (values - target).abs(), torch.inf).argmin())
 
     return {
         "sure and right": nearest(y_max, 0.995, right),
         "nearly sure": nearest(y_max, 0.85, right),
         "torn between two": nearest(margin, 0.0, y_max > 0.4),
-        "unsure": int(y_max.argmin()),
+        "unsure": nearest(y_max, 0.0, torch.ones_like(right)),
         "sure and wrong": nearest(y_max, 1.0, ~right),
     }

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -22,6 +23,10 @@ import streamlit as st
 import torch
 
 from dcp_core.attacks import Attack, make_attack
+from dcp_core.data.datasets import DataError, available, test_picture
+from dcp_core.data.images import sharpness
+from dcp_core.data.sources import SIGNS_TEST
+from dcp_core.data.synthetic import signs
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.base import Parameter
 from dcp_core.defenses.model_based import ModelBased
@@ -43,10 +48,12 @@ PAGES = {  # file in pages/ -> title, icon
     "decide": ("Decide", "gavel"),
     "paper": ("Paper", "article"),
 }
+ICON = Path(__file__).with_name("icon.png")  # a symbol of Streamlit's would come from the network
 Name = TypeVar("Name", bound=str)
 VIEWS = ("full", "class")
 EMBEDDED = "signs-resnet8"  # first victim on the pages, because its pictures need no download
 DEFENSE = "dcp"  # first defense on the pages
+LOOKED = 512  # number of test pictures among which clear ones are searched
 TRADEOFFS = "t_"  # prefix of the widget keys of the page Trade-offs, see above
 MARKUP = re.compile(r"[\\`*\[\]<>$~|#]|\b_|_\b")  # a `_` within a word is none
 MOST_TEXT = 1000  # characters of foreign text that are shown
@@ -59,7 +66,7 @@ def frame(title: str, question: str = "") -> None:
     A link to a page right after the start of the server runs the page without `app.py`. Therefore the list of pages is
     drawn here, and not there.
     """
-    st.set_page_config(page_title=f"{title} · Model stealing", page_icon=":material/shield:", layout="wide")
+    st.set_page_config(page_title=f"{title} · Model stealing", page_icon=ICON, layout="wide")
     _drop_infinite_numbers()
     asked = st.query_params.get("view")
     st.session_state["view"] = asked if asked in VIEWS else st.session_state.get("view", VIEWS[0])
@@ -74,7 +81,7 @@ def frame(title: str, question: str = "") -> None:
             VIEWS,
             required=True,
             key="view",
-            help="'class' hides the expert controls, for teaching.",
+            help="'class' hides the expert controls. It is meant for teaching.",
             on_change=_view_to_address,
             persist_state="session",
         )
@@ -223,7 +230,10 @@ def victims() -> list[str]:
 
 
 def choose_victim(prefix: str = "") -> zoo.Card:
-    """Draw a select box of victims, and a summary of the chosen one. `torchvision:NAME` can be typed in."""
+    """Draw a select box of victims, and a summary of the chosen one. `torchvision:NAME` can be typed in.
+
+    For a victim that cannot be read, show the error and return the first victim.
+    """
     known = victims()
     _take_short_name(f"{prefix}victim", known)
     name = st.selectbox(
@@ -233,11 +243,15 @@ def choose_victim(prefix: str = "") -> zoo.Card:
         key=f"{prefix}victim",
         format_func=lambda n: zoo.card(n).title if n in known else n,
         accept_new_options=True,
-        help=f"You can also type {zoo.TORCHVISION} followed by the name of a classification model of torchvision.",
+        help="The classifier that is attacked and defended. You can also type "
+        f"{zoo.TORCHVISION} and the name of a classification model of torchvision.",
         **IN_URL,
     )
-    with errors_explained():
+    try:
         card = load_victim(name).card if str(name).startswith(zoo.TORCHVISION) else zoo.card(str(name))
+    except ValueError as error:
+        card = zoo.card(EMBEDDED if EMBEDDED in known else known[0])
+        st.error(plain(f"{error} Shown instead: {card.title}."), icon=":material/error:")
     accuracy = "accuracy unknown" if card.test_accuracy is None else f"**{card.test_accuracy:.2f} %**"
     st.caption(
         f"{plain(card.architecture)} · {plain(card.precision)} · {len(card.classes)} classes · {accuracy} "
@@ -278,8 +292,8 @@ def choose_l1(key: str) -> L1:
         "The l1 limit holds for",
         L1_LIMITS,
         key,
-        help="A defense may change answers to a thief's pictures more than answers to customers' pictures. The paper's "
-        "released code limits the mean over the thief's queries.",
+        help="l1 is the distance between the clean and the defended answer, 0 to 2. A defense may move answers to a thief's "
+        "pictures further than answers to customers' pictures. The paper's released code limits the thief's queries.",
     )
 
 
@@ -323,21 +337,22 @@ def _start(kind: type[Defense] | Attack, key: str) -> Any:
 
 def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix: str) -> Any:
     default, url = _start(kind, key), f"{prefix}{kind.name}_{key}"
+    name = declared.label or key.replace("_", " ").capitalize()
     if declared.choices == (True, False):
-        return st.toggle(key.replace("_", " "), default, key=url, help=declared.help, **IN_URL)
+        return st.toggle(name, default, key=url, help=declared.help, **IN_URL)
     if declared.choices:
         return st.segmented_control(
-            key, declared.choices, default=default, required=True, key=url, help=declared.help, **IN_URL
+            name, declared.choices, default=default, required=True, key=url, help=declared.help, **IN_URL
         )
     if declared.optional:
         automatic = getattr(kind, key) is None
-        if st.toggle(f"{declared.symbol} {declared.optional}", automatic, key=f"{url}_auto", **IN_URL):
+        if st.toggle(f"{name} ({declared.symbol}): {declared.optional}", automatic, key=f"{url}_auto", **IN_URL):
             return None
     whole = isinstance(default, int) and not isinstance(default, bool)
     number: Callable[[float], Any] = int if whole else float
     if isinstance(kind, Attack):  # their ranges are too wide for a slider
         return st.number_input(
-            f"{key.replace('_', ' ')} ({declared.symbol})",
+            f"{name} ({declared.symbol})",
             number(declared.low),
             number(declared.high),
             number(default),
@@ -348,7 +363,7 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
             **IN_URL,
         )
     value = st.slider(
-        f"{declared.symbol} ({key})",
+        f"{name} ({declared.symbol})",
         number(declared.low),
         number(declared.high),
         number(default),
@@ -456,11 +471,31 @@ def guide_of(defense: Defense, victim: str, seed: int = 0) -> torch.Tensor | Non
     """
     if not isinstance(defense, ModelBased):
         return None
+    cancelled = f"cancelled-{victim}-{defense.name}"
     place = st.empty()
-    words = f"{defense.title} processes all test pictures. The result is stored, so this happens only once ..."
-    guide = guides.guide_of_test_set(victim, defense, seed=seed, progress=lambda done: place.progress(done, words))
+    if st.session_state.get(cancelled):
+        with place.container():
+            st.info(f"Cancelled: {defense.title} needs the guide of every test picture.", icon=":material/cancel:")
+            st.button("Compute it", key=f"again-{defense.name}", on_click=_set, args=(cancelled, False))
+        st.stop()
+    with place.container():
+        bar = st.empty()
+        button = st.empty()
+
+    def tell(done: float) -> None:
+        if not done_before:  # a stored guide needs no button
+            button.button("Cancel", key=f"cancel-{defense.name}", on_click=_set, args=(cancelled, True))
+        done_before.append(done)
+        bar.progress(done, f"{defense.title} computes its guide for every test picture, once; {done:.0%} done ...")
+
+    done_before: list[float] = []
+    guide = guides.guide_of_test_set(victim, defense, seed=seed, progress=tell)
     place.empty()
     return guide
+
+
+def _set(key: str, value: object) -> None:
+    st.session_state[key] = value
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the victim ...")
@@ -473,6 +508,25 @@ def load_victim(name: str) -> zoo.Victim:
 def test_answers(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Clean logits (N, K) and labels (N,) of a victim's test set. All sessions share them."""
     return zoo.test_answers(name)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Looking for clear pictures ...")
+def clear_pictures(dataset: str, size: int) -> torch.Tensor | None:
+    """Which of a data set's `size` test pictures a person recognises best: bool (N,), true for an eighth of the first
+    ones. None where the pictures cannot be read on this machine."""
+    looked = min(size, LOOKED)
+    try:
+        if dataset == "signs":  # drawn one by one they take minutes
+            pictures = signs(looked, SIGNS_TEST)[0]
+        elif available(dataset):
+            pictures = torch.stack([test_picture(dataset, number) for number in range(looked)])
+        else:
+            return None
+    except DataError:
+        return None
+    clear = torch.zeros(size, dtype=torch.bool)
+    clear[sharpness(pictures).topk(max(1, looked // 8)).indices] = True
+    return clear
 
 
 def all_results() -> tuple[pd.DataFrame, list[ResultsError]]:

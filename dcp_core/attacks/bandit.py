@@ -10,7 +10,8 @@ with lr = 1 / (number of queries of class z so far). There are three rewards: ce
 posteriors), diversity (sum of the answer's excess over the mean of the last answers) and loss (cross-entropy of the clone
 trained so far). Each is scaled to [0, 1] by the range seen so far, its mean over the last `WINDOW` answers is
 subtracted, and the three are added. The paper queries one picture at a time. Here a batch is drawn from one policy, and
-the answers update the policy one by one.
+the answers update the policy one by one. pi(z) is 0 for a class that had no pictures left when the batch was drawn; its
+preference no longer changes.
 """
 
 from typing import Any
@@ -43,10 +44,13 @@ class Bandit:
         self.low = torch.full((3,), torch.inf, dtype=torch.float64)
         self.high = -self.low
 
+    def left(self) -> Tensor:
+        """Whether each class of the pool has pictures that were not queried, bool (actions,)."""
+        return torch.bincount(self.labels[self.fresh], minlength=self.actions) > 0
+
     def policy(self) -> Tensor:
         """Probability of each class of the pool; 0 for a class without pictures left."""
-        left = torch.bincount(self.labels[self.fresh], minlength=self.actions) > 0
-        return self.preferences.masked_fill(~left, -torch.inf).softmax(0)
+        return self._policy_over(self.left())
 
     def draw(self, count: int, rng: torch.Generator) -> Tensor:
         """Draw at most `count` pictures that were not queried before: a class from the policy, then a random picture of it.
@@ -68,6 +72,7 @@ class Bandit:
         Args:
             clone_logits: of the same pictures, (n, K).
         """
+        left = self.left()  # when the pictures were drawn
         self.fresh[indices] = False
         losses = -(answers * clone_logits.log_softmax(1)).sum(1)
         top = answers.topk(2, dim=1).values
@@ -76,10 +81,13 @@ class Bandit:
             mean = self.last_answers.mean(0) if len(self.last_answers) else torch.zeros_like(answer)
             diversity = (answer - mean).clamp_min(0).sum()
             rewards = torch.stack([top[row, 0] - top[row, 1], diversity, losses[row]]).double()
-            self._reinforce(action, rewards)
+            self._reinforce(action, rewards, left)
             self.last_answers = torch.cat([self.last_answers, answer[None]])[-WINDOW:]
 
-    def _reinforce(self, action: int, rewards: Tensor) -> None:
+    def _policy_over(self, left: Tensor) -> Tensor:
+        return self.preferences.masked_fill(~left, -torch.inf).softmax(0)
+
+    def _reinforce(self, action: int, rewards: Tensor, left: Tensor) -> None:
         self.low, self.high = torch.minimum(self.low, rewards), torch.maximum(self.high, rewards)
         scaled = (rewards - self.low) / (self.high - self.low).clamp_min(1e-12)
         baseline = self.last_rewards.mean(0) if len(self.last_rewards) else torch.zeros(3, dtype=torch.float64)
@@ -87,8 +95,7 @@ class Bandit:
         advantage = advantages.sum() if self.reward == "all" else advantages[REWARDS.index(self.reward)]
         self.last_rewards = torch.cat([self.last_rewards, scaled[None]])[-WINDOW:]
         self.asked[action] += 1
-        policy = self.preferences.softmax(0)
-        towards = -policy
+        towards = -self._policy_over(left)
         towards[action] += 1
         self.preferences += advantage / self.asked[action] * towards
 

@@ -115,6 +115,13 @@ class Attack(Declared):
         """Whether the clone answers with the mean over a picture and its mirror image, which takes twice as long."""
         return False
 
+    def for_clone(self, clone: str) -> "Attack":
+        """This attack with its default for every parameter that does not matter for a clone of this architecture.
+
+        Runs that do the same are then one run.
+        """
+        return self
+
     def will_ask(self, pool: int, budget: int, seed: int) -> Tensor | None:
         """Indices of the pictures that an attack will query; None if they depend on the answers.
 

@@ -8,7 +8,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ from dcp_core.attacks.base import (
     Timed,
     sample,
 )
-from dcp_core.attacks.oracle import AttackError, NanAnswer, full_precision, in_chunks
-from dcp_core.attacks.replay import Replay
+from dcp_core.attacks.oracle import AttackError, NanAnswer, Oracle, full_precision, in_chunks
+from dcp_core.attacks.replay import Recent, Replay
 from dcp_core.attacks.zeroth_order import Generator, estimate_gradient, probes, to_range
 from dcp_core.defenses.base import parameter
 from dcp_core.precision import autocast
@@ -49,7 +49,7 @@ class Run:
             self.clone.parameters(), attack.lr_clone, momentum=0.9, weight_decay=5e-4
         )
         self.generator_optimizer = attack.generator_optimizer(self.generator)
-        self.replay = Replay(attack.buffer, theft.oracle.shape, theft.oracle.classes, self.device)
+        self.replay = attack.memory(theft.oracle)
         self.rng = torch.Generator(self.device)
         self.seed, self.iteration, self.batch, self.latent = theft.seed, 0, attack.batch, attack.latent
         self.shown: tuple[Tensor, Tensor] | None = None
@@ -92,8 +92,16 @@ class Run:
 class DataFree(Attack):
     """Base of DFME and MAZE, which differ in losses, optimizers and replay memory."""
 
-    batch: int = parameter(256, "N", "Pictures a batch.", low=2, high=1024, step=1)
-    directions: int = parameter(1, "m", "Random directions of one gradient estimate.", low=1, high=100, step=1)
+    batch: int = parameter(256, "N", "Pictures a batch.", low=2, high=1024, step=1, label="Pictures in a batch")
+    directions: int = parameter(
+        1,
+        "m",
+        "Random directions of one gradient estimate.",
+        low=1,
+        high=100,
+        step=1,
+        label="Directions probed per gradient",
+    )
     probe: float = parameter(
         1e-3,
         "ε",
@@ -102,12 +110,38 @@ class DataFree(Attack):
         high=0.1,
         step=1e-4,
         expert=True,
+        label="Length of a probing step",
     )
-    clone_steps: int = parameter(5, "n_c", "Training steps of the clone in an iteration.", low=1, high=50, step=1)
-    lr_clone: float = parameter(0.1, "η_c", "Learning rate of the clone.", low=1e-4, high=1.0)
-    lr_generator: float = parameter(1e-4, "η_g", "Learning rate of the generator.", low=1e-6, high=1.0, step=1e-4)
+    clone_steps: int = parameter(
+        5,
+        "n_c",
+        "Training steps of the clone in an iteration.",
+        low=1,
+        high=50,
+        step=1,
+        label="Clone steps per iteration",
+    )
+    lr_clone: float = parameter(
+        0.1, "η_c", "Learning rate of the clone.", low=1e-4, high=1.0, label="Learning rate of the clone"
+    )
+    lr_generator: float = parameter(
+        1e-4,
+        "η_g",
+        "Learning rate of the generator.",
+        low=1e-6,
+        high=1.0,
+        step=1e-4,
+        label="Learning rate of the generator",
+    )
     latent: int = parameter(
-        256, "z", "Random numbers from which a picture is generated.", low=2, high=1024, step=1, expert=True
+        256,
+        "z",
+        "Random numbers from which a picture is generated.",
+        low=2,
+        high=1024,
+        step=1,
+        expert=True,
+        label="Random numbers per picture",
     )
     width: int = parameter(
         128,
@@ -117,9 +151,16 @@ class DataFree(Attack):
         high=512,
         step=2,
         expert=True,
+        label="Channels of the generator",
     )
-
-    buffer: ClassVar[int] = 0  # pictures kept for replay
+    train_generator: bool = parameter(
+        True,
+        "G",
+        "Train the generator; without, it stays random, a control that takes as many queries.",
+        choices=(True, False),
+        expert=True,
+        before=True,
+    )
 
     @property
     def queries_per_iteration(self) -> int:
@@ -129,6 +170,10 @@ class DataFree(Attack):
     def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
         """The optimizer of the generator."""
         raise NotImplementedError
+
+    def memory(self, oracle: Oracle) -> Replay:
+        """An empty memory for pictures that are replayed. Without an override, it keeps none."""
+        return Recent(0, oracle.shape, oracle.classes, oracle.device)
 
     def schedule(self, done: float) -> float:
         """Factor on both learning rates after a share `done` (0 to 1) of the iterations."""
@@ -164,8 +209,10 @@ class DataFree(Attack):
                 f"{theft.oracle.budget}: raise it, or lower the batch size"
             )
 
-    def train_generator(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
+    def improve_generator(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
         """One training step of the generator, to increase the disagreement.
+
+        A generator that is not trained takes the same queries and stays as it is.
 
         Returns:
             pixels (N, 3, H, W), the answers to them (N, K) and the mean disagreement.
@@ -178,9 +225,10 @@ class DataFree(Attack):
         with torch.no_grad(), full_precision():
             values = -self.disagreement(in_chunks(run.clone, pixels), answers)
         run.clone.train()
-        run.generator_optimizer.zero_grad(set_to_none=True)
-        before.backward(estimate_gradient(values, units, self.probe) / self.batch)
-        run.generator_optimizer.step()
+        if self.train_generator:
+            run.generator_optimizer.zero_grad(set_to_none=True)
+            before.backward(estimate_gradient(values, units, self.probe) / self.batch)
+            run.generator_optimizer.step()
         return pixels[: self.batch], answers[: self.batch], -values[: self.batch].mean()
 
     def train_clone(self, run: Run, pixels: Tensor, answers: Tensor) -> Tensor:

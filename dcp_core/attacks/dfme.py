@@ -44,6 +44,6 @@ class DFME(DataFree):
 
     def iterate(self, run: Run) -> dict[str, Tensor]:
         """One generator step, then clone steps on newly generated pictures."""
-        _, _, generator_loss = self.train_generator(run)
+        _, _, generator_loss = self.improve_generator(run)
         losses = [self.train_clone(run, *self.ask(run)) for _ in range(self.clone_steps)]
         return {"disagreement": generator_loss, "clone": torch.stack(losses).mean()}

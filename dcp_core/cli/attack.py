@@ -14,7 +14,7 @@ from dcp_core.attacks.base import Event
 from dcp_core.cli.options import attack_options, defense_options
 from dcp_core.cli.progress import progress_bar
 from dcp_core.defenses import DEFENSES
-from dcp_core.models.architectures import ARCHITECTURES
+from dcp_core.models.architectures import CLONES
 from dcp_core.results.rows import keys_in, write_results
 from dcp_core.runs.folder import folder_of, result
 from dcp_core.runs.journal import add_to_results, record
@@ -34,7 +34,7 @@ from dcp_core.runs.spec import RunSpec, Spec
 )
 @click.option(
     "--clone",
-    type=click.Choice(list(ARCHITECTURES)),
+    type=click.Choice(CLONES),
     help="Network that the thief trains. Default: the usual one of the attack.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the attack's random numbers.")

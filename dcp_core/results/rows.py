@@ -12,21 +12,32 @@ from typing import Any
 
 import pandas as pd
 
+from dcp_core.attacks import ATTACKS
+from dcp_core.attacks.base import AS_IS
+from dcp_core.data.datasets import pool_words
 from dcp_core.files import PRECOMPUTED, home, write_atomic
 from dcp_core.results.schema import AVERAGED, COLUMNS, CONDITIONS, ResultsError, check
 
 SHIPPED = PRECOMPUTED / "results"
 MANIFEST = "manifest.json"
 SETTING = [
-    "thief",
     "attack",
-    "queries_from",
     "budget",
+    "queries_from",
+    "thief",
     "epochs",
     "clone",
     "victim",
     "precision",
 ]
+THIEVES = {
+    AS_IS: "trusts the answers",
+    "top-1": "uses the top class alone",
+    "average": "asks repeatedly and averages",
+    "recovery (bayes)": "recovers the answers (Bayes)",
+    "recovery (inverse)": "recovers the answers (inverse)",
+}
+"""Values of the column `thief`, in words."""
 IN_COLUMNS = {"epochs", "treatment", "repeats"}  # attack parameters that are also in other columns of a row
 
 
@@ -138,15 +149,18 @@ def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.
         besides: columns of `SETTING` that may differ within a group.
 
     Returns:
-        Points by the name of their setting, the setting with most points first. A name has the values that differ between
-        the settings (all values, if there is only one setting).
+        Points by the name of their setting, the setting with most points first. A name has the attack and the values that
+        differ between the settings (all values, if there is only one setting): "KnockoffNets · 2,000 queries".
     """
     columns = [name for name in SETTING if name not in besides]
     distinguishing = [name for name in columns if len(points[name].unique()) > 1] or columns
+    if "victim" in distinguishing and "precision" in distinguishing:
+        distinguishing.remove("precision")  # a victim has only one
+    distinguishing = ["attack", *(name for name in distinguishing if name != "attack")]
     named = {}
     for _, same in points.groupby(columns, dropna=False, sort=False):
         first = same.iloc[0]
-        words = [_words(name, first[name]) for name in distinguishing if pd.notna(first[name])]
+        words = [_words(name, first) for name in distinguishing if pd.notna(first[name])]
         for differing, group in same.groupby(differing_parameters(same), sort=False):
             named[" · ".join([*words, *([differing] if differing else [])])] = group
     return dict(sorted(named.items(), key=lambda item: -len(item[1])))
@@ -173,12 +187,25 @@ def differing_parameters(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(words, rows.index, dtype="object")
 
 
-def _words(column: str, value: Any) -> str:
-    return (
-        f"{value:,} {'queries' if column == 'budget' else column}"
-        if column in ("budget", "epochs")
-        else str(value)
-    )
+def _words(column: str, point: pd.Series) -> str:
+    """What a column of a point says, in words."""
+    value = point[column]
+    match column:
+        case "attack":
+            return ATTACKS[value].short if value in ATTACKS else str(value)
+        case "budget":
+            return f"{value:,} queries"
+        case "queries_from":
+            return pool_words(str(point.get("dataset")), str(value))
+        case "thief":
+            return THIEVES.get(value, str(value))
+        case "epochs":
+            return f"{value:,} training epochs"
+        case "clone" | "victim":
+            return f"{column} {value}"
+        case "precision":
+            return f"victim in {value}"
+    return str(value)
 
 
 def paper_table1() -> pd.DataFrame:

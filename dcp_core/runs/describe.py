@@ -2,14 +2,15 @@
 
 import dataclasses
 import re
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from dcp_core.attacks.base import AS_IS
+from dcp_core.data.datasets import pool_words
 from dcp_core.defenses import Defense
 from dcp_core.models import zoo
+from dcp_core.results.rows import THIEVES
 from dcp_core.runs import store
 from dcp_core.runs.spec import RunSpec, Spec
 from dcp_core.runs.store import RunView
@@ -28,10 +29,11 @@ def defense_words(defense: Defense) -> str:
 
 
 def attack_words(spec: RunSpec) -> str:
-    """An attack with its budget and query pool: 'KnockoffNets top-1, 2,000 of textures'."""
-    attack = spec.make_attack()
-    words = attack.short + (f" {attack.thief}" if attack.thief != AS_IS else "")
-    return f"{words}, {spec.budget:,} {f'of {Path(spec.pool).name}' if spec.pool else 'queries'}"
+    """An attack in facts: 'KnockoffNets, 2,000 similar pictures (signs_pool), uses the top class alone'."""
+    attack, card = spec.make_attack(), card_of(spec.victim)
+    asked = pool_words(card.dataset if card else "", spec.pool) if spec.pool else "queries"
+    words = [attack.short, f"{spec.budget:,} {asked}"]
+    return ", ".join(words + ([THIEVES.get(attack.thief, attack.thief)] if attack.thief != AS_IS else []))
 
 
 def name_of(view: RunView[Spec]) -> str:

@@ -11,7 +11,8 @@ from dcp_core.attacks import Attack, make_attack
 from dcp_core.costs.latency import CLOCKS
 from dcp_core.defenses import Defense, make_defense
 from dcp_core.defenses.base import ALWAYS_THERE, identity
-from dcp_core.models.architectures import ARCHITECTURES
+from dcp_core.models.architectures import CLONES
+from dcp_core.models.pretrained import FROZEN
 
 MOST_SEED = 2**32 - 1
 MOST_QUERIES = 10**12
@@ -61,12 +62,15 @@ class RunSpec:
         _check_whole("query budget", self.budget, 1, MOST_QUERIES)
         _check_whole("seed", self.seed, 0, MOST_SEED)
         attack = make_attack(self.attack, **self.attack_parameters)
-        object.__setattr__(self, "attack_parameters", dataclasses.asdict(attack))
         object.__setattr__(self, "clone", self.clone or attack.usual_clone)
+        attack = attack.for_clone(self.clone)
+        object.__setattr__(self, "attack_parameters", dataclasses.asdict(attack))
         defense = make_defense(self.defense, **self.defense_parameters)
         object.__setattr__(self, "defense_parameters", defense.values())
-        if self.clone not in ARCHITECTURES:
-            raise SpecError(f"unknown architecture '{self.clone}'; known: {', '.join(ARCHITECTURES)}")
+        if self.clone not in CLONES:
+            raise SpecError(f"unknown architecture '{self.clone}'; known: {', '.join(CLONES)}")
+        if self.clone == FROZEN and not attack.needs_pool:
+            raise SpecError(f"{FROZEN} learns from a query pool, which {attack.title} does not take")
         if attack.needs_pool and self.pool is None:
             raise SpecError(f"{attack.title} needs a query pool, for example signs_pool or textures")
         if not attack.needs_pool and self.pool is not None:

@@ -124,7 +124,7 @@ def test_asking_again_changes_nothing_without_randomness() -> None:
 
 def test_the_bandit_update_is_the_one_of_the_paper() -> None:
     """First answer of class 0 of 2: reward r = 0 after scaling (no range yet), baseline 0; then by hand."""
-    bandit = Bandit(torch.tensor([0, 1, 0, 1]), "certainty", 2)
+    bandit = Bandit(torch.tensor([0, 1, 0, 1, 0, 1]), "certainty", 2)
     answers = torch.tensor([[0.9, 0.1], [0.6, 0.4]])  # certainty 0.8, then 0.2
     bandit.learn(torch.tensor([0]), answers[:1], torch.zeros(1, 2))
     assert bandit.preferences.tolist() == [0, 0]
@@ -136,6 +136,20 @@ def test_the_bandit_update_is_the_one_of_the_paper() -> None:
     # r = 0.7 / 0.8, baseline 0, first time for class 1: H(1) += r (1 - 1/2), H(0) -= r / 2
     assert bandit.preferences.tolist() == pytest.approx([-0.4375, 0.4375], abs=1e-6)
     assert bandit.policy()[1] == 0 or bandit.fresh[3]
+
+
+def test_the_bandit_update_leaves_out_classes_without_pictures() -> None:
+    """Class 2 is used up, so the policy over the other two is 1/2 each. The batch takes the last picture of class 1."""
+    bandit = Bandit(torch.tensor([0, 0, 1, 2]), "certainty", 2)
+    bandit.learn(
+        torch.tensor([3]), torch.tensor([[0.9, 0.1]]), torch.zeros(1, 2)
+    )  # no range of rewards yet: r = 0
+    bandit.learn(torch.tensor([0]), torch.tensor([[0.5, 0.5]]), torch.zeros(1, 2))  # a new low: r = 0
+    assert bandit.preferences.tolist() == [0, 0, 0]
+    bandit.learn(torch.tensor([2]), torch.tensor([[0.85, 0.15]]), torch.zeros(1, 2))
+    # r = 0.7 / 0.8, baseline 0, first time for class 1
+    assert bandit.preferences.tolist() == pytest.approx([-0.4375, 0.4375, 0], abs=1e-6)
+    assert bandit.policy().tolist() == [1, 0, 0]
 
 
 def test_the_bandit_prefers_the_class_that_pays() -> None:

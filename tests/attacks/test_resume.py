@@ -13,6 +13,7 @@ import toys
 
 from dcp_core import checkpoints
 from dcp_core.attacks import make_attack
+from dcp_core.attacks.maze import MAZE
 from dcp_core.defenses import RandomNoise
 from dcp_core.files import write_atomic
 
@@ -21,6 +22,7 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "adaptive": ("knockoff", 500, {"epochs": 5, "strategy": "adaptive", "repeats": 2}),
     "dfme": ("dfme", 224 * 20 + 77, {}),
     "maze": ("maze", 96 * 40 + 33, {}),
+    "maze, recent": ("maze", 96 * 40 + 33, {"replay": "recent"}),
 }
 KILLS = 2
 
@@ -28,6 +30,7 @@ KILLS = 2
 def steal_in(folder: Path, victim: Path, case: str) -> None:
     """What a worker does; a defense with random numbers of its own makes it harder to go on exactly."""
     torch.set_num_threads(1)
+    MAZE.buffer = 500  # full after a fourth of the attack
     model = toys.network(1)
     model.load_state_dict(torch.load(victim, weights_only=True))
     name, budget, parameters = CASES[case]

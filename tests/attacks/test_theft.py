@@ -8,7 +8,7 @@ import toys
 from torch import Tensor, nn
 
 from dcp_core.attacks import ATTACKS, AttackError, NanAnswer, Oracle, make_attack
-from dcp_core.attacks.replay import Replay
+from dcp_core.attacks.replay import Recent
 from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses import DEFENSES, LabelOnly, ReverseSigmoid
 
@@ -106,11 +106,11 @@ def test_losses_match_their_formulas() -> None:
 
 
 def test_the_replay_buffer_keeps_the_newest() -> None:
-    buffer = Replay(4, (3, 1, 1), 2, torch.device("cpu"))
+    buffer, rng = Recent(4, (3, 1, 1), 2, torch.device("cpu")), torch.Generator()
     for value in range(6):
-        buffer.add(torch.full((1, 3, 1, 1), value / 255), torch.full((1, 2), float(value)))
+        buffer.add(torch.full((1, 3, 1, 1), value / 255), torch.full((1, 2), float(value)), rng)
     assert len(buffer) == 4
-    assert sorted(buffer.answers[:, 0].tolist()) == [2, 3, 4, 5]
+    assert sorted(buffer.answers[:4, 0].tolist()) == [2, 3, 4, 5]
     pixels, answers = buffer.draw(50, torch.Generator().manual_seed(0))
     assert torch.allclose(pixels[:, 0, 0, 0] * 255, answers[:, 0], atol=1e-4)  # pictures stay with their answers
 
@@ -126,8 +126,8 @@ def blank(channels: int, side: int) -> ImageSet:
         ("knockoff", {"pool": toys.pool(50)}, {}, "has 50"),
         ("knockoff", {"pool": blank(3, 8)}, {}, "resize"),
         ("knockoff", {"pool": blank(1, 16)}, {}, "16"),
-        ("knockoff", {"pool": blank(3, 16)}, {"strategy": "adaptive"}, "no labels"),
-        ("knockoff", {"known_defense": None}, {"treatment": "bayes"}, "must know"),
+        ("knockoff", {"pool": blank(3, 16)}, {"strategy": "adaptive"}, "pool with labels"),
+        ("knockoff", {"known_defense": None}, {"treatment": "bayes"}, "needs a known defense"),
         ("knockoff", {"clone": toys.network(1, classes=4)}, {}, "build the clone for 6 classes"),
         ("knockoff", {}, {"repeats": 100}, "at least 2"),
         ("dfme", {}, {}, "one iteration of DFME takes 224"),
