@@ -251,7 +251,7 @@ def choose_victim(prefix: str = "") -> zoo.Card:
         card = load_victim(name).card if str(name).startswith(zoo.TORCHVISION) else zoo.card(str(name))
     except ValueError as error:
         card = zoo.card(EMBEDDED if EMBEDDED in known else known[0])
-        st.error(f"{plain(str(error))} Shown instead: {plain(card.title)}.", icon=":material/error:")
+        st.error(plain(f"{error} Shown instead: {card.title}."), icon=":material/error:")
     accuracy = "accuracy unknown" if card.test_accuracy is None else f"**{card.test_accuracy:.2f} %**"
     st.caption(
         f"{plain(card.architecture)} · {plain(card.precision)} · {len(card.classes)} classes · {accuracy} "

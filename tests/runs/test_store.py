@@ -102,7 +102,7 @@ def test_a_run_whose_process_was_ended_on_request_was_stopped_by_its_owner(spec:
     folder.mkdir(parents=True)
     (folder / SPEC).write_text(spec.to_json())
     dataclasses.replace(Status.here(1, "cpu"), process_began=0.0, phase="scoring").write(folder)
-    assert "without a word" in store.view(folder).message
+    assert "ended unexpectedly" in store.view(folder).message
     (folder / STOP).touch()
     assert store.view(folder).message == "stopped by you"
 
