@@ -1,11 +1,11 @@
-"""Model stealing and its price: defenses, attacks and their measurement.
+"""Model stealing of image classifiers: attacks, defenses, and measurements of both.
 
     from dcp_core import Deception, answer, load_victim
 
     victim = load_victim("signs-resnet8")
     answers = answer(victim, pixels, Deception(beta=0.9, gamma=0.2))
 
-Everything a page or a command can do, this package can do; it never imports Streamlit.
+Everything that the dashboard and the command line do can be done with this package. It does not import Streamlit.
 """
 
 from importlib import import_module
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from dcp_core.results.verdict import decide
     from dcp_core.runs.direct import BenchSpec, RunSpec, result, run
 
-LATE = {  # importing these takes a second more
+LATE = {  # imported at their first use, because that takes a second
     **dict.fromkeys(("BenchSpec", "RunSpec", "result", "run"), "dcp_core.runs.direct"),
     **dict.fromkeys(("Needs", "measured_cases"), "dcp_core.results.decision"),
     "decide": "dcp_core.results.verdict",
@@ -61,50 +61,50 @@ __all__ = [
     "DFME",  # attack: data-free model extraction
     "MAD",  # defense: maximising angular deviation
     "MAZE",  # attack: zeroth-order data-free extraction
-    "AdaptiveMisinformation",  # defense: AM, answers unsure queries with a network that is wrong
+    "AdaptiveMisinformation",  # defense: AM, answers uncertain queries with a network that was trained to be wrong
     "Attack",  # base class of attacks
     "BenchSpec",  # a measurement of what every defense costs, for `run`
-    "Card",  # what is known of a victim
-    "Deception",  # defense: DCP, the paper's
+    "Card",  # description of a victim
+    "Deception",  # defense: DCP, the defense of the paper
     "Defense",  # base class of defenses
-    "Event",  # where an attack is
+    "Event",  # progress of an attack
     "GradientRedirection",  # defense: GRAD²
     "KnockoffNets",  # attack: queries with a pool of pictures
-    "LabelOnly",  # defense: answers the top class alone
-    "ModelGuardS",  # defense: answers from a frozen codebook
-    "ModelGuardW",  # defense: the least telling answer within an l1 budget
-    "Needs",  # what an owner can bear, for `decide`
-    "NoDefense",  # defense: answers as the victim does
-    "Oracle",  # a victim behind a defense and a query budget; all that an attack sees
+    "LabelOnly",  # defense: sends only the top class
+    "ModelGuardS",  # defense: replaces each answer by an entry of a fixed codebook
+    "ModelGuardW",  # defense: the answer with the least information for a thief within an l1 budget
+    "Needs",  # limits and requirements of an owner, for `decide`
+    "NoDefense",  # the victim's answers, unchanged
+    "Oracle",  # a victim behind a defense and a query budget; an attack has no other access to the victim
     "RandomNoise",  # defense: random noise on the posteriors
     "ReverseSigmoid",  # defense: RS
     "Rounding",  # defense: posteriors with few decimals
     "RunSpec",  # one attack on one defended victim, for `run`
-    "Theft",  # what an attack starts with: oracle, clone, pool
-    "TopK",  # defense: the k largest posteriors alone
+    "Theft",  # the input of an attack: oracle, clone and pool
+    "TopK",  # defense: sends only the k largest posteriors
     "Victim",  # a card and its model
     "answer",  # clean and defended posteriors of pictures
     "arm",  # a defense with the second network or stored answers that it needs for a victim
     "build_network",  # a freshly initialised network by name, for a clone
-    "decide",  # whether to deploy a defense, which, and why, from a measured case
+    "decide",  # recommends a defense for a measured case
     "defend",  # clean and defended posteriors of logits
-    "finish",  # run one of the makers below to its end, and give the card
+    "finish",  # runs a generator of a `make_...` function and returns the card
     "load_dataset",  # a data set by name or path
     "load_results",  # all result rows, measured and of the paper
     "load_victim",  # a victim by name
     "make_attack",  # an attack by name
     "make_defense",  # a defense by name
-    "make_onnx",  # make the ONNX file of a victim, for CPUs
-    "make_quantized",  # make an eight-bit version of a victim
-    "make_second_network",  # train what AM, MAD and GRAD² need for a victim
-    "make_victim",  # train a victim
-    "measured_cases",  # points of `thief_points` by victim and thief, for `decide`
+    "make_onnx",  # makes the ONNX file of a victim, for CPUs
+    "make_quantized",  # makes an eight-bit version of a victim
+    "make_second_network",  # trains the second network that AM, MAD and GRAD² need for a victim
+    "make_victim",  # trains a victim
+    "measured_cases",  # groups the points of `thief_points` by victim and attack, for `decide`
     "read_image",  # a picture from a file or bytes
-    "result",  # what a finished run found
-    "run",  # run an attack or a measurement, yielding its events
+    "result",  # the result of a finished run
+    "run",  # runs an attack or a cost measurement, and yields its events
     "thief_points",  # result rows with a thief's error, averaged over seeds
-    "to_tensor",  # a picture as pixels for a victim
-    "tradeoff_curve",  # what a defense does to a test set, strength by strength
+    "to_tensor",  # a picture as a tensor for a victim
+    "tradeoff_curve",  # error and l1 distance of a defended test set, for each strength
     "victim_names",  # the victims on this machine
 ]
 

@@ -1,5 +1,7 @@
-"""One batch of answers, clean and defended, and what there is to say about each: shared by page, command
-line and library, so that all three give the same numbers."""
+"""Clean and defended answers to a batch of pictures, and their properties.
+
+The dashboard, the command line and the library all use these functions, so they give the same numbers.
+"""
 
 import math
 import statistics
@@ -30,17 +32,21 @@ class Answers:
 
 
 def answer(victim: Victim, pixels: Tensor, defense: Defense, seed: int = 0) -> Answers:
-    """The victim's answers to pictures (N, 3, size, size) in [0, 1], and what the defense makes of them.
+    """The victim's answers to pictures, without and with the defense.
 
     Args:
-        seed: of the randomised defenses.
+        pixels: (N, 3, size, size) in [0, 1]; `victim.card.size` is the size.
+        seed: seed of randomised defenses.
 
     Raises:
-        ValueError: for pictures of another size than the victim's.
+        ValueError: if the pictures do not have the victim's size, or the second network of the defense is missing.
     """
     side = victim.card.size
     if pixels.dim() != 4 or tuple(pixels.shape[1:]) != (3, side, side):
-        raise ValueError(f"{victim.card.name} takes pictures (N, 3, {side}, {side}), not {tuple(pixels.shape)}")
+        raise ValueError(
+            f"{victim.card.name} needs pictures of shape (N, 3, {side}, {side}), not {tuple(pixels.shape)}: resize them, "
+            "for example with to_tensor"
+        )
     return defend(predict(victim.model, pixels), arm(defense, victim.card.name), seed, pixels)
 
 
@@ -54,7 +60,8 @@ def defend(
 
 
 def describe(answers: Answers, classes: tuple[str, ...]) -> pd.DataFrame:
-    """One row an answer: top class, y_max and entropy before and after, l1, whether the top class changed."""
+    """One row for each answer: top class, largest posterior y_max and entropy (nats), clean and defended; whether the top
+    class changed; and l1, the distance of defended and clean posterior (0 to 2)."""
     before, after = per_answer(answers.clean, answers.clean), per_answer(answers.defended, answers.clean)
     return pd.DataFrame(
         {
@@ -71,7 +78,7 @@ def describe(answers: Answers, classes: tuple[str, ...]) -> pd.DataFrame:
 
 
 def predictions(posteriors: Tensor, classes: tuple[str, ...]) -> list[list[dict[str, Any]]]:
-    """Posteriors (N, K) as an API sends them: for each picture the classes with their probabilities, the likeliest first."""
+    """Posteriors (N, K) as the prediction API sends them: for each picture the classes with probabilities, largest first."""
     values, order = posteriors.sort(dim=-1, descending=True, stable=True)
     return [
         [{"class": classes[k], "probability": p} for p, k in zip(row, ranks, strict=True)]
@@ -80,7 +87,7 @@ def predictions(posteriors: Tensor, classes: tuple[str, ...]) -> list[list[dict[
 
 
 def with_posteriors(table: pd.DataFrame, answers: Answers, classes: tuple[str, ...]) -> pd.DataFrame:
-    """The table with a `clean_CLASS` and a `defended_CLASS` column for each class."""
+    """Add a `clean_CLASS` and a `defended_CLASS` column for each class to a table with one row for each answer."""
     posteriors = {
         f"{kind}_{label}": values[:, index].tolist()
         for kind, values in (("clean", answers.clean), ("defended", answers.defended))
@@ -90,9 +97,9 @@ def with_posteriors(table: pd.DataFrame, answers: Answers, classes: tuple[str, .
 
 
 def every_step(defense: Defense, logits: Tensor, classes: tuple[str, ...]) -> pd.DataFrame:
-    """The terms of a defense's formula for one picture's logits (K,), a row a class in the classes' order.
+    """The terms of a defense's formula for the logits (K,) of one picture: one row for each class, one column for each term.
 
-    The column `class` alone for a defense that declares no steps.
+    If the defense declares no steps, the table has only the column `class`.
     """
     steps = defense.steps(Answer(logits[None].softmax(-1), logits[None]))
     return pd.DataFrame({"class": list(classes)} | {name: values[0].tolist() for name, values in steps.items()})
@@ -106,15 +113,17 @@ def compare_defenses(
     inputs: Tensor | None = None,
     guides: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> pd.DataFrame:
-    """Several defenses on one picture's logits (K,): `defense`, `posterior`, `l1`, `milliseconds`.
-
-    The time is the median of `repeats` calls on this one answer, without the victim's own forward pass but with a
-    defense's second network. NaN where the picture is not there and a guide had to be taken from store.
+    """Apply several defenses to the logits (K,) of one picture.
 
     Args:
-        defenses: armed, where they look at the picture.
+        defenses: model-based ones must have their second network (`arm`), unless a guide is given.
+        repeats: number of timed calls.
         inputs: the picture (1, 3, H, W) in [0, 1].
-        guides: of this picture, (1, K), by the defense's name; used where there is no picture.
+        guides: guides (1, K) of model-based defenses for this picture, by the defense's name. Used if `inputs` is None.
+
+    Returns:
+        Columns `defense`, `posterior` (K,), `l1` and `milliseconds`. The time is the median of the calls. It includes the
+        defense's second network, but not the victim's forward pass. It is NaN if a given guide was used.
     """
     rows = []
     for defense in defenses:
@@ -136,7 +145,10 @@ def compare_defenses(
 
 
 def detector_curve(defense: Defense, classes: int, points: int = 601) -> pd.DataFrame:
-    """alpha over y_max from 1/K to 1 (Fig. 2): columns x, y. For a defense with a detector."""
+    """The output alpha of a defense's detector for y_max from 1/K to 1 (Fig. 2): columns x and y.
+
+    The defense must have a detector.
+    """
     x = torch.linspace(1 / classes, 1, points, dtype=torch.float64)
     alpha = defense.alpha(x)
     assert alpha is not None
@@ -144,27 +156,35 @@ def detector_curve(defense: Defense, classes: int, points: int = 601) -> pd.Data
 
 
 def noise_curve(defense: Defense, points: int = 601) -> pd.DataFrame:
-    """r over y from 0 to 1 (Eq. 6): columns x, y. For a defense with noise."""
+    """The noise r of a defense for posteriors y from 0 to 1 (Eq. 6): columns x and y. The defense must have noise."""
     x = torch.linspace(0, 1, points, dtype=torch.float64)
-    pairs = torch.stack([x, 1 - x], 1)  # the odds of y against everything else
+    pairs = torch.stack([x, 1 - x], 1)  # r depends only on y / (1 - y)
     noise = defense.noise(Answer(pairs))
     assert noise is not None
     return pd.DataFrame({"x": x.numpy(), "y": noise[:, 0].numpy()})
 
 
-def examples(logits: Tensor, labels: Tensor) -> dict[str, int]:
-    """Indices of telling pictures of a test set (N, K): from a sure answer to a confident mistake."""
+def examples(logits: Tensor, labels: Tensor, among: Tensor | None = None) -> dict[str, int]:
+    """Indices of typical pictures of a test set, by a description, from a confident correct answer to a confident mistake.
+
+    Args:
+        logits: (N, K), clean.
+        labels: (N,).
+        among: (N,) bool, pictures to prefer; the others are taken for an example where none of them fits.
+    """
     top2 = logits.softmax(-1).topk(2, dim=-1)
     y_max, margin = top2.values[:, 0], top2.values[:, 0] - top2.values[:, 1]
     right = top2.indices[:, 0] == labels
 
-    def nearest(values: Tensor, target: float, among: Tensor) -> int:
-        return int(torch.where(among, (values - target).abs(), torch.inf).argmin())
+    def nearest(values: Tensor, target: float, wanted: Tensor) -> int:
+        if among is not None and bool((wanted & among).any()):
+            wanted = wanted & among
+        return int(torch.where(wanted, (values - target).abs(), torch.inf).argmin())
 
     return {
         "sure and right": nearest(y_max, 0.995, right),
         "nearly sure": nearest(y_max, 0.85, right),
         "torn between two": nearest(margin, 0.0, y_max > 0.4),
-        "unsure": int(y_max.argmin()),
+        "unsure": nearest(y_max, 0.0, torch.ones_like(right)),
         "sure and wrong": nearest(y_max, 1.0, ~right),
     }

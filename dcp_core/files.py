@@ -1,10 +1,12 @@
-"""The folders of this project's files, and atomic writing."""
+"""The folders of this project's files, careful reading and atomic writing."""
 
+import json
 import os
+import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 PACKAGE = Path(__file__).resolve().parent
 # The folder of app.py, pages/ and precomputed/: inside an installed package, or else the repository around it.
@@ -20,11 +22,63 @@ def home() -> Path:
     return Path(os.environ.get("DCP_HOME", "~/.dcp")).expanduser()
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; anything else, such as a named pipe, is refused at once instead of waited for.
+
+    Raises:
+        OSError: for a file that cannot be opened or is not a regular one.
+    """
+    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb", closefd=True)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path} is not a regular file")
+    return file
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: for a file that cannot be read, is larger or is not a regular one.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(f"{path} is larger than {most:,} bytes")
+    return content
+
+
+def read_object(path: Path, most: int) -> dict[str, Any]:
+    """The JSON object in a regular file of at most `most` bytes. All its texts can be encoded as UTF-8.
+
+    Raises:
+        OSError: as `read_regular`.
+        ValueError: for a file with anything else.
+    """
+    try:
+        given = json.loads(read_regular(path, most))
+        json.dumps(given, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"{path} is not a JSON object")
+    return given
+
+
+def remove_temporary(folder: Path, names: Iterable[str]) -> None:
+    """Delete the temporary files of `write_atomic` for these file names, left by processes that were killed."""
+    for name in names:
+        for each in folder.glob(f".{name}.*"):
+            each.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | None = None) -> None:
     """Write a file atomically: readers see the old file or the complete new one, even if this process is killed.
 
     Args:
         write: called with a temporary binary file in the same folder, which then replaces `path`.
+        keep: another path in the same folder, which gets the old file. If this process is killed between the two
+            steps, `path` is missing.
 
     Raises:
         OSError: if the file cannot be written; `path` is then unchanged.
@@ -37,6 +91,8 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

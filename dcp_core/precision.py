@@ -1,9 +1,9 @@
-"""In which number format networks are trained: float32, or bfloat16 where the processor computes in it.
+"""The number format of training: float32, or bfloat16 if the processor supports it.
 
-Weights, their updates and losses stay float32 everywhere; bfloat16 is what convolutions and products are computed in
-(automatic mixed precision). On a CPU with such instructions that is about twice as fast.
+With bfloat16, convolutions and matrix products are computed in bfloat16 (automatic mixed precision). Weights, their
+updates and losses stay in float32. On a CPU with bfloat16 instructions, this is about twice as fast.
 
-`DCP_PRECISION=fp32` or `bf16` overrules what is found out about the machine.
+The environment variable `DCP_PRECISION` (`fp32` or `bf16`) overrides the automatic choice.
 """
 
 import os
@@ -16,22 +16,22 @@ import torch
 
 VARIABLE = "DCP_PRECISION"
 Precision = Literal["fp32", "bf16"]
-_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # of x86 (two) and of Arm
+_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # in /proc/cpuinfo; the first two are of x86, the last of Arm
 
 
 class PrecisionError(ValueError):
-    """A precision that there is not, or not on this machine; the message says what to do."""
+    """An unknown precision, or one that this machine does not support. The message says what to do."""
 
 
 def precision(device: torch.device | str) -> Precision:
-    """What training on `device` computes in.
+    """The precision of training on `device`.
 
     Raises:
-        PrecisionError: if `DCP_PRECISION` names a precision that is unknown, or one that this machine lacks.
+        PrecisionError: if the precision in `DCP_PRECISION` is unknown, or not supported by this machine.
     """
     asked, able = os.environ.get(VARIABLE, ""), _computes_bf16(torch.device(device).type)
     if asked not in ("", "fp32", "bf16"):
-        raise PrecisionError(f"{VARIABLE}={asked} is no precision: set it to fp32 or bf16, or unset it")
+        raise PrecisionError(f"{VARIABLE}={asked} is not a known precision: set it to fp32 or bf16, or unset it")
     if asked == "bf16" and not able:
         raise PrecisionError(
             f"{VARIABLE}=bf16, but this machine's {torch.device(device).type} does not compute in bfloat16: "
@@ -41,7 +41,7 @@ def precision(device: torch.device | str) -> Precision:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """A context, to be entered any number of times, in which the forward passes of training run on `device`.
+    """A context for the forward passes of training on `device`. It can be entered any number of times.
 
     Raises:
         PrecisionError: as `precision`.
@@ -50,7 +50,7 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def instruction_set() -> str:
-    """The widest vector instructions that torch uses on this CPU, such as "AVX512 with bf16"."""
+    """The most capable vector instructions that torch uses on this CPU, such as "AVX512 with bf16"."""
     found = torch.backends.cpu.get_cpu_capability()
     return f"{found} with bf16" if _computes_bf16("cpu") else found
 

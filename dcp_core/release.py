@@ -1,6 +1,6 @@
-"""The release archive: shipped victims that are too large for the installed package.
+"""The release archive: victims of this repository that are too large for the installed package.
 
-`tools/release.py` writes the archive. The package holds a list of its files with their sizes and sha256. An archive is
+`tools/release.py` writes the archive. The installed package has a list of its files with sizes and sha256. An archive is
 unpacked into `home()` only if it has exactly these files.
 """
 
@@ -17,26 +17,26 @@ from tqdm import tqdm
 from dcp_core.files import PRECOMPUTED, home, write_atomic
 
 LIST = PRECOMPUTED / "archive.json"
-CARD = "card.json"  # a victim exists once it has its card, so this file is written last
-DIRECTORY = 2**20  # bytes that a zip's list of members may add to its files
-PART = 2**20  # bytes read at a time
+CARD = "card.json"  # written last, because a folder with a card counts as a complete victim
+DIRECTORY = 2**20  # most bytes that the zip's own list of members adds to its files
+PART = 2**20  # bytes per read
 
 
 class ReleaseError(ValueError):
-    """An archive that cannot be used; the message says why and what to do."""
+    """A release archive that cannot be used. The message says why and what to do."""
 
 
 def listed() -> dict[str, Any]:
-    """What the archive of this version holds; the repository itself needs none.
+    """The content of this version's archive. Without files in a checkout of the repository, which has all victims.
 
     Returns:
-        `archive`, its file name, and `files`: for each path below `home()` its `bytes` and `sha256`.
+        `archive`: its file name. `files`: for each path below `home()` its `bytes` and `sha256`.
     """
     return json.loads(LIST.read_text()) if LIST.exists() else {"archive": "", "files": {}}
 
 
 def hint(victim: str) -> str:
-    """How to get a victim that only the archive has; an empty string for any other."""
+    """A sentence on how to get a victim of the release archive. Empty if the victim is not in the archive."""
     known = listed()
     if not any(name.startswith(f"victims/{victim}/") for name in known["files"]):
         return ""
@@ -44,21 +44,23 @@ def hint(victim: str) -> str:
 
 
 def fetch(source: str) -> list[str]:
-    """Check an archive and unpack it into `home()`; files that are there already and the same are left alone.
+    """Check an archive and unpack it into `home()`. Files that are already there and equal are not written again.
 
     Args:
-        source: the archive's path, or its address (http or https).
+        source: path or URL (http or https) of the archive.
 
     Returns:
-        The folders below `home()` that are complete now.
+        The unpacked folders, relative to `home()`.
 
     Raises:
-        ReleaseError: for an archive that cannot be read or does not hold exactly the listed files, and if `home()`
-            has another file in the place of one of them. Nothing is written then.
+        ReleaseError: if the archive cannot be read or does not have exactly the listed files, or if `home()` has a
+            different file at the place of one of them. Nothing is written then.
     """
     files = listed()["files"]
     if not files:
-        raise ReleaseError("There is nothing to fetch: this is the repository, with every victim in precomputed/.")
+        raise ReleaseError(
+            "Nothing to fetch: this is a checkout of the repository, which has every victim in precomputed/."
+        )
     with tempfile.TemporaryFile() as scratch:
         try:
             limit = sum(each["bytes"] for each in files.values()) + DIRECTORY
@@ -66,10 +68,10 @@ def fetch(source: str) -> list[str]:
             return _unpack(scratch, files)
         except ReleaseError:
             raise
-        except OSError as error:  # urllib's errors too
-            raise ReleaseError(f"{source} could not be fetched: {error}") from error
+        except OSError as error:  # includes the errors of urllib
+            raise ReleaseError(f"{source} could not be read: {error}. Check the path or the URL.") from error
         except Exception as error:  # BadZipFile, struct.error, EOFError, ...
-            raise ReleaseError(f"{source} is not a whole zip archive ({error}). Download it again.") from error
+            raise ReleaseError(f"{source} is not a complete zip archive ({error}). Download it again.") from error
 
 
 def _copy(source: str, scratch: BinaryIO, limit: int) -> None:
@@ -88,8 +90,11 @@ def _unpack(file: BinaryIO, files: dict[str, dict[str, Any]]) -> list[str]:
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
         if sorted(names) != sorted(files):
-            odd = sorted(set(names) ^ set(files)) or ["a file twice"]
-            raise ReleaseError(f"This is not the archive of this version of dcp: it differs in {odd[0]}.")
+            odd = sorted(set(names) ^ set(files)) or ["a file that it has twice"]
+            raise ReleaseError(
+                f"This is not the archive of this version of dcp, it differs in {odd[0]}. "
+                f"Download {listed()['archive']}."
+            )
         missing = [name for name in files if not _is_there(name, files[name])]
         for name in files:
             _content(archive, name, files[name])
@@ -104,7 +109,7 @@ def _is_there(name: str, expected: dict[str, Any]) -> bool:
     if not path.exists():
         return False
     if hashlib.sha256(path.read_bytes()).hexdigest() != expected["sha256"]:
-        raise ReleaseError(f"{path} is another file than the archive's. Move {path.parent} away and try again.")
+        raise ReleaseError(f"{path} differs from the file in the archive. Move {path.parent} away and try again.")
     return True
 
 

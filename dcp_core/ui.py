@@ -1,9 +1,8 @@
-"""The one module that imports Streamlit besides the pages: what every page needs, written once.
+"""Functions that all pages share. Besides the pages, only this module imports Streamlit.
 
-Widgets get their name in the URL from `key` and `bind="query-params"`, and keep their value from page to page
-by `persist_state="session"`; so a view can be shared by copying its address. Two pages never share a name:
-on a switch of pages Streamlit 1.67 drops from the address what the page left behind was bound to, also where
-the link says it anew.
+`key` and `bind="query-params"` store a widget's value in the URL, so that a view can be shared by copying its URL.
+`persist_state="session"` keeps the value when the user changes the page. Two pages must not use the same key: on a change of
+the page, Streamlit 1.67 removes the keys of the previous page from the URL, even if the link to the new page sets them.
 """
 
 import dataclasses
@@ -12,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -21,6 +21,10 @@ import streamlit as st
 import torch
 
 from dcp_core.attacks import Attack, make_attack
+from dcp_core.data.datasets import DataError, available, test_picture
+from dcp_core.data.images import sharpness
+from dcp_core.data.sources import SIGNS_TEST
+from dcp_core.data.synthetic import signs
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.base import Parameter
 from dcp_core.defenses.model_based import ModelBased
@@ -42,20 +46,26 @@ PAGES = {  # file in pages/ -> title, icon
     "decide": ("Decide", "gavel"),
     "paper": ("Paper", "article"),
 }
+ICON = Path(__file__).with_name("icon.png")  # a symbol of Streamlit's would come from the network
 Name = TypeVar("Name", bound=str)
 VIEWS = ("full", "class")
-EMBEDDED = "signs-resnet8"  # pages begin with it: its pictures need no download
-TRADEOFFS = "t_"  # before the names of that page's widgets, see below
+EMBEDDED = "signs-resnet8"  # first victim on the pages, because its pictures need no download
+DEFENSE = "dcp"  # first defense on the pages
+LOOKED = 512  # number of test pictures among which clear ones are searched
+TRADEOFFS = "t_"  # prefix of the widget keys of the page Trade-offs, see above
 IN_URL: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
 
 def frame(title: str, question: str = "") -> None:
-    """Page settings, title and sidebar. The first line of every page, because a deep link right after the
-    server's start runs the page without `app.py`; for the same reason the list of pages is drawn here."""
-    st.set_page_config(page_title=f"{title} · Model stealing", page_icon=":material/shield:", layout="wide")
+    """Draw page settings, title and sidebar. Every page must call this first.
+
+    A link to a page right after the start of the server runs the page without `app.py`. Therefore the list of pages is
+    drawn here, and not there.
+    """
+    st.set_page_config(page_title=f"{title} · Model stealing", page_icon=ICON, layout="wide")
     asked = st.query_params.get("view")
     st.session_state["view"] = asked if asked in VIEWS else st.session_state.get("view", VIEWS[0])
-    torch.set_num_threads(1)  # one picture at a time; the cores belong to background runs
+    torch.set_num_threads(1)  # pages compute little; the other cores are for background runs
     _spare_the_collector(len(sys.modules))
     with st.sidebar:
         for page, (label, icon) in PAGES.items():
@@ -66,13 +76,13 @@ def frame(title: str, question: str = "") -> None:
             VIEWS,
             required=True,
             key="view",
-            help="'class' hides the expert controls, for teaching.",
+            help="'class' hides the expert controls. It is meant for teaching.",
             on_change=_view_to_address,
             persist_state="session",
         )
-        # Opening it runs the page, because the address may have changed by what only a part of the page saw.
+        # Opening the popover reruns the page, because a rerun of a fragment may have changed the URL.
         with st.popover("Share this view", icon=":material/link:", on_change="rerun"):
-            st.caption("Everything you set is in the page's address. Copy it from here or from the browser.")
+            st.caption("The page's address contains all your settings. Copy it from here or from the browser.")
             st.code(_address(), language=None, wrap_lines=True)
     st.title(title, anchor=False)
     if question:
@@ -81,13 +91,23 @@ def frame(title: str, question: str = "") -> None:
 
 @lru_cache(maxsize=64)
 def _spare_the_collector(modules: int) -> None:
-    """Streamlit collects garbage after every run, with the last charts still waiting to be sent: what imports have
-    left (a quarter of a million objects) is passed over, anew whenever there are more modules."""
+    """Exclude the objects of imported modules from garbage collection, once for each number of imported modules.
+
+    Streamlit collects garbage after every run, before the last charts are sent. Imports leave about 250,000 objects, and
+    checking them delays the charts.
+    """
     gc.freeze()
 
 
 def _view_to_address() -> None:
-    st.query_params["view"] = st.session_state["view"]
+    st.query_params.pop("view", None)
+    st.query_params.update(_view_state())
+
+
+def _view_state() -> dict[str, str]:
+    """The URL parameter of the chosen view; none for the default."""
+    view = st.session_state.get("view", VIEWS[0])
+    return {} if view == VIEWS[0] else {"view": view}
 
 
 def experts() -> bool:
@@ -97,7 +117,7 @@ def experts() -> bool:
 
 @contextmanager
 def errors_explained() -> Iterator[None]:
-    """Show our own errors (ValueErrors written for people) as a sentence and stop the page there."""
+    """Show a ValueError as a message and stop the page. This project's ValueErrors have messages for users."""
     try:
         yield
     except ValueError as error:
@@ -106,8 +126,11 @@ def errors_explained() -> Iterator[None]:
 
 
 def attempt(action: Callable[[], object], prefix: str) -> None:
-    """Do something for a button of a page: an error is kept as a sentence in the session's `{prefix}trouble`, and
-    `{prefix}again` asks for the whole page to be drawn anew, because a button of a fragment redraws the fragment alone."""
+    """Run the action of a button. The message of an error is stored in the session state as `{prefix}trouble`.
+
+    `{prefix}again` is set to True, which asks for a rerun of the whole page: a button in a fragment reruns only the
+    fragment.
+    """
     try:
         action()
     except (ValueError, OSError) as error:
@@ -116,12 +139,16 @@ def attempt(action: Callable[[], object], prefix: str) -> None:
 
 
 def chart(figure: go.Figure, *, key: str, alt: str, data: pd.DataFrame | None = None, select: bool = False) -> Any:
-    """Draw a figure with its downloads: PNG by the camera on the chart, HTML (whose camera saves SVG) and CSV.
+    """Draw a figure with downloads: PNG (camera button of the chart), HTML (its camera button saves SVG) and CSV.
 
     Args:
-        alt: one sentence with the figure's conclusion.
-        data: the numbers drawn.
-        select: return the user's box selection.
+        key: key of the chart, and name of the downloaded files.
+        alt: alt text: one sentence with the conclusion of the figure.
+        data: the numbers in the figure, for CSV.
+        select: let the user select points.
+
+    Returns:
+        The selection if `select`, else None.
     """
     config = {"displaylogo": False, "toImageButtonOptions": {"format": "png", "scale": 2, "filename": key}}
     options: dict[str, Any] = {"on_select": "rerun", "selection_mode": ("points", "box")} if select else {}
@@ -136,8 +163,8 @@ def chart(figure: go.Figure, *, key: str, alt: str, data: pd.DataFrame | None = 
             type="tertiary",
             icon=":material/download:",
             on_click="ignore",
-            help="An interactive page that works offline; its camera button saves the figure as SVG. "
-            "The camera on the chart here saves PNG.",
+            help="An interactive HTML page that works offline. Its camera button saves the figure as SVG; the camera button "
+            "of the chart above saves PNG.",
         )
         if data is not None:
             csv(data, key)
@@ -145,7 +172,7 @@ def chart(figure: go.Figure, *, key: str, alt: str, data: pd.DataFrame | None = 
 
 
 def csv(data: pd.DataFrame, key: str, label: str = "CSV") -> None:
-    """A button that downloads a table."""
+    """Draw a button that downloads a table as CSV."""
     st.download_button(
         label,
         lambda: data.to_csv(index=False),
@@ -159,20 +186,23 @@ def csv(data: pd.DataFrame, key: str, label: str = "CSV") -> None:
 
 
 def victims() -> list[str]:
-    """The names of the victims, with a warning for each that cannot be read; without any, the page stops."""
+    """The names of the victims. Shows a warning for each victim that cannot be read. Stops the page if there is none."""
     for problem in zoo.problems():
         st.warning(str(problem), icon=":material/report:")
     known = zoo.names()
     if not known:
         st.error(
-            "There is no victim on this machine: run  python -m dcp_core train --data signs --network resnet8"
+            "There is no victim on this machine. Train one: python -m dcp_core train --data signs --network resnet8"
         )
         st.stop()
     return known
 
 
 def choose_victim(prefix: str = "") -> zoo.Card:
-    """A picker of victims, with what the card says below it; `torchvision:NAME` can be typed in."""
+    """Draw a select box of victims, and a summary of the chosen one. `torchvision:NAME` can be typed in.
+
+    For a victim that cannot be read, show the error and return the first victim.
+    """
     known = victims()
     _take_short_name(f"{prefix}victim", known)
     name = st.selectbox(
@@ -182,11 +212,15 @@ def choose_victim(prefix: str = "") -> zoo.Card:
         key=f"{prefix}victim",
         format_func=lambda n: zoo.card(n).title if n in known else n,
         accept_new_options=True,
-        help=f"Or type {zoo.TORCHVISION} and the name of a classification model of torchvision.",
+        help="The classifier that is attacked and defended. You can also type "
+        f"{zoo.TORCHVISION} and the name of a classification model of torchvision.",
         **IN_URL,
     )
-    with errors_explained():
+    try:
         card = load_victim(name).card if str(name).startswith(zoo.TORCHVISION) else zoo.card(str(name))
+    except ValueError as error:
+        card = zoo.card(EMBEDDED if EMBEDDED in known else known[0])
+        st.error(f"{error} Shown instead: {card.title}.", icon=":material/error:")
     accuracy = "accuracy unknown" if card.test_accuracy is None else f"**{card.test_accuracy:.2f} %**"
     st.caption(
         f"{card.architecture} · {card.precision} · {len(card.classes)} classes · {accuracy} "
@@ -197,8 +231,11 @@ def choose_victim(prefix: str = "") -> zoo.Card:
 
 
 def _take_short_name(key: str, names: Sequence[str]) -> None:
-    """Streamlit's addresses carry an option's title, so links must too, and drop what is none: a short name, from an
-    address written by hand, is taken here, but is not in the address that is shared."""
+    """Accept a short name in the URL, for URLs that were written by hand.
+
+    Streamlit stores the title of an option in the URL and ignores other values, so links use titles. The shared URL has the
+    title too.
+    """
     if st.query_params.get(key) in names:
         st.session_state[key] = st.query_params[key]
 
@@ -206,7 +243,12 @@ def _take_short_name(key: str, names: Sequence[str]) -> None:
 def select(
     label: str, titles: Mapping[Name, str], key: str, start: Name | None = None, help: str | None = None
 ) -> Name:
-    """A selectbox of short names that shows their titles."""
+    """Draw a select box that shows titles, and return the short name of the chosen option.
+
+    Args:
+        titles: short name -> title.
+        start: short name that is chosen at first. Default: the first.
+    """
     names = list(titles)
     _take_short_name(key, names)
     first = 0 if start is None else names.index(start)
@@ -214,30 +256,34 @@ def select(
 
 
 def choose_l1(key: str) -> L1:
-    """A picker of what a limit on the mean l1 distance holds for, the same on every page; in the address by `key`."""
+    """Draw a select box for the answers to which the limit on the mean l1 distance applies."""
     return select(
         "The l1 limit holds for",
         L1_LIMITS,
         key,
-        help="A defense may move answers to a thief's pictures further than answers to customers' pictures. The paper's "
-        "released code limits the mean over the thief's queries.",
+        help="l1 is the distance between the clean and the defended answer, 0 to 2. A defense may move answers to a thief's "
+        "pictures further than answers to customers' pictures. The paper's released code limits the thief's queries.",
     )
 
 
 def choose_defense(names: Sequence[str] | None = None, prefix: str = "") -> Defense:
-    """A picker of defenses and, below it, a control for each parameter that the chosen one declares."""
+    """Draw a select box of defenses, and a control for each declared parameter of the chosen one."""
     titles = {name: DEFENSES[name].title for name in names or DEFENSES}
-    return defense_parameters(select("Defense", titles, f"{prefix}defense", "dcp"), prefix)
+    return defense_parameters(select("Defense", titles, f"{prefix}defense", DEFENSE), prefix)
 
 
 def defense_parameters(name: str, prefix: str = "") -> Defense:
-    """Controls for the declared parameters of one defense, named `defense_parameter` in the URL."""
+    """Draw controls for the declared parameters of a defense. Their keys in the URL are `{prefix}{defense}_{parameter}`."""
     with errors_explained():
         return make_defense(name, **_controls(DEFENSES[name], prefix))
 
 
 def attack_parameters(start: Attack, prefix: str = "") -> Attack:
-    """Controls for the declared parameters of one attack, named `attack_parameter` in the URL; they begin at `start`."""
+    """Draw controls for the declared parameters of an attack. Their keys in the URL are `{prefix}{attack}_{parameter}`.
+
+    Args:
+        start: the attack with the first values of the controls.
+    """
     with errors_explained():
         return make_attack(start.name, **_controls(start, prefix))
 
@@ -252,23 +298,30 @@ def _controls(kind: type[Defense] | Attack, prefix: str) -> dict[str, Any]:
     return values
 
 
+def _start(kind: type[Defense] | Attack, key: str) -> Any:
+    """Where the control of a parameter begins."""
+    default = getattr(kind, key)
+    return kind.parameters()[key].high * 0.6 if default is None else default
+
+
 def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix: str) -> Any:
-    default, url = getattr(kind, key), f"{prefix}{kind.name}_{key}"
+    default, url = _start(kind, key), f"{prefix}{kind.name}_{key}"
+    name = declared.label or key.replace("_", " ").capitalize()
     if declared.choices == (True, False):
-        return st.toggle(key.replace("_", " "), default, key=url, help=declared.help, **IN_URL)
+        return st.toggle(name, default, key=url, help=declared.help, **IN_URL)
     if declared.choices:
         return st.segmented_control(
-            key, declared.choices, default=default, required=True, key=url, help=declared.help, **IN_URL
+            name, declared.choices, default=default, required=True, key=url, help=declared.help, **IN_URL
         )
     if declared.optional:
-        if st.toggle(f"{declared.symbol} {declared.optional}", default is None, key=f"{url}_auto", **IN_URL):
+        automatic = getattr(kind, key) is None
+        if st.toggle(f"{name} ({declared.symbol}): {declared.optional}", automatic, key=f"{url}_auto", **IN_URL):
             return None
-        default = declared.high * 0.6
     whole = isinstance(default, int) and not isinstance(default, bool)
     number: Callable[[float], Any] = int if whole else float
     if isinstance(kind, Attack):  # their ranges are too wide for a slider
         return st.number_input(
-            f"{key.replace('_', ' ')} ({declared.symbol})",
+            f"{name} ({declared.symbol})",
             number(declared.low),
             number(declared.high),
             number(default),
@@ -278,8 +331,8 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
             help=declared.help,
             **IN_URL,
         )
-    return st.slider(
-        f"{declared.symbol} ({key})",
+    value = st.slider(
+        f"{name} ({declared.symbol})",
         number(declared.low),
         number(declared.high),
         number(default),
@@ -289,24 +342,54 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
         help=declared.help,
         **IN_URL,
     )
+    return round(value, 9)  # dragged by steps of 0.01, a slider gives 0.8999999999999999
 
 
 def link(page: str, label: str, icon: str, **state: Any) -> None:
-    """A link to another page that carries state in its address."""
+    """Draw a link to another page that carries the chosen view.
+
+    Args:
+        page: file name in `pages/`, without `.py`.
+        state: URL parameters of the link.
+    """
+    state |= _view_state()
     query = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in state.items()}
     st.page_link(f"pages/{page}.py", label=label, icon=f":material/{icon}:", query_params=query or None)
 
 
-def defense_state(defense: Defense, prefix: str = "") -> dict[str, Any]:
-    """The URL parameters that reproduce a defense in `choose_defense` with that prefix.
+def victim_state(card: zoo.Card, prefix: str = "") -> dict[str, Any]:
+    """The URL parameter that chooses a victim in `choose_victim` with that prefix; none if it is chosen anyway."""
+    key = f"{prefix}victim"
+    return {key: card.title} if differing({key: card.name}, {key: EMBEDDED}) else {}
 
-    In an address Streamlit names an option as the reader sees it, by its title.
+
+def defense_state(defense: Defense, prefix: str = "") -> dict[str, Any]:
+    """The URL parameters with which `choose_defense`, with the same prefix, shows this defense; defaults are left out.
+
+    The defense is given by its title, because Streamlit stores the titles of options in the URL.
     """
-    return {f"{prefix}defense": defense.title} | parameter_state(defense, prefix)
+    key = f"{prefix}defense"
+    wanted = {key: defense.name} | parameter_state(defense, prefix)
+    defaults = {f"{prefix}{defense.name}_{name}": _start(type(defense), name) for name in defense.parameters()}
+    state = differing(wanted, defaults | {key: DEFENSE} | parameter_state(type(defense)(), prefix))
+    return state | ({key: defense.title} if key in state else {})
+
+
+def differing(wanted: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """What an address must say: all that is not the default, and defaults where this session holds another value.
+
+    Streamlit removes a default from an opened address, each as a step of the browser's history: with one there, the
+    Back button would return to the address that has it, from which it would be removed again.
+    """
+    return {
+        key: value
+        for key, value in wanted.items()
+        if key not in defaults or value != defaults[key] or st.session_state.get(key, value) != value
+    }
 
 
 def parameter_state(made: Defense | Attack, prefix: str = "") -> dict[str, Any]:
-    """The URL parameters that reproduce the controls of a defense's or an attack's parameters."""
+    """The values of the controls of a defense's or an attack's parameters, by the controls' names."""
     state: dict[str, Any] = {}
     for key, declared in made.parameters().items():
         value, name = getattr(made, key), f"{prefix}{made.name}_{key}"
@@ -318,10 +401,10 @@ def parameter_state(made: Defense | Attack, prefix: str = "") -> dict[str, Any]:
 
 
 def armed(defense: Defense, victim: str) -> Defense:
-    """A defense with the second network or the stored answers that it needs, which all sessions share.
+    """A defense with the second network or the stored answers that it needs. All sessions share the network.
 
     Raises:
-        ValueError: when they are missing; the message has the command that makes a network.
+        ValueError: if they are missing. The message has the command that trains the network.
     """
     if not isinstance(defense, ModelBased) or defense.needs is None:
         return learned(defense, victim)
@@ -350,39 +433,81 @@ def _stored_answers(victim: str) -> StoredAnswers:
 
 
 def guide_of(defense: Defense, victim: str, seed: int = 0) -> torch.Tensor | None:
-    """What a defense draws from the victim's test pictures (N, K), for those that look at pictures.
+    """The guide (N, K) of a model-based defense for the victim's test set; None for other defenses. Shows the progress.
 
     Raises:
         ValueError: as `evaluation.guides.guide_of_test_set`.
     """
     if not isinstance(defense, ModelBased):
         return None
+    cancelled = f"cancelled-{victim}-{defense.name}"
     place = st.empty()
-    words = f"{defense.title} looks at every test picture, once; the result is kept ..."
-    guide = guides.guide_of_test_set(victim, defense, seed=seed, progress=lambda done: place.progress(done, words))
+    if st.session_state.get(cancelled):
+        with place.container():
+            st.info(f"Cancelled: {defense.title} needs the guide of every test picture.", icon=":material/cancel:")
+            st.button("Compute it", key=f"again-{defense.name}", on_click=_set, args=(cancelled, False))
+        st.stop()
+    with place.container():
+        bar = st.empty()
+        button = st.empty()
+
+    def tell(done: float) -> None:
+        if not done_before:  # a stored guide needs no button
+            button.button("Cancel", key=f"cancel-{defense.name}", on_click=_set, args=(cancelled, True))
+        done_before.append(done)
+        bar.progress(done, f"{defense.title} computes its guide for every test picture, once; {done:.0%} done ...")
+
+    done_before: list[float] = []
+    guide = guides.guide_of_test_set(victim, defense, seed=seed, progress=tell)
     place.empty()
     return guide
 
 
+def _set(key: str, value: object) -> None:
+    st.session_state[key] = value
+
+
 @st.cache_resource(max_entries=4, show_spinner="Loading the victim ...")
 def load_victim(name: str) -> zoo.Victim:
-    """A victim, shared by all sessions: never changed."""
+    """A victim. All sessions share it, so it must not be changed."""
     return zoo.load(name)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the victim's answers ...")
 def test_answers(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clean logits and labels of a victim's test set, shared by all sessions."""
+    """Clean logits (N, K) and labels (N,) of a victim's test set. All sessions share them."""
     return zoo.test_answers(name)
 
 
+@st.cache_resource(max_entries=8, show_spinner="Looking for clear pictures ...")
+def clear_pictures(dataset: str, size: int) -> torch.Tensor | None:
+    """Which of a data set's `size` test pictures a person recognises best: bool (N,), true for an eighth of the first
+    ones. None where the pictures cannot be read on this machine."""
+    looked = min(size, LOOKED)
+    try:
+        if dataset == "signs":  # drawn one by one they take minutes
+            pictures = signs(looked, SIGNS_TEST)[0]
+        elif available(dataset):
+            pictures = torch.stack([test_picture(dataset, number) for number in range(looked)])
+        else:
+            return None
+    except DataError:
+        return None
+    clear = torch.zeros(size, dtype=torch.bool)
+    clear[sharpness(pictures).topk(max(1, looked // 8)).indices] = True
+    return clear
+
+
 def all_results() -> tuple[pd.DataFrame, list[ResultsError]]:
-    """All result rows and what is wrong with their files; read again when a file changes. Shared: never changed."""
+    """All result rows, and the problems of their files. Files are read again if they change.
+
+    All sessions share the rows, so they must not be changed.
+    """
     return _results(_result_files())
 
 
 def thief_points() -> pd.DataFrame:
-    """Result rows with a thief's error, averaged over seeds. Shared by all sessions: never changed."""
+    """Result rows with a thief's error, averaged over seeds. All sessions share them, so they must not be changed."""
     return _thief_points(_result_files())
 
 

@@ -1,4 +1,4 @@
-"""Thefts in the background: launch them, watch, stop, resume and compare them."""
+"""Attacks that run in the background: launch, watch, stop, resume and compare them."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -12,7 +12,8 @@ from dcp_core import plots, ui
 from dcp_core.attacks import ATTACKS
 from dcp_core.data.datasets import DATASETS, available, pools_for, thief_knowledge
 from dcp_core.models import zoo
-from dcp_core.models.architectures import ARCHITECTURES
+from dcp_core.models.architectures import CLONES
+from dcp_core.models.pretrained import FROZEN, weights_file
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import card_of, clearest_pair, courses_of, defense_words, name_of, table_of, time_words
 from dcp_core.runs.folder import root, used_bytes
@@ -74,7 +75,7 @@ def demo() -> None:
     done = all(view.state == "done" for view in here)
     begun = all(view.state == "done" or view.active for view in here)
     with st.container(border=True):
-        st.markdown("**One click:** steal the embedded road-sign victim twice, undefended and behind DCP.")
+        st.markdown("**Example:** attack the embedded road-sign victim twice, undefended and behind DCP.")
         st.button(
             "Show the pair" if begun else "Launch the pair",
             key="a_demo",
@@ -83,7 +84,7 @@ def demo() -> None:
             on_click=start,
             args=(DEMO,),
         )
-        about = "both are in the store" if done else "both are under way" if begun else waiting_time(DEMO)
+        about = "both are finished" if done else "both are running or queued" if begun else waiting_time(DEMO)
         st.caption(
             f"{DEMO[0].budget:,} queries of the same kind of pictures, {defense_words(DEMO[1].make_defense())}; {about}"
         )
@@ -100,20 +101,33 @@ def form() -> None:
     card = ui.choose_victim(LAB)
     attack_name = ui.select("Attack", {name: kind.title for name, kind in ATTACKS.items()}, "a_attack")
     pool = choose_pool(card) if ATTACKS[attack_name].needs_pool else None
-    budget = st.number_input("Query budget", 1, 100_000_000, DEMO[0].budget, 1000, key="a_budget", **ui.IN_URL)
-    networks = list(ARCHITECTURES)
-    usual = networks.index(ATTACKS[attack_name].usual_clone)
-    clone = st.selectbox("Clone", networks, usual, key="a_clone", **ui.IN_URL)
-    with st.expander("What the thief does", icon=":material/psychology:"):
+    budget = st.number_input(
+        "Query budget (number of pictures asked)",
+        1,
+        100_000_000,
+        DEMO[0].budget,
+        1000,
+        key="a_budget",
+        **ui.IN_URL,
+    )
+    usual = CLONES.index(ATTACKS[attack_name].usual_clone)
+    clone = st.selectbox("Network of the clone", CLONES, usual, key="a_clone", **ui.IN_URL)
+    if clone == FROZEN:
+        with ui.errors_explained():
+            weights_file()  # says how to get them
+        st.caption(
+            "Pretrained: only a head is trained, in 500 steps. `recipe`, `epochs`, `batch`, `lr` and `flip` have no effect."
+        )
+    with st.expander("Settings of the attack", icon=":material/psychology:"):
         first = DEMO[0] if attack_name == DEMO[0].attack else None
         attack = ui.attack_parameters(first.make_attack() if first else ATTACKS[attack_name](), LAB)
     defense = ui.choose_defense(prefix=LAB)
     strengths: list[float] = []
     if defense.strength:
         strengths = st.multiselect(
-            "More strengths, a run each", [x for x in defense.grid if x], key="a_strengths", **ui.IN_URL
+            "More strengths (one run for each)", [x for x in defense.grid if x], key="a_strengths", **ui.IN_URL
         )
-    undefended = st.toggle("And undefended, to compare", True, key="a_pair", **ui.IN_URL)
+    undefended = st.toggle("Also attack the undefended victim", True, key="a_pair", **ui.IN_URL)
     seed = st.number_input("Seed", 0, 10_000, 0, key="a_seed", **ui.IN_URL) if ui.experts() else 0
     with ui.errors_explained():
         thief = (int(budget), pool, clone, int(seed))
@@ -132,18 +146,19 @@ def choose_pool(card: zoo.Card) -> str:
         default="knowledgeable",
         required=True,
         key="a_knowledge",
-        help="knowledgeable: has pictures of the victim's kind; limited: only of another kind.",
+        help="knowledgeable: the thief has pictures similar to the victim's training pictures. limited: the thief has "
+        "other pictures.",
         **ui.IN_URL,
     )
     return st.selectbox(
-        "Pictures it asks about",
+        "Pictures that the thief asks about",
         pools_for(card.dataset, card.size, knowledge),
         key=f"a_pool_{knowledge}",
         format_func=lambda n: (
             (DATASETS[n].title if n in DATASETS else n) + ("" if available(n) else " (not here)")
         ),
         accept_new_options=True,
-        help="Or type the path of an .npz file or a folder of pictures on this machine.",
+        help="You can also type the path of an .npz file or a folder of pictures on this machine.",
         **ui.IN_URL,
     )
 
@@ -153,9 +168,9 @@ def launch_box(specs: list[RunSpec]) -> None:
     """The time it takes, and the button."""
     left = [spec for spec in specs if store.view(store.find(spec.key)).state != "done"]
     done = len(specs) - len(left)
-    st.caption(waiting_time(left) if left else "All of them are in the store: nothing is run again.")
+    st.caption(waiting_time(left) if left else "All of these runs are finished. Nothing will run again.")
     if done and left:
-        st.caption(f"{done} of {len(specs)} are in the store already and are not run again.")
+        st.caption(f"{done} of {len(specs)} runs are finished and will not run again.")
     label = "Show" if done == len(specs) else "Launch"
     count = f"{len(specs)} runs" if len(specs) > 1 else "the run"
     st.button(f"{label} {count}", key="a_launch", type="primary", on_click=start, args=(specs,))
@@ -171,20 +186,41 @@ def again() -> None:
 def choose_runs(views: list[RunView]) -> list[str]:
     """Which runs are shown; in the address, so that a comparison can be shared."""
     named = {view.key: ("shipped · " if view.shipped else "") + name_of(view) for view in views}
-    kept = [key for key in st.session_state.get("a_runs", []) if key in named]
-    if "a_runs" in st.session_state and kept != st.session_state["a_runs"]:
-        st.session_state["a_runs"] = kept  # a deleted one, or one of another machine
-    if "a_runs" not in st.session_state and "a_runs" not in st.query_params:
-        own = [view for view in views if not view.shipped]
-        active = [view.key for view in own if view.active][:4]
-        st.session_state["a_runs"] = active or [view.key for view in own][:2] or clearest_pair(views)
-    return st.multiselect(
+    if "a_runs" not in st.session_state:
+        st.session_state["a_runs"] = runs_in_address(named) or first_runs(views)
+    kept = [key for key in st.session_state["a_runs"] if key in named]  # others were deleted
+    if kept != st.session_state["a_runs"]:
+        st.session_state["a_runs"] = kept
+    chosen = st.multiselect(
         "Runs shown",
         list(named),
         key="a_runs",
         format_func=lambda key: named.get(key, key),
+        on_change=lambda: st.session_state.pop("a_missing", None),
         **ui.IN_URL,
     )
+    if missing := st.session_state.get("a_missing"):
+        names = ", ".join(f"**{name}**" for name in missing)
+        st.info(f"This link names runs that are not on this machine: {names}.", icon=":material/link_off:")
+    return chosen
+
+
+def runs_in_address(named: dict[str, str]) -> list[str]:
+    """Keys of the runs that the page was opened with; those that are not here are noted in `a_missing`.
+
+    An address has a run's name, whose last word is the beginning of its key, or the key itself.
+    """
+    asked = {name: name.split(" ")[-1] for name in st.query_params.get_all("a_runs")}
+    found = {name: [key for key in named if word and key.startswith(word)] for name, word in asked.items()}
+    st.session_state["a_missing"] = [name for name, keys in found.items() if not keys]
+    return [key for keys in found.values() for key in keys[:1]]
+
+
+def first_runs(views: list[RunView]) -> list[str]:
+    """What is shown at first: this machine's runs, those under way before others; else a shipped pair."""
+    own = [view for view in views if not view.shipped]
+    active = [view.key for view in own if view.active][:4]
+    return active or [view.key for view in own][:2] or clearest_pair(views)
 
 
 def live(shown: list[str], across: str) -> None:
@@ -224,7 +260,7 @@ def show_run(view: RunView) -> None:
         elif view.state == "done" and view.result is not None:
             row = view.result["rows"][0]
             st.markdown(
-                f"clone error **{row['adversary_error']:.2f} %** · fidelity {row['fidelity']:.2f} % · the owner pays: error "
+                f"clone error **{row['adversary_error']:.2f} %** · fidelity {row['fidelity']:.2f} % · owner's error "
                 f"{row['victim_error']:.2f} → {row['defender_error']:.2f} %, mean l1 {row['l1']:.3f} · "
                 f"{row['n_test']:,} test pictures"
             )
@@ -232,12 +268,12 @@ def show_run(view: RunView) -> None:
             left = f"{spec.budget - view.queries:,} queries left"
             eta = f" · {time_words(view.eta)} to go" if view.eta is not None else ""
             quiet = (
-                f" · no sign of life for {time_words(view.silence)}"
+                f" · no message from its process for {time_words(view.silence)}"
                 if view.state == "running" and view.silence > 10
                 else ""
             )
             st.progress(
-                min(1.0, max(0.0, view.fraction)),
+                min(0.99, max(0.0, view.fraction)),  # full only when it is done
                 f"{(view.active and view.phase) or view.state} · {left}{eta}{quiet}",
             )
             if view.message:
@@ -264,7 +300,7 @@ def buttons(view: RunView) -> None:
             )
         if view.spec is not None:
             st.button("Duplicate", key=f"copy-{key}", icon=":material/content_copy:", on_click=duplicate,
-                      args=(view.spec,), help="Fill the form with this run, to change something.")  # fmt: skip
+                      args=(view.spec,), help="Copy this run's settings to the form.")  # fmt: skip
         if view.state not in ("running", "stopping") and not view.shipped:
             with st.popover("Delete", icon=":material/delete:"):
                 size = used_bytes(view.folder) / 1e6
@@ -282,7 +318,9 @@ def details(view: RunView) -> None:
         if found is not None and view.spec is not None:
             strip, answers = found
             st.image(
-                strip.resize((strip.width * 2, strip.height * 2), resample=0), caption="asked last", alt="pictures"
+                strip.resize((strip.width * 2, strip.height * 2), resample=0),
+                caption="pictures of the latest queries",
+                alt="pictures",
             )
             card = card_of(view.spec.victim)
             classes = card.classes if card else ()
@@ -302,8 +340,9 @@ def details(view: RunView) -> None:
 
 def duplicate(spec: RunSpec) -> None:
     """Fill the form with a run."""
-    state = ui.parameter_state(spec.make_attack(), LAB) | ui.defense_state(spec.make_defense(), LAB)
-    state |= {f"{LAB}{name}": getattr(spec, name) for name in ("victim", "attack", "clone", "budget", "seed")}
+    state = ui.parameter_state(spec.make_attack(), LAB) | ui.parameter_state(spec.make_defense(), LAB)
+    names = ("victim", "attack", "defense", "clone", "budget", "seed")
+    state |= {f"{LAB}{name}": getattr(spec, name) for name in names}
     if spec.pool is not None:
         card = card_of(spec.victim)
         knows = thief_knowledge(card.dataset if card else "", spec.pool)
@@ -326,8 +365,8 @@ def compare(views: list[RunView]) -> None:
         return
     ui.chart(plots.pairs(here), key="pairs", alt=plots.describe_pairs(here), data=here)
     st.caption(
-        "The runs shown above come first, then other results on the same data. Filled: measured by this code; open: the "
-        "paper's; faint: a single seed. A setting is one line: all but the defense is equal on it."
+        "The runs shown above come first, then other results on the same data. Filled: measured by this code; open: "
+        "from the paper; faint: a single seed. All runs on one line differ only in the defense."
     )
 
 
@@ -336,10 +375,12 @@ def table(views: list[RunView]) -> None:
     st.subheader("All runs", anchor=False)
     first, second = st.columns([1, 2])
     states = first.multiselect("State", list(ICONS), key="a_state", **ui.IN_URL)
-    text = second.text_input("Contains", key="a_text", placeholder="dcp, textures, dfme ...", **ui.IN_URL)
+    text = second.text_input(
+        "A word begins with", key="a_text", placeholder="dcp, textures, dfme ...", **ui.IN_URL
+    )
     frame = table_of(views, states, text or "")
     if frame.empty:
-        st.caption("No run passes the filter." if views else "No run yet.")
+        st.caption("No run matches the filter." if views else "No run yet.")
     else:
         picked = st.dataframe(
             frame,
@@ -381,7 +422,7 @@ with main:
             key="a_across",
             format_func=plots.runs.ACROSS.__getitem__,
             label_visibility="collapsed",
-            help="KnockoffNets asks first and trains afterwards: across queries its curve is a vertical line.",
+            help="KnockoffNets makes all queries before it trains, so its curve over queries is a vertical line.",
             **ui.IN_URL,
         )
         busy = any(view.active for view in chosen)

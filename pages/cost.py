@@ -24,7 +24,11 @@ from dcp_core.runs.store import RunView
 ui.frame("Cost", "What does it cost per query?")
 
 COST = "c_"  # before the names of this page's widgets
-QUANTITIES = {"latency": "latency, ratio", "latency_ms": "latency, ms", "energy": "energy, ratio"}
+QUANTITIES = {
+    "latency": "latency relative to no defense",
+    "latency_ms": "latency (ms)",
+    "energy": "energy relative to no defense",
+}
 CLOCK_WORDS = {"wall": "wall time", "processor": "processor time of one thread"}
 NUMBER = st.column_config.NumberColumn(format="%.4g")
 
@@ -146,7 +150,7 @@ def energies(measured: pd.DataFrame, paper: pd.DataFrame) -> None:
 
 def hidden(card: zoo.Card, measured: pd.DataFrame) -> None:
     """Second networks, their training, memory."""
-    st.subheader("Hidden costs", anchor=False)
+    st.subheader("Second networks, training and memory", anchor=False)
     found = hidden_costs.overview(card.name, measured)
     memory = found.filter(like="MB, ")
     table = pd.DataFrame(
@@ -209,7 +213,7 @@ def panel(victim: str, seconds: float, clock: str) -> None:
         disabled=bool(busy),
         on_click=ui.attempt,
         args=(partial(start, victim, seconds, clock), COST),
-        help="In the background: the page may be closed. Quit other heavy programs first.",
+        help="Runs in the background; you can close the page. First quit other programs that use much processor time.",
     )
     for view in views:
         show(view)
@@ -274,7 +278,7 @@ with side:
             default="64",
             required=True,
             key="c_batch",
-            help="1 is what a customer waits for; 64 is what Table III is about.",
+            help="1: the time that a single customer waits. 64: the setting of Table III of the paper.",
             **ui.IN_URL,
         )
     )
@@ -286,13 +290,14 @@ with side:
     seconds, clock = 60.0, "wall"
     if ui.experts():
         seconds = st.slider(
-            "Seconds a session",
+            "Time limit of each measurement (seconds)",
             10,
             300,
             60,
             key="c_seconds",
-            help="There are four: one query and 64 at once, ours and as published. Where the machine has an energy "
-            "counter, that takes a few minutes more.",
+            help="There are four measurements: 1 query and 64 queries at once, each with our code and as published. "
+            "Energy takes a few "
+            "minutes more, if the machine has an energy counter.",
             **ui.IN_URL,
         )
         clock = st.segmented_control(
@@ -301,7 +306,7 @@ with side:
             default="wall",
             required=True,
             key="c_clock",
-            help="Processor time leaves out what other programs take. It is measured on the CPU with one thread.",
+            help="Processor time does not count other programs. It is measured on the CPU with one thread.",
             **ui.IN_URL,
         )
     st.fragment(panel, run_every=1.0 if any(view.active for view in views) else None)(

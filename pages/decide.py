@@ -1,4 +1,4 @@
-"""An engineer's questions, answered from what was measured: deploy a defense, which, and what it will not stop."""
+"""Recommends a defense from measured results: whether to deploy one, which one, and what it does not stop."""
 
 import pandas as pd
 import streamlit as st
@@ -48,8 +48,8 @@ def choose_case(cases: dict[str, pd.DataFrame]) -> pd.DataFrame:
         key="d_thief",
         format_func=THIEVES.__getitem__,
         wrap=True,
-        help="Pictures of the kind that the victim was trained on, pictures of another kind, or none: then he makes "
-        "his own (DFME, MAZE).",
+        help="Pictures of the kind that the victim was trained on, pictures of another kind, or none: then the thief "
+        "generates pictures (DFME, MAZE).",
         **ui.IN_URL,
     )
     near = by_knowledge[kind]
@@ -81,17 +81,24 @@ def questions() -> Needs:
         **ui.IN_URL,
     )
     rise = st.slider(
-        "Your own error may rise by at most", 0.0, 10.0, 1.0, 0.25, "%g points", key="d_increase", **ui.IN_URL
+        "Your own error may rise by at most (percentage points)",
+        0.0,
+        10.0,
+        1.0,
+        0.25,
+        "%g",
+        key="d_increase",
+        **ui.IN_URL,
     )
     l1_of = ui.choose_l1("d_l1_of")
     l1 = st.slider(
-        "Its mean may be at most",
+        "The mean l1 may be at most",
         0.0,
         2.0,
         0.9,
         0.05,
         key="d_l1",
-        help="l1: how far answers move. 0: not at all; 2: all of the probability goes to other classes.",
+        help="The l1 distance says how far an answer moves. 0: not at all; 2: all probability goes to other classes.",
         disabled=sent == "label",
         **ui.IN_URL,
     )
@@ -164,19 +171,18 @@ def published(dataset: str) -> None:
 
 
 def take_it(card: zoo.Card, made: Defense) -> None:
-    """From the decision to the thing itself."""
-    st.markdown("**Take it**")
+    """Links and commands that use the recommended defense."""
+    st.markdown("**Use this defense**")
     with st.container(horizontal=True):
-        lab = {"a_victim": card.title, **ui.defense_state(made, "a_")}
-        ui.link("playground", "On one answer", "tune", victim=card.title, **ui.defense_state(made))
+        lab = {**ui.victim_state(card, "a_"), **ui.defense_state(made, "a_")}
+        ui.link("playground", "On one picture", "tune", **ui.victim_state(card), **ui.defense_state(made))
         if made.strength:
-            carried = {"t_victim": card.title, **ui.defense_state(made, ui.TRADEOFFS)}
+            carried = {**ui.victim_state(card, ui.TRADEOFFS), **ui.defense_state(made, ui.TRADEOFFS)}
             ui.link("tradeoffs", "Over the whole test set", "balance", **carried)
         ui.link("attack_lab", "Try to steal it", "science", **lab)
         if made.in_one_file():
-            ui.link(
-                "quantized", "Export it as one file", "memory", q_victim=card.title, **ui.defense_state(made, "q_")
-            )
+            file = {**ui.victim_state(card, "q_"), **ui.defense_state(made, "q_")}
+            ui.link("quantized", "Export it as one file", "memory", **file)
     actions = ["serve", "export"] if made.in_one_file() else ["serve"]
     st.code(
         "\n".join(defense_command(action, card.name, made) for action in actions), language="bash", wrap_lines=True
@@ -208,6 +214,8 @@ with main, ui.errors_explained():
             take_it(zoo.card(victim), verdict.defense)
     published(case["dataset"].iloc[0])
     st.caption(
-        "Measured by this code on small victims and thieves (the case's name says which), not on yours: it ranks defenses, "
-        "and does not promise errors. A stronger thief errs less, defended or not."
+        "Measured by this code on small victims and clones, which the name of the case lists, not on your model. The "
+        "order of "
+        "the defenses may hold for your model; the errors may not. A stronger thief has a smaller error, with and without a "
+        "defense."
     )

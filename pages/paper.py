@@ -1,4 +1,4 @@
-"""The published tables beside ours, and where every number comes from."""
+"""The paper's tables beside our measurements, and the origin of every number."""
 
 import pandas as pd
 import streamlit as st
@@ -48,10 +48,11 @@ ours = table2(groups[setting] if setting else points, (1.0, 2.0, 5.0), 0.9, l1=l
 cells = pd.concat([bounds[bounds["dataset"] == dataset], ours], ignore_index=True)
 with right:
     what = ui.select(
-        "Shown",
+        "Quantity",
         TABLE2,
         "paper_what",
-        help="A weaker thief errs more, defended or not: what a defense adds to it is what compares across conditions.",
+        help="A weak thief has a large error, with and without a defense. What the defense adds to it can be compared "
+        "across conditions.",
     )
 cells = added(cells) if what == ADDED else cells
 figure = plots.table2_bars(cells, what, l1_limit(0.9, l1_of))
@@ -59,16 +60,16 @@ ui.chart(figure, key="table2", alt=plots.describe_table2(cells, what), data=cell
 wide = cells.assign(defense=cells["defense"].map(label)).pivot_table(
     index="defense", columns=["source", "max_defender_increase"], values="adversary_error", sort=False
 )
-wide.columns = [f"{source}, Δ ≤ {increase:g} points" for source, increase in wide.columns]
+wide.columns = [f"{source}, Δ ≤ {increase:g}" for source, increase in wide.columns]
 for increase in ("1", "2", "5"):
-    mine, theirs = (f"{source}, Δ ≤ {increase} points" for source in ("measured", "paper"))
+    mine, theirs = (f"{source}, Δ ≤ {increase}" for source in ("measured", "paper"))
     if mine in wide and theirs in wide:
         wide[f"measured − paper, Δ ≤ {increase}"] = wide[mine] - wide[theirs]
 st.dataframe(wide.round(2), alt=f"Table II: {what} for each defense and allowed increase")
 st.caption(
-    "From the largest error of the thief's clone in percent, with the owner's error up by at most Δ on the test set and "
-    f"{l1_limit(0.9, l1_of)}; of the strengths measured, none in between. The paper does not say which l1 it limits; its "
-    f"released code takes the thief's queries. Error bars: {ERROR_BARS[what]}; the paper gives none."
+    "From the largest error of the thief's clone in percent, with the owner's error up by at most Δ percentage points on "
+    f"the test set and {l1_limit(0.9, l1_of)}; of the strengths measured, none in between. The paper does not say "
+    f"which l1 it limits; its released code takes the thief's queries. Error bars: {ERROR_BARS[what]}; the paper gives none."
 )
 if points.empty:
     st.info(f"No thief of ours has been measured on {dataset} yet, so there are no deltas to show.")

@@ -1,4 +1,4 @@
-"""One picture: what the defense does to one answer, and how."""
+"""What a defense does to the answer for one picture."""
 
 import json
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 import torch
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from dcp_core import answers as engine
 from dcp_core import plots, ui
@@ -18,6 +19,7 @@ from dcp_core.data.images import MAX_BYTES, ImageError, read_image, to_image, to
 from dcp_core.defenses import DEFENSES, Defense
 from dcp_core.defenses.base import Answer
 from dcp_core.defenses.model_based import ModelBased
+from dcp_core.models import zoo
 from dcp_core.models.zoo import TORCHVISION, Card
 from dcp_core.runs.spec import defense_command
 
@@ -69,43 +71,75 @@ def choose_picture(card: Card) -> Question:
     if source == "test set":
         return from_test_set(card)
     if source == "upload":
-        file = st.file_uploader(
+        st.file_uploader(
             "A picture of your own",
             key="upload",
             max_upload_size=MAX_BYTES // MEGABYTE,
-            help="JPEG, PNG, WebP, BMP, GIF or TIFF. It stays on this server's memory only.",
+            on_change=keep,
+            args=("upload",),
+            help="JPEG, PNG, WebP, BMP, GIF or TIFF. It is kept in this server's memory only, until this tab is closed.",
         )
     else:
-        file = st.camera_input("A photograph", key="camera", label_visibility="collapsed")
-    if file is None and not stored:
+        st.camera_input(
+            "A photograph", key="camera", on_change=keep, args=("camera",), label_visibility="collapsed"
+        )
+    files = kept(source)
+    if not files and not stored:
         st.info(
             "Choose a picture: the answers to this victim's test set do not come with it.", icon=":material/image:"
         )
         st.stop()
-    if file is None:
-        st.info("No picture yet: here is one of the test set meanwhile.", icon=":material/image:")
+    if not files:
+        st.info("No picture yet. Shown instead: one of the test set.", icon=":material/image:")
+        return from_test_set(card)
+    try:
+        pixels = to_tensor(read_image(files[0]), card.size)
+    except ImageError as error:
+        st.error(f"{error} Choose another file.", icon=":material/broken_image:")
+        if not stored:
+            st.stop()
         return from_test_set(card)
     with ui.errors_explained():
-        pixels = to_tensor(read_image(file), card.size)
         logits = engine.predict(ui.load_victim(card.name).model, pixels[None])[0]
-    show_picture(pixels, f"yours, as the victim sees it: {card.size} x {card.size} pixels")
+    show_picture(pixels, f"your picture as the victim sees it: {card.size} x {card.size} pixels")
     return Question(logits, pixels)
+
+
+def keep(key: str) -> None:
+    """Keep what was uploaded, or forget what was removed: Streamlit forgets uploads when the page is left."""
+    files = st.session_state[key]
+    st.session_state[f"kept_{key}"] = files if isinstance(files, list) else [files] if files else []
+
+
+def kept(key: str) -> list[UploadedFile]:
+    """The files of an upload control, also those from before another page was visited."""
+    files = st.session_state.get(f"kept_{key}", [])
+    if files and not st.session_state[key]:
+        st.caption(f"Uploaded before: {', '.join(file.name for file in files)}")
+        st.button("Remove", key=f"remove_{key}", icon=":material/close:", on_click=keep, args=(key,))
+    for file in files:
+        file.seek(0)
+    return files
 
 
 def from_test_set(card: Card) -> Question:
     """A picture of the victim's test set by its number; its answer was stored with the victim."""
     place = st.container()
     logits, labels = ui.test_answers(card.name)
-    telling = engine.examples(logits, labels)
+    base = card.of or card.name  # an eight-bit version begins with the picture of the victim that it was made from
+    start = first_picture(base)
+    telling = engine.examples(logits, labels, ui.clear_pictures(card.dataset, len(labels)))
     last = len(labels) - 1
+    if st.session_state.setdefault("picture_of", base) != base:
+        st.session_state.update(picture_of=base, picture=start)  # a number means another picture of another victim
     # Another victim may have fewer test pictures than the number that the URL or the session carries.
     if st.session_state.get("picture", 0) > last:
         st.session_state["picture"] = last
     number = st.number_input(
-        f"Number in the test set (0 to {last:,})",
+        f"Picture number in the test set (0 to {last:,})",
         0,
         last,
-        telling["nearly sure"],
+        start,
         key="picture",
         **ui.IN_URL,
     )
@@ -130,6 +164,13 @@ def from_test_set(card: Card) -> Question:
     return Question(logits[number], pixels, number)
 
 
+def first_picture(victim: str) -> int:
+    """Number of the test picture that a victim's page begins with: a clear one with a nearly sure answer."""
+    logits, labels = ui.test_answers(victim)
+    clear = ui.clear_pictures(zoo.card(victim).dataset, len(labels))
+    return engine.examples(logits, labels, clear)["nearly sure"]
+
+
 def show_picture(pixels: torch.Tensor, caption: str) -> None:
     """A small picture, enlarged without smoothing."""
     st.image(to_image(pixels).resize((200, 200), resample=0), caption=caption, alt=caption)
@@ -145,13 +186,18 @@ def show_numbers(row: pd.Series, defense: Defense, clean: torch.Tensor) -> None:
     alpha = defense.alpha(clean.max())
     changed = f":red[**now {row.defended_class}**]" if row.top_class_changed else "**kept**"
     numbers = [
-        f"l1 distance **{row.l1:.3f}**",
-        f"y_max {row.clean_y_max:.3f} → **{row.defended_y_max:.3f}**",
+        f"l1 distance **{row.l1:.3f}** of at most 2",
+        f"largest probability {row.clean_y_max:.3f} → **{row.defended_y_max:.3f}**",
         *([] if alpha is None else [f"detector α **{float(alpha):.3f}**"]),
         f"entropy {row.clean_entropy_nats:.2f} → **{row.defended_entropy_nats:.2f}** nats",
         f"top class {changed}",
     ]
-    st.markdown(" · ".join(numbers), help="l1 = Σ|y′ − y|, from 0 to 2 (Eq. 2). y_max is the top posterior.")
+    st.markdown(
+        " · ".join(numbers),
+        help="The l1 distance says how far the answer was moved: Σ|y′ − y|, 0 to 2 (Eq. 2). The largest probability is "
+        "y_max. "
+        "The entropy says how unsure an answer is.",
+    )
 
 
 def show_guide(defense: ModelBased, guide: torch.Tensor, card: Card) -> None:
@@ -177,7 +223,7 @@ def show_functions(defense: Defense, answers: engine.Answers, card: Card, guide:
         with first:
             st.markdown("**Detector** α(y_max), Eq. 4")
             ui.chart(
-                plots.function_plot(curve, here, x="top posterior y_max", y="α", limit=defense.threshold),
+                plots.function_plot(curve, here, x="largest probability y_max", y="α", limit=defense.threshold),
                 key="detector",
                 alt=f"At y_max {clean.max():.3f} the detector gives α = {float(alpha):.3f}.",
                 data=curve,
@@ -189,7 +235,7 @@ def show_functions(defense: Defense, answers: engine.Answers, card: Card, guide:
             curve = engine.noise_curve(defense)
             points = pd.DataFrame({"x": clean, "y": noise[0].numpy()})
             ui.chart(
-                plots.function_plot(curve, points, x="clean posterior y", y="r(y)", labels=card.classes),
+                plots.function_plot(curve, points, x="clean probability y", y="r(y)", labels=card.classes),
                 key="noise",
                 alt="Unlikely classes get the most negative noise, which the defense subtracts: they are raised.",
                 data=curve,
@@ -198,7 +244,7 @@ def show_functions(defense: Defense, answers: engine.Answers, card: Card, guide:
         with second:
             show_guide(defense, guide, card)
     elif alpha is None:
-        first.info("This defense has neither a detector nor noise of its own to show.")
+        first.info("This defense has no detector and no noise function.")
     with third:
         st.markdown("**Every class** y → y′")
         ui.chart(
@@ -246,9 +292,9 @@ def show_all_defenses(defense: Defense, question: Question, card: Card, seed: in
         data=table.assign(posterior=[json.dumps([round(float(v), 6) for v in p]) for p in table["posterior"]]),
     )
     st.caption(
-        f"**{defense.title}** with your parameters, the others with their defaults. ★ is the top class. Times are "
-        "the defense's alone, with its second network if it has one, on one answer, measured just now in this "
-        "process (median of 9)."
+        f"**{defense.title}** with your parameters, the others with their defaults. ★ marks the top class. A time is "
+        "the median of 9 measurements for one answer on this machine: the defense with its second network, if it has one, "
+        "without the victim."
     )
     for reason in missing:
         st.info(reason, icon=":material/visibility_off:")
@@ -256,21 +302,31 @@ def show_all_defenses(defense: Defense, question: Question, card: Card, seed: in
 
 def show_thief(defense: Defense, answers: engine.Answers, card: Card) -> None:
     """The answer as the API sends it."""
-    st.markdown("All that a thief (or a customer) receives for this picture:")
+    st.markdown("This is everything that a thief or a customer receives for this picture:")
     (prediction,) = engine.predictions(answers.defended, card.classes)
     lines = ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in prediction)
     st.code(f'{{"predictions": [[\n  {lines}\n]]}}', language="json", height=330)
-    st.caption("The API itself:")
+    st.caption("This command starts the API:")
     st.code(defense_command("serve", card.name, defense), language="bash", wrap_lines=True)
 
 
 def show_batch(defense: Defense, card: Card, seed: int) -> None:
     """Many pictures at once: a table and a CSV."""
-    files = st.file_uploader(
-        "Pictures, or a zip of them (at most 500)", accept_multiple_files=True, key="batch", max_upload_size=200
+    st.file_uploader(
+        "Pictures, or a zip file of pictures (at most 500 pictures)",
+        accept_multiple_files=True,
+        key="batch",
+        max_upload_size=200,
+        on_change=keep,
+        args=("batch",),
     )
+    files = kept("batch")
     if not files:
-        st.caption("Each gets one row: clean and defended top class, l1, y_max, entropy and all posteriors.")
+        st.caption(
+            "The table has one row per picture: clean and defended top class, l1 distance, largest probability, entropy. "
+            "The CSV "
+            "file also has all probabilities."
+        )
         return
     named: list[str] = []
     tensors: list[torch.Tensor] = []
@@ -310,7 +366,7 @@ with left:
     question = choose_picture(victim)
 with right:
     defense = ui.choose_defense()
-    seed = st.number_input("seed", 0, 10_000, 0, key="seed", **ui.IN_URL) if defense.randomised else 0
+    seed = st.number_input("Random seed", 0, 10_000, 0, key="seed", **ui.IN_URL) if defense.randomised else 0
     for remark in defense.remarks():
         st.caption(remark)
     if words := second_network_words(defense, victim.name):
@@ -351,5 +407,5 @@ tab = st.segmented_control(
 )
 views[tab if tab in names else "Functions"]()
 with st.container(horizontal=True):
-    carried = {f"{ui.TRADEOFFS}victim": victim.name, **ui.defense_state(defense, ui.TRADEOFFS)}
-    ui.link("tradeoffs", "This operating point over the whole test set", "balance", **carried)
+    carried = {**ui.victim_state(victim, ui.TRADEOFFS), **ui.defense_state(defense, ui.TRADEOFFS)}
+    ui.link("tradeoffs", "Use this setting on the whole test set", "balance", **carried)

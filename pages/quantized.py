@@ -1,4 +1,4 @@
-"""Eight bits: what they change, what a defense does on them, and the file that goes to the device."""
+"""Victims in eight bits: their accuracy and speed, defenses on them, and the file for the device."""
 
 import dataclasses
 import json
@@ -96,7 +96,7 @@ def first_look(family: dict[str, str]) -> None:
     with left:
         st.markdown("**Size and latency**")
         if rows.empty:
-            st.info("Not measured yet: the button below does it in a few seconds.", icon=":material/timer:")
+            st.info("Not measured yet: use the button below. It takes a few seconds.", icon=":material/timer:")
         else:
             ui.chart(plots.edge_costs(rows), key="edge-costs", alt=plots.describe_edge_costs(rows), data=rows)
     with right:
@@ -114,7 +114,7 @@ def first_look(family: dict[str, str]) -> None:
             with ui.errors_explained():
                 measure_now(base)
             st.rerun()
-        st.caption("One thread, as these pages answer; about ten seconds.")
+        st.caption("Measured with one thread. It takes about ten seconds.")
     drift(family, rows)
 
 
@@ -152,7 +152,7 @@ def drift(family: dict[str, str], rows: pd.DataFrame) -> None:
 
 def defended(family: dict[str, str]) -> None:
     """Fig. 7: defenses on each version, for the owner and against the thief."""
-    st.subheader("Defended, in eight bits", anchor=False)
+    st.subheader("Defenses on each version", anchor=False)
     left, right = st.columns(2, gap="medium")
     curves = curves_of(tuple(family.values()))
     with left:
@@ -167,7 +167,7 @@ def defended(family: dict[str, str]) -> None:
         st.markdown("**What it does to the thief** (Fig. 7)")
         everything = ui.thief_points()
         everything = everything[everything["victim"].isin(list(family.values()))]
-        axis = ui.select("Across", THIEF_AXES, "q_axis")
+        axis = ui.select("Horizontal axis", THIEF_AXES, "q_axis")
         besides = ["victim", "precision", *(["budget"] if axis == "budget" else [])]
         thieves = settings(everything[everything["defense"].isin(["none", *COMPARED])], besides)
         points = everything[:0]
@@ -193,7 +193,7 @@ def defended(family: dict[str, str]) -> None:
 @st.fragment
 def export_form(family: dict[str, str]) -> None:
     """One ONNX file with the defense inside: made and checked on request, then offered."""
-    st.subheader("Export: one file, the defense inside", anchor=False)
+    st.subheader("Export: one file with victim and defense", anchor=False)
     side, main = st.columns([1, 2.2], gap="medium")
     with side:
         known = [name for name in family.values() if zoo.card(name).of or zoo.card(name).onnx_sha256]
@@ -204,9 +204,9 @@ def export_form(family: dict[str, str]) -> None:
             nodes = ui.learned(defense, name).nodes(len(zoo.card(name).classes))
         if nodes.inputs:
             baked = st.toggle(
-                "Bake the parameters in",
+                "Fix the parameters in the file",
                 key="q_baked",
-                help="Else they are inputs of the file, with these values as defaults.",
+                help="Otherwise the parameters are inputs of the file, with these values as defaults.",
                 **ui.IN_URL,
             )
         wanted = (name, defense, baked)
@@ -241,9 +241,10 @@ def export_form(family: dict[str, str]) -> None:
             )
         else:
             st.info(
-                "The file is offered once it has answered 500 pictures as the engine does.", icon=":material/rule:"
+                "The download appears after a check: the file must answer 500 pictures like this software.",
+                icon=":material/rule:",
             )
-        st.caption("Runs it with ONNX Runtime and NumPy alone, no torch:")
+        st.caption("This script runs the file with ONNX Runtime and NumPy, without torch:")
         st.code(script(zoo.card(name), file, defense, baked=baked), language="python", wrap_lines=True)
 
 

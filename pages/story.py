@@ -1,4 +1,4 @@
-"""Home: what model stealing is and what a defense can do, in six steps with a live picture each."""
+"""Home: what model stealing is and what a defense can do, in six steps with an interactive chart each."""
 
 import pandas as pd
 import streamlit as st
@@ -6,24 +6,72 @@ import torch
 
 from dcp_core import answers as engine
 from dcp_core import plots, ui
-from dcp_core.data.images import to_image
+from dcp_core.attacks import ATTACKS
+from dcp_core.data.images import sharpness, to_image
 from dcp_core.data.sources import SIGNS_TEST, TEXTURES_POOL
 from dcp_core.data.synthetic import signs, textures
 from dcp_core.defenses import Deception, NoDefense, ReverseSigmoid
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.models import zoo
 from dcp_core.plots.thief import THIEF_AXES
+from dcp_core.results import overview
+from dcp_core.results.decision import kept, undefended
+from dcp_core.results.verdict import FAILED, OWNED
 
 ui.frame("Story", "If I publish my image classifier behind an API, how well can it be stolen?")
 
 STEPS = (
     "What an API leaks",
     "How a thief uses it",
-    "Disturbing one answer",
-    "Whom to disturb",
+    "Changing one answer",
+    "Which answers to change",
     "The price",
     "What it cannot stop",
 )
+
+EDGE = f"{ui.EMBEDDED}-ptq"
+# The browser keeps the scroll position of the step before, which is often below the new step's text.
+SCROLL = "<script>/* {} */ document.querySelector('.st-key-step')?.scrollIntoView()</script>"
+
+
+def answer() -> None:
+    """The question of the page, answered by the best measured thief of the embedded victim."""
+    case = overview.strongest_case(ui.thief_points(), ui.EMBEDDED)
+    if case is None:
+        return
+    measured = overview.strengths(case)
+    left, right = st.columns([1, 1.6], gap="medium")
+    with left:
+        strength = measured[0]
+        if len(measured) > 1:
+            strength = st.select_slider("Strength of the defense DCP (β)", measured, key="hero", **ui.IN_URL)
+    point = overview.point_at(case, strength)
+    table = overview.accuracies(case, point)
+    by = table.set_index("who")["accuracy"]
+    queries = f"{int(point['budget']):,}"
+    share = kept(undefended(case).iloc[0])
+    how_well = "Very well" if share >= OWNED else "In part" if share > FAILED else "Badly"
+    rise = round(float(point["defender_error"] - point["victim_error"]), 2)
+    with left:
+        st.markdown(
+            f"**{how_well}.** After {queries} queries, the clone answers {by[overview.CLONE]:.0f} of 100 pictures "
+            f"correctly; the stolen model {by[overview.VICTIM]:.0f}. Behind the defense, the best thief's clone answers "
+            f"{by[overview.DEFENDED]:.0f}."
+        )
+        first, second = st.columns(2)
+        first.metric(
+            "your own error", f"{point['defender_error']:.1f} %", f"{rise:+.2f} points" if rise else None,
+            delta_color="inverse", help="Of the defended answers, on the test set.",
+        )  # fmt: skip
+        second.metric(
+            "change of your answers", f"l1 {point['l1']:.2f}", help="Mean l1 distance on the test set, 0 to 2."
+        )
+    with right:
+        ui.chart(plots.accuracy_bars(table), key="answer", alt=plots.describe_accuracies(table), data=table)
+        st.caption(
+            f"Victim `{ui.EMBEDDED}`, {ATTACKS[point['attack']].title}, {queries} pictures from {point['queries_from']}, "
+            f"{int(point['runs'])} seeds, measured by this code."
+        )
 
 
 def _go(step: int) -> None:
@@ -37,10 +85,9 @@ def gallery() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @st.cache_data(show_spinner=False)
-def legible() -> torch.Tensor:
-    """Numbers of the test pictures with most contrast: many of the others are too dark for a person."""
-    contrast = gallery()[0].float().std((1, 2, 3))
-    return contrast.argsort(descending=True)[:40]
+def clear() -> torch.Tensor:
+    """Numbers of the clearest 40 test pictures: many of the others are too dark or blurred for a person."""
+    return sharpness(gallery()[0]).topk(40).indices
 
 
 @st.cache_data(show_spinner="Measuring ...")
@@ -50,7 +97,7 @@ def dcp_curve(name: str) -> pd.DataFrame:
 
 
 def bars(card: zoo.Card, clean: torch.Tensor, defended: torch.Tensor | None, key: str) -> None:
-    """A clean answer, beside it a defended one."""
+    """Draw a clean answer (K,), and beside it a defended one if there is one."""
     before = clean.numpy()
     after = before if defended is None else defended.numpy()
     ui.chart(
@@ -68,18 +115,18 @@ def picture(index: int, caption: str) -> None:
 
 
 def leak(card: zoo.Card, logits: torch.Tensor, labels: torch.Tensor) -> None:
-    """Step 1."""
+    """Step 1: an answer has a probability for every class."""
     st.markdown(
-        "A company trains a classifier at great cost and sells its **answers**. You send a picture; you get back not "
-        "only *what* it is but *how sure* the model is about every class: its **posterior**. Customers like that: a car "
-        "brakes only when it is sure. But the small numbers also tell how the model *thinks*."
+        "A company trains a classifier at great cost and sells its **answers**. A customer sends a picture and gets a "
+        "probability for every class. Together these numbers are the **posterior**. Customers use it to decide how far to "
+        "trust an answer. But the posterior also says much about the model itself."
     )
-    shown = legible()
+    shown = clear()
     sure = logits[shown].softmax(-1).amax(-1)
     order = shown[sure.argsort(descending=True)]
     last = len(order)
     rank = st.slider(
-        f"Picture 1: the model is surest; {last}: least sure", 1, last, last - 6, key="sure", **ui.IN_URL
+        f"Picture (1: the model is most sure; {last}: least sure)", 1, last, last - 6, key="sure", **ui.IN_URL
     )
     index = int(order[rank - 1])
     left, right = st.columns([1, 2.2])
@@ -90,17 +137,16 @@ def leak(card: zoo.Card, logits: torch.Tensor, labels: torch.Tensor) -> None:
 
 
 def theft(card: zoo.Card) -> None:
-    """Step 2."""
+    """Step 2: the thief's pictures and the victim's answers to them."""
     st.markdown(
-        "A **thief** needs no break-in. He is a customer: he sends pictures, any pictures, and keeps the answers. "
-        "Pictures and answers together are a free training set, the **transfer set**. On it he trains his own network, "
-        "the **clone**."
+        "A **thief** can be an ordinary customer. The thief sends pictures of any kind and stores the answers. Pictures and "
+        "answers together are a training set, the **transfer set**. The thief trains a new network on it, the **clone**."
     )
     left, right = st.columns([1, 1.6], gap="medium")
     with left:
         st.mermaid_chart(
             "graph TB\n  T([Thief]) -- pictures: queries --> A[Victim behind an API]\n"
-            "  A -- posteriors --> D[Defense]\n  D -- disturbed posteriors --> S[(Transfer set)]\n"
+            "  A -- posteriors --> D[Defense]\n  D -- changed posteriors --> S[(Transfer set)]\n"
             "  T -- the same pictures --> S\n  S -- training --> C[Clone]",
             alt="The thief sends pictures to the victim, gets posteriors through the defense, and trains a clone on them",
         )
@@ -116,19 +162,21 @@ def theft(card: zoo.Card) -> None:
             width=104,
         )
         st.caption(
-            "The thief's pictures are mere shapes, yet the victim answers each of them. 10,000 take minutes."
+            "The thief's pictures show random shapes, no road signs. The victim answers each of them. 10,000 queries "
+            "take minutes."
         )
 
 
 def disturb(card: zoo.Card, logits: torch.Tensor, labels: torch.Tensor) -> None:
-    """Step 3."""
+    """Step 3: one answer, changed by Reverse Sigmoid."""
     st.markdown(
-        "The defender changes the numbers before they leave: what is unlikely is raised, until the answer says little "
-        "but its top class. The distance between honest and disturbed answer is called **l1**: 0 is the same answer, 2 "
-        "a completely different one."
+        "The defense changes the probabilities before they are sent. It raises the unlikely classes, so that the answer "
+        "says "
+        "little besides its top class. The **l1 distance** says how far an answer was moved: 0 means unchanged, 2 means "
+        "that all probability went to other classes."
     )
-    beta = st.slider("β, the strength of the noise", 0.0, 1.5, 0.3, 0.05, key="noise", **ui.IN_URL)
-    index = engine.examples(logits[:256], labels[:256])["nearly sure"]
+    beta = st.slider("Strength of the noise (β)", 0.0, 1.5, 0.3, 0.05, key="noise", **ui.IN_URL)
+    index = int(clear()[engine.examples(logits[clear()], labels[clear()])["nearly sure"]])
     answers = engine.defend(logits[index][None], ReverseSigmoid(beta=beta))
     left, right = st.columns([1, 2.2])
     with left:
@@ -139,13 +187,14 @@ def disturb(card: zoo.Card, logits: torch.Tensor, labels: torch.Tensor) -> None:
 
 
 def detector(card: zoo.Card, logits: torch.Tensor) -> None:
-    """Step 4."""
+    """Step 4: the detector of DCP, on customers' and on the thief's answers."""
     st.markdown(
-        "Disturbing every answer hurts honest customers. **DCP** disturbs only answers that the model is *unsure* of: "
-        "those whose top posterior y_max is below a threshold τ. A thief's strange pictures get unsure answers often, a "
-        "customer's good pictures rarely; but not never."
+        "Changing every answer hurts honest customers. The defense **DCP** changes only *unsure* answers: those whose "
+        "largest "
+        "probability is below a threshold τ. A thief's unusual pictures often get unsure answers. A customer's pictures "
+        "get them less often."
     )
-    tau = st.slider("τ, the threshold", 0.1, 1.1, 0.9, 0.05, key="threshold", **ui.IN_URL)
+    tau = st.slider("Change answers below this probability (τ)", 0.1, 1.1, 0.9, 0.05, key="threshold", **ui.IN_URL)
     defense = Deception(beta=0.9, tau=tau)
     y_max = logits.softmax(-1).amax(-1)
     thiefs = engine.predict(ui.load_victim(card.name).model, gallery()[1]).softmax(-1).amax(-1)
@@ -154,25 +203,34 @@ def detector(card: zoo.Card, logits: torch.Tensor) -> None:
     left, right = st.columns([2.2, 1])
     with left:
         ui.chart(
-            plots.function_plot(curve, some, x="top posterior y_max", y="detector α", limit=tau),
+            plots.function_plot(
+                curve,
+                some,
+                x="largest probability of the answer (y_max)",
+                y="detector (α): 1 changes the answer",
+                limit=tau,
+            ),
             key="detector",
-            alt=f"Answers below τ = {tau:g} are disturbed, those above are left alone.",
+            alt=f"Answers with a largest probability below τ = {tau:g} are changed, the others are not.",
             data=curve,
         )
-        st.caption("Dots: the victim's answers to 64 pictures of mere shapes, the thief's of the step before.")
+        st.caption("Dots: the victim's answers to 64 of the thief's pictures, which show random shapes.")
     with right:
-        st.metric("of customers' answers disturbed", f"{100 * float((y_max < tau).double().mean()):.1f} %")
-        st.metric("of the thief's", f"{100 * float((thiefs < tau).double().mean()):.1f} %")
+        st.metric("changed answers to customers", f"{100 * float((y_max < tau).double().mean()):.1f} %")
+        st.metric("changed answers to the thief", f"{100 * float((thiefs < tau).double().mean()):.1f} %")
 
 
 def price(card: zoo.Card) -> None:
-    """Step 5."""
+    """Step 5: owner's error and l1 distance over the strength of DCP."""
     st.markdown(
-        "Protection costs the owner: his answers get less honest (l1), and with much noise some decisions change "
-        "(owner's error). Where would *you* stop? Each point is measured on the whole test set."
+        "A defense has a price for the owner. The answers move away from the model's own (l1 distance). With much noise, "
+        "some "
+        "top classes change too, and the owner's error rises. Each point is measured on the whole test set."
     )
     curve = dcp_curve(card.name)
-    beta = st.select_slider("β of DCP (τ follows)", list(Deception.grid), 0.9, key="price", **ui.IN_URL)
+    beta = st.select_slider(
+        "Strength of DCP (β); the threshold τ follows it", list(Deception.grid), 0.9, key="price", **ui.IN_URL
+    )
     here = curve[curve["strength"] == beta].iloc[0]
     left, right = st.columns(2)
     for column, y in ((left, "defender_error"), (right, "l1")):
@@ -184,19 +242,23 @@ def price(card: zoo.Card) -> None:
                 data=curve,
             )
     st.markdown(
-        f"At β = {beta:g} the owner errs on **{here.defender_error:.2f} %** of {card.test_pictures:,} test pictures "
+        f"At β = {beta:g} the owner's answers are wrong for **{here.defender_error:.2f} %** of {card.test_pictures:,} "
+        f"test pictures "
         f"(undefended {100 - (card.test_accuracy or 0):.2f} %), and the mean l1 is **{here.l1:.2f}**."
     )
 
 
 def limits(card: zoo.Card) -> None:
-    """Step 6."""
+    """Step 6: how many top classes survive, which is what a top-1 thief uses."""
     st.markdown(
-        "A thief may throw the numbers away and keep only the **top class**. A defense that leaves the decision right for "
-        "customers leaves it right for him too. Nor does noise that is always the same hide for long from a thief who "
-        "knows the formula: he can compute much of it back."
+        "A thief may ignore the probabilities and use only the **top class**. A defense that keeps the top class for "
+        "customers "
+        "keeps it for the thief too. Also, a thief who knows the formula of a deterministic defense can compute much of the "
+        "clean answer back."
     )
-    beta = st.select_slider("β of DCP (τ follows)", list(Deception.grid), 0.9, key="limits", **ui.IN_URL)
+    beta = st.select_slider(
+        "Strength of DCP (β); the threshold τ follows it", list(Deception.grid), 0.9, key="limits", **ui.IN_URL
+    )
     curve = dcp_curve(card.name)
     here = curve[curve["strength"] == beta].iloc[0]
     ui.chart(
@@ -206,9 +268,10 @@ def limits(card: zoo.Card) -> None:
         data=curve,
     )
     st.markdown(
-        f"At β = {beta:g}, **{100 - here.changed:.2f} %** of the answers still name the same class: all that a top-1 "
-        "thief needs. A defense raises the price of stealing; it does not make it impossible. Limits on queries, terms of "
-        "use and watching accounts belong beside it."
+        f"At β = {beta:g}, **{100 - here.changed:.2f} %** of the answers still name the same class: which is enough "
+        "for such a thief. A defense makes stealing more expensive, not impossible. Combine it with limits on queries, "
+        "terms "
+        "of use and monitoring of accounts."
     )
 
 
@@ -217,8 +280,14 @@ with ui.errors_explained():
     victim = zoo.card(ui.EMBEDDED if ui.EMBEDDED in known else known[0])
     victim_logits, victim_labels = ui.test_answers(victim.name)
 
-chosen = st.segmented_control("Step", STEPS, default=STEPS[0], required=True, key="step", **ui.IN_URL)
+answer()
+chosen = st.segmented_control(
+    "How it works, in six steps", STEPS, default=STEPS[0], required=True, key="step", **ui.IN_URL
+)
 number = STEPS.index(chosen)
+if st.session_state.setdefault("step_seen", number) != number:
+    st.session_state["step_seen"] = number
+    st.html(SCROLL.format(number), unsafe_allow_javascript=True)
 st.subheader(f"{number + 1}. {chosen}", anchor=False)
 (
     lambda: leak(victim, victim_logits, victim_labels),
@@ -249,18 +318,21 @@ with st.container(horizontal=True):
     )
 
 st.divider()
-st.markdown("**Go and try**")
+st.markdown("**Try it**")
 with st.container(horizontal=True):
-    real = {"victim": "cifar10-resnet20"} if "cifar10-resnet20" in known else {}
+    real = ui.victim_state(zoo.card("cifar10-resnet20")) if "cifar10-resnet20" in known else {}
+    small = ui.victim_state(zoo.card(EDGE)) if EDGE in known else {}
     ui.link(
         "playground", "The paper's setting on CIFAR-10", "tune", **real, **ui.defense_state(Deception(beta=0.9))
     )
     ui.link(
-        "playground", "Edge device: the cheapest noise", "memory", **ui.defense_state(ReverseSigmoid(beta=0.08))
+        "playground",
+        "Edge device: the defense with the lowest cost",
+        "memory",
+        **small,
+        **ui.defense_state(ReverseSigmoid(beta=0.08)),
     )
     strict = {"budget": 0.2, "axis": THIEF_AXES["l1"], **ui.defense_state(Deception(beta=0.4), ui.TRADEOFFS)}
-    ui.link("tradeoffs", "Strict l1 budget", "balance", **strict)
-    ui.link(
-        "playground", "Why τ matters", "rule", closer="Functions", **ui.defense_state(Deception(beta=0.9, tau=0.6))
-    )
+    ui.link("tradeoffs", "Answers that may move little (l1 ≤ 0.2)", "balance", **strict)
+    ui.link("playground", "What the threshold τ does", "rule", **ui.defense_state(Deception(beta=0.9, tau=0.6)))
     ui.link("decide", "Should I deploy one, and which?", "gavel")

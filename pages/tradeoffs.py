@@ -1,4 +1,4 @@
-"""A whole test set: what a defense costs its owner, and what it does to the thief."""
+"""What a defense costs its owner on a whole test set, and how it changes the thief's error."""
 
 import dataclasses
 import json
@@ -70,11 +70,17 @@ def owners_side(card: zoo.Card) -> None:
     with side:
         defense = ui.choose_defense(SWEPT, ui.TRADEOFFS)
         others = st.multiselect(
-            "Beside it", SWEPT, ["rs"], key="beside", format_func=lambda n: DEFENSES[n].title, **ui.IN_URL
+            "Compare with", SWEPT, ["rs"], key="beside", format_func=lambda n: DEFENSES[n].title, **ui.IN_URL
         )
         if words := second_network_words(defense, card.name):
             st.caption(words)
-        ui.link("playground", "On one answer", "tune", victim=card.name, **ui.defense_state(defense))
+        ui.link(
+            "playground",
+            "Use this setting on one picture",
+            "tune",
+            **ui.victim_state(card),
+            **ui.defense_state(defense),
+        )
     with main, ui.errors_explained():
         defense = ui.learned(defense, card.name)
         shown = {defense: ui.guide_of(defense, card.name)}
@@ -86,7 +92,7 @@ def owners_side(card: zoo.Card) -> None:
         with first:
             y = ui.select("What it costs", CURVES, "cost")
         over = second.segmented_control(
-            "against",
+            "Horizontal axis",
             ["strength", "l1"],
             default="strength",
             required=True,
@@ -113,8 +119,8 @@ def owners_side(card: zoo.Card) -> None:
             )
         st.caption(
             f"Left: measured now on {card.title}'s {card.test_pictures:,} stored test answers; bands are 95 % "
-            "intervals from the size of the test set. Right: how far each single answer moves; few lie near the mean. "
-            "Defenses drawn beside the chosen one have their default parameters."
+            "intervals from the size of the test set. Right: how far each answer moves. "
+            "The other defenses have their default parameters."
         )
 
 
@@ -135,17 +141,17 @@ def _numbers(card: zoo.Card, defense: Defense, curves: pd.DataFrame) -> None:
         f"**{defense.title}** at {defense.parameters()[defense.strength or ''].symbol} = {_strength(defense):g}: "
         f"owner's error **{now.defender_error:.2f} %** ({now.defender_error_low:.2f} to "
         f"{now.defender_error_high:.2f}; undefended {clean:.2f} %) · mean l1 **{now.l1:.3f}** · "
-        f"answers touched **{now.touched:.1f} %** · top classes changed **{now.changed:.2f} %** · "
-        f"ECE **{now.ece:.1f}** points",
-        help="l1: how far an answer moves, 0 to 2. Touched: moved at all. ECE: how far confidence is from accuracy. "
-        "95 % intervals come from the number of test pictures alone (Wilson).",
+        f"answers changed **{now.touched:.1f} %** · top classes changed **{now.changed:.2f} %** · "
+        f"calibration error (ECE) **{now.ece:.1f}** percentage points",
+        help="The l1 distance says how far an answer moves, 0 to 2. ECE: mean gap between confidence and accuracy. "
+        "The 95 % interval covers only the limited number of test pictures (Wilson).",
     )
 
 
 @st.fragment
 def thiefs_side(card: zoo.Card) -> None:
     """Measured thieves, and the paper's, under the reader's own constraints."""
-    st.subheader("What it does to the thief", anchor=False)
+    st.subheader("Effect on the thief", anchor=False)
     for problem in ui.all_results()[1]:
         st.warning(str(problem), icon=":material/report:")
     everything = ui.thief_points()
@@ -155,15 +161,22 @@ def thiefs_side(card: zoo.Card) -> None:
     with first:
         dataset = _choose_data(known, card)
     with second:
-        axis = ui.select("Across", THIEF_AXES, "axis")
+        axis = ui.select("Horizontal axis", THIEF_AXES, "axis")
     with third:
         allowed = st.slider(
-            "Owner's error may rise by", 0.0, 10.0, 1.0, 0.25, "%g points", key="increase", **ui.IN_URL
+            "Owner's error may rise by at most (percentage points)",
+            0.0,
+            10.0,
+            1.0,
+            0.25,
+            "%g",
+            key="increase",
+            **ui.IN_URL,
         )
     with fourth:
         l1_of = ui.choose_l1("l1_of")
     with fifth:
-        l1 = st.slider("Its mean may be at most", 0.0, 2.0, 0.9, 0.05, key="budget", **ui.IN_URL)
+        l1 = st.slider("The mean l1 may be at most", 0.0, 2.0, 0.9, 0.05, key="budget", **ui.IN_URL)
     here = everything[everything["dataset"] == dataset]
     bounds = here[here["max_defender_increase"].notna()]
     groups = settings(here[here["source"] == "measured"], ["budget"] if axis == "budget" else [])
@@ -172,6 +185,7 @@ def thiefs_side(card: zoo.Card) -> None:
     chosen = list(groups)
     if len(groups) > 1:
         key = "budget_thieves" if axis == "budget" else "thieves"  # their names differ
+        _begin_anew(key, dataset, list(groups)[:1])
         chosen = st.multiselect("Thieves", list(groups), list(groups)[:1], key=key, **ui.IN_URL)
     ours = pd.concat([groups[name] for name in chosen]) if chosen else here[:0]
     points = pd.concat([ours, bounds], ignore_index=True)
@@ -187,6 +201,13 @@ def _choose_data(known: list[str], card: zoo.Card) -> str:
             st.session_state["t_data"] = card.dataset
     start = card.dataset if card.dataset in known else known[0]
     return st.selectbox("Victim's data", known, known.index(start), key="t_data", **ui.IN_URL)
+
+
+def _begin_anew(key: str, dataset: str, start: list[str]) -> None:
+    """Choose the default thieves when another data set has come: the names of those chosen before are not among its."""
+    if st.session_state.setdefault(f"{key}_of", dataset) != dataset:
+        st.session_state[f"{key}_of"] = dataset
+        st.session_state[key] = start
 
 
 def _say_what_is_missing(card: zoo.Card, dataset: str) -> None:
@@ -218,8 +239,9 @@ def scatter(points: pd.DataFrame, ours: pd.DataFrame, axis: str, limit: float | 
         select=True,
     )
     st.caption(
-        "Higher and further left is better for the owner. Filled: measured by this code, the mean ± one standard "
-        "deviation over seeds. Open: the paper's. Faint: unreliable, its label says why. Drag a box around points, or "
+        "Higher and further left is better for the owner. Filled marks: measured by this code, mean ± one standard "
+        "deviation over seeds. Open marks: from the paper. Faint marks: unreliable; the hover text says why. Drag a box "
+        "around points, or "
         "click one, to select them."
     )
     selected = _selected(points, selection)
@@ -251,15 +273,15 @@ def _id(custom) -> str:
 def _use(row: pd.Series) -> None:
     """A link that opens the Playground at a measured point's parameters."""
     if row["source"] != "measured":
-        st.caption("The paper does not say at which parameters this point lies, so it cannot be tried here.")
+        st.caption("The paper does not give the parameters of this point, so the Playground cannot show it.")
         return
     try:
         defense = make_defense(row["defense"], **json.loads(row["parameters"]))
     except ValueError as error:
         st.caption(f"This point cannot be tried here: {error}.")
         return
-    victim = {"victim": row["victim"]} if row["victim"] in zoo.names() else {}
-    ui.link("playground", "Use this operating point", "tune", **victim, **ui.defense_state(defense))
+    victim = ui.victim_state(zoo.card(row["victim"])) if row["victim"] in zoo.names() else {}
+    ui.link("playground", "Use this point in the Playground", "tune", **victim, **ui.defense_state(defense))
 
 
 def best_attainable(
@@ -270,11 +292,11 @@ def best_attainable(
     st.markdown(f"**Best attainable thief error**: {limits(increases, l1, l1_of)}")
     left, middle, right = st.columns([2, 2, 3])
     with left:
-        what = ui.select("Shown", TABLE2, "attainable", THIEF)
+        what = ui.select("Quantity", TABLE2, "attainable", THIEF)
     mode = "discrete"
     if groups and ui.experts():
         mode = middle.segmented_control(
-            "between measured points",
+            "Between measured points",
             ["discrete", "piecewise"],
             default="discrete",
             required=True,
@@ -290,7 +312,7 @@ def best_attainable(
     cells = pd.concat([paper, ours], ignore_index=True)
     if cells.empty:
         st.caption(
-            "No point to be trusted lies within these bounds; the paper's table is for its data and l1 ≤ 0.9."
+            "No reliable point lies within these limits. The paper's table is for its own data and l1 ≤ 0.9."
         )
         return
     cells = added(cells) if what == ADDED else cells

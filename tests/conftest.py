@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from dcp_core.models import zoo
+from dcp_core.attacks import knockoff
+from dcp_core.models import pretrained, zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict
+from dcp_core.models.pretrained import FEATURES
+from dcp_core.runs import shared_features, worker
 
 torch.set_num_threads(1)
 os.environ["DCP_PRECISION"] = "fp32"  # the same numbers whatever the processor; tests of bf16 ask for it
@@ -30,3 +34,28 @@ def victim(home: Path) -> zoo.Victim:
     card = zoo.Card("toy", "Toy", "toy", "resnet8", ("a", "b", "c", "d"), 32)
     zoo.save(model, card, predict(model, images), torch.arange(50) % 4)
     return zoo.load("toy")
+
+
+class Backbone(nn.Module):
+    """Stands for the pretrained network: features that take no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def extract_features(self, x: Tensor) -> Tensor:
+        """Colours on a grid of 20 x 20, then zeros."""
+        self.calls += len(x)
+        grid = nn.functional.adaptive_avg_pool2d(x, 20).flatten(1)
+        return nn.functional.pad(grid, (0, FEATURES - grid.shape[1]))[:, :, None, None]
+
+
+@pytest.fixture
+def backbone(monkeypatch: pytest.MonkeyPatch) -> Backbone:
+    """Makes everything but the pretrained network itself work without the optional packages."""
+    fake = Backbone()
+    monkeypatch.setattr(pretrained, "backbone", lambda device: fake)
+    monkeypatch.setattr(knockoff, "STEPS", 100)
+    for module in (pretrained, shared_features, worker):
+        monkeypatch.setattr(module, "weights_file", lambda: Path("stand-in.pth"))
+    return fake

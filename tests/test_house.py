@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = (  # packages and files of dcp_core, from the bottom; none imports what comes after it
     "files",
+    "checkpoints",
     "release",
     "precision",
     "provenance",

@@ -41,8 +41,8 @@ def test_the_machine_decides_and_the_variable_overrules(
     ("machine", "asked", "words"),
     [
         (False, "bf16", "does not compute in bfloat16: unset DCP_PRECISION, or set it to fp32"),
-        (False, "fp16", "DCP_PRECISION=fp16 is no precision"),
-        (True, "half", "DCP_PRECISION=half is no precision"),
+        (False, "fp16", "DCP_PRECISION=fp16 is not a known precision"),
+        (True, "half", "DCP_PRECISION=half is not a known precision"),
     ],
     indirect=["machine"],
 )

@@ -1,6 +1,6 @@
-"""A hook of MkDocs: fills the pages' `<!-- fill: NAME -->` marks from what the code declares.
+"""A hook of MkDocs that replaces `<!-- fill: NAME -->` in the pages by text from the code.
 
-Parameters, commands and columns are declared once, in the code; the documentation repeats nothing by hand.
+Parameters, commands and columns are documented in the code, and the documentation copies them from there.
 """
 
 import inspect
@@ -23,12 +23,12 @@ MARK = re.compile(r"<!-- fill: (\w+)(?: (\w+))? -->")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by MkDocs for every page, before it is rendered."""
+    """Replace the marks of a page. MkDocs calls this for every page before rendering."""
     return MARK.sub(lambda mark: FILLS[mark[1]](*filter(None, [mark[2]])), markdown)
 
 
 def methods(registry: Mapping[str, type[Attack]] | Mapping[str, type[Defense]]) -> str:
-    """A section for each defense or attack: what it does, its source, its parameters."""
+    """A section for each defense or attack, with its description, source and parameters."""
     return "\n".join(_method(name, kind) for name, kind in registry.items())
 
 
@@ -66,13 +66,13 @@ def _help(command: click.Command, path: str) -> list[str]:
 
 
 def columns() -> str:
-    """The columns of a result row."""
+    """A table of the columns of result rows."""
     rows = [f"| `{each.name}` | {_cell(each.meaning)} | {_cell(each.expected)} |" for each in COLUMNS.values()]
     return "\n".join(["| column | meaning | a cell is |", "|---|---|---|", *rows])
 
 
 def datasets() -> str:
-    """The data sets that are known by name."""
+    """A table of the data sets that have a name."""
     rows = [
         f"| `{name}` | {each.title} | {each.classes or 'none: a query pool'} | {each.size} | "
         f"{'drawn on first use' if each.drawn else '`dcp data download ' + name + '`'} |"
@@ -84,7 +84,7 @@ def datasets() -> str:
 
 
 def public() -> str:
-    """Every public name of the package, with the line beside it in `dcp_core/__init__.py`."""
+    """A table of the public names of the package, with the comments beside them in `dcp_core/__init__.py`."""
     named = re.findall(r'^    "(\w+)",  # (.+)$', Path(dcp_core.__file__).read_text(), re.MULTILINE)
     return "\n".join(
         ["| name | what it is |", "|---|---|", *(f"| `{name}` | {_cell(line)} |" for name, line in named)]
@@ -92,7 +92,7 @@ def public() -> str:
 
 
 def have(name: str) -> str:
-    """Whether a defense or an attack is in this version."""
+    """Whether this version has a defense or an attack."""
     return f"yes: `{name}`" if name in DEFENSES or name in ATTACKS else "no"
 
 

@@ -15,9 +15,9 @@ from benchmarks.browser import CLOCK, FLAGS, dashboard, settle
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SIZE = {"width": 1280, "height": 800}
-STRENGTHS = 24  # frames in which the strength rises from 0, one key press each
-PRESSES = 6  # key presses a frame: the slider moves by .01
-FRAME, PAUSE = 300, 2500  # milliseconds that a frame of the slider, and a page, is shown
+STRENGTHS = 24  # frames in which the strength rises from 0
+PRESSES = 6  # key presses before each, which move the slider by 0.01
+FRAME, PAUSE = 400, 3000  # milliseconds that a frame of the slider, and a page, is shown
 STRENGTH = "β"  # the slider's name begins with it
 QUALITY = 70
 
@@ -38,7 +38,8 @@ def visit(page: Page, address: str) -> None:
 def raise_strength(page: Page) -> list[Image.Image]:
     """Frames of the Playground while the strength of DCP rises from 0."""
     slider = page.get_by_role("slider", name=STRENGTH).first
-    slider.focus()
+    slider.press("Home")
+    settle(page)
     frames = [shot(page)]
     for _ in range(STRENGTHS):
         for _ in range(PRESSES):
@@ -57,7 +58,7 @@ def main() -> None:
         page.add_init_script(CLOCK)
         visit(page, address)
         shot(page).save(IMAGES / "first_screen.png", optimize=True)
-        visit(page, f"{address}/playground?beta=0.0")
+        visit(page, f"{address}/playground")
         frames = raise_strength(page)
         times = [FRAME] * (len(frames) - 1) + [PAUSE]
         for name in ("tradeoffs", "decide"):

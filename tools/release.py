@@ -1,7 +1,7 @@
-"""What a release is made of: the files that the wheel ships beside the code, and the archive of the other victims.
+"""Build a release: add data files to the wheel, and write the archive of the victims that are not in the wheel.
 
-The build backend runs `ShippedFiles` for every wheel. The wheel holds the dashboard, all results and the embedded
-victim, and a list of the archive's files with their sha256. `python tools/release.py FOLDER` writes the archive.
+The build backend runs `ShippedFiles` for every wheel. The wheel contains the dashboard, all results, the embedded victim,
+and a list of the archive's files with their sha256. `python tools/release.py FOLDER` writes the archive.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parents[1]
-INSIDE = "dcp_core/_shipped"  # where `dcp_core/files.py` looks for it
+INSIDE = "dcp_core/_shipped"  # folder in the wheel in which `dcp_core/files.py` looks for the files
 DASHBOARD = ("app.py", "pages", ".streamlit/config.toml")
 EMBEDDED = "signs-resnet8"  # this victim and its eight-bit versions are in the wheel
-LIST = "archive.json"  # `dcp_core/release.py` reads it
+LIST = "archive.json"  # read by `dcp_core/release.py`
 
 
 def archived(root: Path) -> list[str]:
@@ -30,7 +30,7 @@ def archived(root: Path) -> list[str]:
 
 
 def archive_name(root: Path) -> str:
-    """The archive's file name, with the version that `dcp_core/__init__.py` states."""
+    """The file name of the archive, with the version from `dcp_core/__init__.py`."""
     version = re.search(r'^__version__ = "(.+)"$', (root / "dcp_core/__init__.py").read_text(), re.MULTILINE)
     assert version is not None
     return f"dcp-victims-{version[1]}.zip"
@@ -46,22 +46,24 @@ def checksums(root: Path) -> dict[str, Any]:
 
 
 def write_archive(root: Path, folder: Path) -> Path:
-    """Write the archive into `folder`. The same files give the same bytes on every machine."""
+    """Write the archive into `folder`, and return its path. Equal files give an equal archive on every machine."""
     path = folder / archive_name(root)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # stored: no compressor's version matters
+    with zipfile.ZipFile(
+        path, "w", zipfile.ZIP_STORED
+    ) as archive:  # uncompressed: independent of the zlib version
         for name in archived(root):
             member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            member.create_system = 3  # the same on every system
+            member.create_system = 3  # Unix, on every system
             member.external_attr = 0o644 << 16
             archive.writestr(member, (root / "precomputed" / name).read_bytes())
     return path
 
 
 class ShippedFiles(BuildHookInterface):
-    """Adds the dashboard, `precomputed` without the archive's files, and the list of these to a wheel."""
+    """Adds the dashboard, `precomputed` without the archive's files, and the list of these files to a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Called by hatchling before it writes the wheel. An editable install uses the repository's files."""
+        """Add the files. Hatchling calls this before it writes a wheel. An editable install uses the repository's files."""
         if version == "editable":
             return
         root = Path(self.root)
@@ -78,7 +80,7 @@ class ShippedFiles(BuildHookInterface):
         build_data["force_include"] |= included
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Called by hatchling when the wheel is written."""
+        """Remove the temporary folder. Hatchling calls this after it has written a wheel."""
         if version != "editable":
             self.scratch.cleanup()
 

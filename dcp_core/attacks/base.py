@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from dcp_core import checkpoints
 from dcp_core.attacks.oracle import AttackError, Oracle
 from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses.base import Declared, Defense
 from dcp_core.evaluation.stealing import Scores
-from dcp_core.files import write_atomic
 from dcp_core.precision import precision
 
 ATTACK_STATE, TRAINING_STATE = "state.pt", "training.pt"  # checkpoints in a theft's folder
@@ -115,6 +115,13 @@ class Attack(Declared):
         """Whether the clone answers with the mean over a picture and its mirror image, which takes twice as long."""
         return False
 
+    def for_clone(self, clone: str) -> "Attack":
+        """This attack with its default for every parameter that does not matter for a clone of this architecture.
+
+        Runs that do the same are then one run.
+        """
+        return self
+
     def will_ask(self, pool: int, budget: int, seed: int) -> Tensor | None:
         """Indices of the pictures that an attack will query; None if they depend on the answers.
 
@@ -161,22 +168,23 @@ class Attack(Declared):
 
 
 class Saver:
-    """Saves the state of an attack in one file, at most every `every` seconds. The file is replaced atomically."""
+    """Saves the state of an attack, at most every `every` seconds; see `checkpoints.py`."""
 
     def __init__(self, path: Path | None, every: float) -> None:
         self.path, self.every, self.last = path, every, time.monotonic()
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """Read the saved state, with tensors on `device`; None if there is no file."""
-        if self.path is None or not self.path.exists():
-            return None
-        return torch.load(self.path, map_location=device, weights_only=True)
+        """The saved state, with tensors on `device`; None if there is none.
+
+        Raises:
+            CheckpointError: if it is damaged, and so is the one before.
+        """
+        return None if self.path is None else checkpoints.load(self.path, device)
 
     def write(self, state: Callable[[], dict[str, Any]]) -> None:
         """Save the state now."""
         if self.path is not None:
-            content = state()
-            write_atomic(self.path, lambda file: torch.save(content, file))
+            checkpoints.save(self.path, state())
         self.last = time.monotonic()
 
     def tick(self, state: Callable[[], dict[str, Any]]) -> None:

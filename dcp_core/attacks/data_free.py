@@ -92,8 +92,16 @@ class Run:
 class DataFree(Attack):
     """Base of DFME and MAZE, which differ in losses, optimizers and replay memory."""
 
-    batch: int = parameter(256, "N", "Pictures a batch.", low=2, high=1024, step=1)
-    directions: int = parameter(1, "m", "Random directions of one gradient estimate.", low=1, high=100, step=1)
+    batch: int = parameter(256, "N", "Pictures a batch.", low=2, high=1024, step=1, label="Pictures in a batch")
+    directions: int = parameter(
+        1,
+        "m",
+        "Random directions of one gradient estimate.",
+        low=1,
+        high=100,
+        step=1,
+        label="Directions probed per gradient",
+    )
     probe: float = parameter(
         1e-3,
         "ε",
@@ -102,12 +110,38 @@ class DataFree(Attack):
         high=0.1,
         step=1e-4,
         expert=True,
+        label="Length of a probing step",
     )
-    clone_steps: int = parameter(5, "n_c", "Training steps of the clone in an iteration.", low=1, high=50, step=1)
-    lr_clone: float = parameter(0.1, "η_c", "Learning rate of the clone.", low=1e-4, high=1.0)
-    lr_generator: float = parameter(1e-4, "η_g", "Learning rate of the generator.", low=1e-6, high=1.0, step=1e-4)
+    clone_steps: int = parameter(
+        5,
+        "n_c",
+        "Training steps of the clone in an iteration.",
+        low=1,
+        high=50,
+        step=1,
+        label="Clone steps per iteration",
+    )
+    lr_clone: float = parameter(
+        0.1, "η_c", "Learning rate of the clone.", low=1e-4, high=1.0, label="Learning rate of the clone"
+    )
+    lr_generator: float = parameter(
+        1e-4,
+        "η_g",
+        "Learning rate of the generator.",
+        low=1e-6,
+        high=1.0,
+        step=1e-4,
+        label="Learning rate of the generator",
+    )
     latent: int = parameter(
-        256, "z", "Random numbers from which a picture is generated.", low=2, high=1024, step=1, expert=True
+        256,
+        "z",
+        "Random numbers from which a picture is generated.",
+        low=2,
+        high=1024,
+        step=1,
+        expert=True,
+        label="Random numbers per picture",
     )
     width: int = parameter(
         128,
@@ -117,6 +151,7 @@ class DataFree(Attack):
         high=512,
         step=2,
         expert=True,
+        label="Channels of the generator",
     )
     train_generator: bool = parameter(
         True,

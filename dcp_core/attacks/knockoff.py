@@ -1,7 +1,7 @@
-"""KnockoffNets: ask about pictures of a pool, then train a clone on the answers.
+"""KnockoffNets: send pictures of a pool as queries, then train a clone on the answers.
 
-Orekondy, Schiele and Fritz, "Knockoff Nets", CVPR 2019. Pictures are drawn without replacement and answered as
-they are; the clone is trained with soft cross-entropy on augmented views of them by the one training loop.
+Orekondy, Schiele and Fritz, "Knockoff Nets", CVPR 2019. Pictures are drawn from the pool without replacement and sent
+without augmentation. The clone is trained with soft cross-entropy on augmented pictures.
 """
 
 import dataclasses
@@ -34,50 +34,77 @@ from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses.base import parameter
 from dcp_core.models.architectures import Classifier, check_whitening, whiten
 from dcp_core.models.fast import WHITEN_MOST
+from dcp_core.models.inference import to_pixels
+from dcp_core.models.pretrained import FROZEN, STEPS, FrozenNet, train_head
 from dcp_core.models.training import Recipe, train
 
+FEATURE_BATCH = 256  # pictures whose features are computed between two events
 DECAY = 0.4  # weight decay times learning rate, summed over all steps of the strong recipe
 
 
 @dataclass(frozen=True)
 class KnockoffNets(Attack):
-    """KnockoffNets, with what an adaptive thief does to the answers."""
+    """KnockoffNets, with optional treatments of the answers by an adaptive thief."""
 
     strategy: Literal["random", "adaptive"] = parameter(
         "random",
         "π",
-        "How pictures are picked: at random, or by a bandit over the pool's classes.",
+        "How pictures are chosen: at random, or by a bandit algorithm over the classes of the pool.",
         choices=("random", "adaptive"),
+        label="Choice of pictures",
     )
     treatment: Literal["as-is", "top-1", "bayes", "inverse"] = parameter(
         AS_IS,
         "t",
-        "What is done to the answers: nothing, top class only, or recovery by a thief who knows the defense.",
+        "What the thief does with the answers: nothing, use only the top class, or invert the known defense.",
         choices=TREATMENTS,
+        label="Use of the answers",
     )
     repeats: int = parameter(
         1,
         "q",
-        "Times each picture is asked; the answers are averaged, which wears random noise off.",
+        "How often each picture is sent. The answers are averaged, which reduces random noise.",
         low=1,
         high=100,
         step=1,
+        label="Questions per picture",
     )
-    epochs: int = parameter(30, "E", "Epochs of the clone's training.", low=1, high=1000, step=1)
-    batch: int = parameter(64, "N", "Pictures a training batch.", low=2, high=1024, step=1)
-    lr: float = parameter(0.1, "η", "Peak learning rate of the clone; 0.01 for a pretrained one.", low=1e-4)
+    epochs: int = parameter(
+        30, "E", "Epochs of the clone's training.", low=1, high=1000, step=1, label="Training epochs"
+    )
+    batch: int = parameter(
+        64, "N", "Pictures in a training batch.", low=2, high=1024, step=1, label="Pictures in a training batch"
+    )
+    lr: float = parameter(
+        0.1,
+        "η",
+        "Peak learning rate of the clone. Use 0.01 for a pretrained clone.",
+        low=1e-4,
+        label="Learning rate",
+    )
     flip: bool = parameter(
-        False, "↔", "Mirror training pictures; not for digits and signs.", choices=(True, False)
+        False,
+        "↔",
+        "Mirror training pictures at random. Do not use it for digits and traffic signs.",
+        choices=(True, False),
+        label="Mirror the pictures",
     )
     recipe: Literal["plain", "strong"] = parameter(
         "strong",
         "ρ",
-        "How the clone is trained: plainly, or as specialists do; strong is better on the same answers.",
+        "Training of the clone: plain, as published, or strong, with current methods that give a better clone from the same "
+        "answers.",
         choices=("plain", "strong"),
         before="plain",
+        label="Training recipe",
     )
     reward: Literal["certainty", "diversity", "loss", "all"] = parameter(
-        "all", "r", "What the adaptive strategy seeks.", choices=REWARDS, expert=True
+        "all",
+        "r",
+        "Reward that the adaptive strategy maximises.",
+        choices=REWARDS,
+        expert=True,
+        label="Aim of the adaptive choice",
     )
 
     name: ClassVar[str] = "knockoff"
@@ -93,6 +120,13 @@ class KnockoffNets(Attack):
             return "average" if self.repeats > 1 else super().thief
         return self.treatment if self.treatment == "top-1" else f"recovery ({self.treatment})"
 
+    def for_clone(self, clone: str) -> Attack:
+        """See `Attack`: the head of a pretrained clone is trained in one way only."""
+        if clone != FROZEN:
+            return self
+        usual = {name: getattr(type(self), name) for name in ("epochs", "batch", "lr", "flip", "recipe")}
+        return dataclasses.replace(self, **usual)
+
     def will_ask(self, pool: int, budget: int, seed: int) -> Tensor | None:
         """See `Attack`."""
         if self.strategy != "random":
@@ -100,9 +134,11 @@ class KnockoffNets(Attack):
         return picking_order(pool, seed)[: math.ceil(budget / self.repeats)]
 
     def seconds(self, budget: int, timed: Timed) -> float:
-        """See `Attack`: answers, and pictures in an epoch of training, are timed apart."""
+        """See `Attack`. The victim's answers and the training are timed separately."""
         small = KnockoffNets(epochs=2, batch=self.batch, recipe=self.recipe)
-        timed(dataclasses.replace(small, epochs=1), 2 * self.batch)  # warms up: a first step takes seconds
+        timed(
+            dataclasses.replace(small, epochs=1), 2 * self.batch
+        )  # warm-up, because the first step takes seconds
         count = max(2 * self.batch, TIMED_QUERIES)
         ends = {event.phase: at for event, at in timed(small, count)}  # the last event of each phase
         answer, step = ends["asking"] / count, (ends["training"] - ends["asking"]) / (small.epochs * count)
@@ -110,15 +146,19 @@ class KnockoffNets(Attack):
 
     @property
     def mirrored(self) -> bool:
-        """See `Attack`: with the strong recipe, where pictures may be mirrored."""
+        """See `Attack`. True for the strong recipe with `flip`."""
         return self.recipe == "strong" and self.flip
 
     def training(self, pictures: int, seed: int) -> Recipe:
-        """How the clone is trained on so many pictures.
+        """The training recipe of the clone.
 
-        The strong recipe is airbench's (Jordan, arXiv 2404.00498) as far as it pays here: linear schedule with a
-        warm-up, weight decay on weights alone, small shifts that show no black border, alternating mirror. Weights
-        decay by the same factor over a whole training, short or long (`DECAY`).
+        The strong recipe uses the parts of airbench (Jordan, arXiv 2404.00498) that help here: a linear schedule with a
+        warm-up, weight decay on weights only, small shifts without a black border, and alternating mirroring. The total
+        weight decay over a training does not depend on its length (`DECAY`).
+
+        Args:
+            pictures: number of pictures in the transfer set.
+            seed: seed of the training.
         """
         if self.recipe == "plain":
             return Recipe(self.epochs, self.batch, self.lr, schedule="cosine", flip=self.flip, seed=seed)
@@ -146,12 +186,13 @@ class KnockoffNets(Attack):
         wanted = -(-oracle.budget // self.repeats)
         if wanted < 2:
             raise AttackError(
-                f"a budget of {oracle.budget} answers {wanted} picture {self.repeats} times; at least 2 are needed"
+                f"a budget of {oracle.budget} queries with {self.repeats} repeats gives {wanted} picture, but training "
+                "needs at least 2: raise the budget or lower the repeats"
             )
         if wanted > len(pool):
             raise AttackError(
-                f"the budget asks for {wanted} different pictures and the pool {pool.name} has {len(pool)}: "
-                "lower the budget, raise the repeats or take a larger pool"
+                f"the budget needs {wanted} different pictures, but the pool {pool.name} has {len(pool)}: "
+                "lower the budget, raise the repeats or choose a larger pool"
             )
         check_treatment(self.treatment, theft.known_defense)
         try:
@@ -168,7 +209,7 @@ class KnockoffNets(Attack):
         state = saver.load(torch.device("cpu"))
         if state is not None:
             asked.load_state(state)
-        # One picture trained is three forward passes, and so is one epoch of it; an answer is one.
+        # Costs in forward passes: an answer is one, training on a picture in an epoch is three.
         work = asked.oracle.budget / (asked.oracle.budget + 3 * self.epochs * asked.wanted)
         last = time.monotonic()
         while not asked.complete:
@@ -190,6 +231,9 @@ class KnockoffNets(Attack):
     def _train(self, theft: Theft, asked: TransferSet, work: float) -> Iterator[Event]:
         answers = asked.answers[: asked.count].to(theft.oracle.device)
         targets = treat(answers, self.treatment, theft.known_defense, theft.seed)
+        if isinstance(theft.clone, Classifier) and isinstance(theft.clone.network, FrozenNet):
+            yield from _train_frozen(theft, theft.clone.network, asked, targets, work)
+            return
         if isinstance(theft.clone, Classifier):
             theft.clone.mirrored = self.mirrored
         images = asked.images[asked.indices[: asked.count]]
@@ -198,7 +242,7 @@ class KnockoffNets(Attack):
         losses: dict[str, float] = {}
         recipe = self.training(len(images), theft.seed)
         training = train(theft.clone, images, targets, recipe, checkpoint=checkpoint, save_every=theft.save_every)
-        with closing(training):  # which saves it
+        with closing(training):  # closing saves the checkpoint
             for progress in training:
                 losses, scores = {"clone": progress.loss}, None
                 if next_log <= progress.fraction < 1:
@@ -208,14 +252,34 @@ class KnockoffNets(Attack):
         yield Event("done", 1.0, used, losses, theft.score(), *asked.latest())
 
 
+def _train_frozen(
+    theft: Theft, network: FrozenNet, asked: TransferSet, targets: Tensor, work: float
+) -> Iterator[Event]:
+    """Compute the features of the pictures asked, then train the head on them. Begins anew when it is resumed."""
+    used, ready, parts = theft.oracle.used, work + 0.8 * (1 - work), []
+    for part in asked.indices[: asked.count].split(FEATURE_BATCH):
+        parts.append(network.features(to_pixels(asked.images[part].to(theft.oracle.device))).cpu())
+        done = len(parts) * FEATURE_BATCH / asked.count
+        yield Event("features", work + (ready - work) * min(1.0, done), used)
+    next_log = 0.0
+    losses: dict[str, float] = {}
+    for progress in train_head(network, torch.cat(parts), targets, theft.seed, STEPS):
+        losses, scores = {"clone": progress.loss}, None
+        if next_log <= progress.fraction < 1:
+            scores, next_log = theft.score(), progress.fraction + 1 / theft.logs
+        yield Event("training", ready + (1 - ready) * progress.fraction, used, losses, scores)
+    theft.clone.eval()
+    yield Event("done", 1.0, used, losses, theft.score(), *asked.latest())
+
+
 def _check_pool(pool: ImageSet, shape: tuple[int, int, int], strategy: str) -> None:
     if pool.images.dtype != torch.uint8 or tuple(pool.images.shape[1:]) != shape:
         raise AttackError(
-            f"the victim takes pictures {shape} and the pool {pool.name} holds {pool.images.dtype} "
-            f"{tuple(pool.images.shape[1:])}: choose or resize a pool to fit"
+            f"the victim needs uint8 pictures of shape {shape}, but those of the pool {pool.name} are {pool.images.dtype} "
+            f"{tuple(pool.images.shape[1:])}: choose another pool, or resize its pictures"
         )
     if strategy == "adaptive" and pool.labels is None:
         raise AttackError(
-            f"the adaptive strategy chooses among the pool's classes and {pool.name} has no labels: "
-            "take a labelled pool or the random strategy"
+            f"the adaptive strategy needs a pool with labels, but {pool.name} has none: "
+            "choose a labelled pool or the random strategy"
         )

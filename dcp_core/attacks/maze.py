@@ -22,10 +22,24 @@ from dcp_core.defenses.base import parameter
 class MAZE(DataFree):
     """MAZE. Queries per iteration: N (m + 1 + n_c - 1)."""
 
-    batch: int = parameter(128, "N", "Pictures a batch.", low=2, high=1024, step=1)
-    directions: int = parameter(10, "m", "Random directions of one gradient estimate.", low=1, high=100, step=1)
+    batch: int = parameter(128, "N", "Pictures a batch.", low=2, high=1024, step=1, label="Pictures in a batch")
+    directions: int = parameter(
+        10,
+        "m",
+        "Random directions of one gradient estimate.",
+        low=1,
+        high=100,
+        step=1,
+        label="Directions probed per gradient",
+    )
     replay_steps: int = parameter(
-        10, "n_r", "Training steps of the clone on earlier pictures in an iteration.", low=0, high=100, step=1
+        10,
+        "n_r",
+        "Training steps of the clone on earlier pictures in an iteration.",
+        low=0,
+        high=100,
+        step=1,
+        label="Clone steps on earlier pictures",
     )
     replay: Literal["all", "recent"] = parameter(
         "all",

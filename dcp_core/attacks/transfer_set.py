@@ -1,4 +1,4 @@
-"""The pictures a thief asked about and the answers, and how the next ones are picked."""
+"""The transfer set: the pictures that a thief has sent, the answers, and the choice of the next pictures."""
 
 from copy import deepcopy
 from typing import Any
@@ -17,15 +17,21 @@ ADAPTIVE_BATCH = 32
 
 
 def picking_order(count: int, seed: int) -> Tensor:
-    """The order in which the random strategy asks about the `count` pictures of a pool, indices (count,)."""
+    """The order in which the random strategy sends the `count` pictures of a pool: indices (count,)."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
 class TransferSet:
-    """The pictures asked so far (indices into the pool, in order) and their mean answers, (n, K)."""
+    """The pictures that were sent so far (indices into the pool, in order) and their mean answers (n, K)."""
 
     def __init__(self, theft: Theft, repeats: int = 1, reward: str | None = None) -> None:
-        """Pick at random, or with a `reward` by a bandit over the classes of the pool."""
+        """Start with no pictures.
+
+        Args:
+            theft: with a pool.
+            repeats: how often each picture is sent.
+            reward: choose pictures by a bandit over the classes of the pool, with this reward. Default: at random.
+        """
         assert theft.pool is not None
         self.oracle, self.images, self.repeats = theft.oracle, theft.pool.images, repeats
         self.seed, self.round = theft.seed, 0
@@ -43,16 +49,20 @@ class TransferSet:
 
     @property
     def complete(self) -> bool:
-        """Whether there is nothing left to ask."""
+        """Whether the budget is used up or all wanted pictures were sent."""
         return self.oracle.left == 0 or self.count == self.wanted
 
     def ask(self) -> None:
-        """Ask one batch."""
+        """Send one batch of pictures and store the answers.
+
+        Raises:
+            NanAnswer: if the victim's answer is not a number.
+        """
         if self.bandit is None:
             picked = self.order[self.count : min(self.count + QUERY_BATCH, self.wanted)]
         else:
-            dice = torch.Generator().manual_seed(self.seed * 1_000_003 + self.round)
-            picked = self.bandit.draw(min(ADAPTIVE_BATCH, self.wanted - self.count), dice)
+            rng = torch.Generator().manual_seed(self.seed * 1_000_003 + self.round)
+            picked = self.bandit.draw(min(ADAPTIVE_BATCH, self.wanted - self.count), rng)
         images = self.images[picked]
         answers = self._averaged(images)
         picked = picked[: len(answers)]
@@ -63,14 +73,14 @@ class TransferSet:
         self.count, self.round = end, self.round + 1
 
     def _averaged(self, images: Tensor) -> Tensor:
-        """Each picture's answer, a mean over its repeats, on the CPU."""
+        """The answer (n, K) to each picture, averaged over its repeats, on the CPU."""
         answers = self.oracle.query(images.repeat_interleave(self.repeats, 0)).cpu()
         owner = torch.arange(len(answers)) // self.repeats
         sums = torch.zeros(int(owner[-1]) + 1, answers.shape[1]).index_add_(0, owner, answers)
         return sums / torch.bincount(owner)[:, None]
 
     def _learn(self, bandit: Bandit, picked: Tensor, images: Tensor, answers: Tensor) -> None:
-        """Reward the policy, then one step of the student that the loss reward looks at."""
+        """Update the bandit, then train the student, which the loss reward uses, for one step."""
         self.student.train(len(images) > 1)
         with autocast(self.oracle.device):
             logits = self.student(to_pixels(images.to(self.oracle.device))).float()
@@ -80,12 +90,12 @@ class TransferSet:
         self.optimizer.step()
 
     def latest(self) -> tuple[Tensor, Tensor]:
-        """Some pictures asked last (uint8) and their mean answers (n, K)."""
+        """The most recent pictures (uint8) and their mean answers (n, K), for display."""
         recent = slice(max(0, self.count - SAMPLE), self.count)
         return self.images[self.indices[recent]], self.answers[recent].clone()
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values."""
+        """The state for a checkpoint, with tensors and plain values only."""
         state: dict[str, Any] = {
             "oracle": self.oracle.state(),
             "indices": self.indices[: self.count].clone(),
@@ -101,7 +111,7 @@ class TransferSet:
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`."""
+        """Restore the result of `state()`."""
         self.oracle.load_state(state["oracle"])
         self.round, self.count = int(state["round"]), len(state["indices"])
         self.indices[: self.count], self.answers[: self.count] = state["indices"], state["answers"]

@@ -1,27 +1,27 @@
-"""The command line, one file a command: a thin skin over `dcp_core`."""
+"""The command line: one file for each command, without logic of its own."""
 
 from importlib import import_module
 from typing import Any
 
 import click
 
-# Loaded when asked for, so that `--help` does not wait for torch.
+# A command's module is imported only when the command is used, so that `--help` does not import torch.
 COMMANDS = {
     "app": "Open the dashboard.",
-    "victims": "List the victims: the shipped ones and your own.",
-    "fetch": "Unpack the other shipped victims from a release archive.",
+    "victims": "List the victims: the included ones and your own.",
+    "fetch": "Unpack more included victims from a release archive.",
     "data": "List, download and describe data sets.",
     "train": "Train a victim of your own.",
-    "quantize": "Make an eight-bit victim (PTQ, QAT), or the ONNX file that answers faster.",
-    "export": "Write one ONNX file with the defense inside.",
+    "quantize": "Make an eight-bit version of a victim (PTQ, QAT), or its ONNX file, which is faster on CPUs.",
+    "export": "Write one ONNX file that contains a victim and a defense.",
     "auxiliary": "Train the second network that AM, MAD and GRAD² need for a victim.",
-    "perturb": "Answer pictures with and without a defense, as JSON or CSV.",
-    "serve": "Answer pictures over HTTP, with a defense in front of a victim.",
-    "attack": "Steal a victim: KnockoffNets, DFME, MAZE; resumable.",
-    "sweep": "Run a plan of many attacks here or on a Ray cluster.",
-    "reproduce": "Repeat an experiment of the paper or of this repository, from its plan to its rows.",
-    "decide": "Which defense to deploy, from what was measured.",
-    "bench": "Measure what every defense costs: latency, energy, hidden costs.",
+    "perturb": "Print a victim's answers to pictures, with and without a defense, as JSON or CSV.",
+    "serve": "Start an HTTP prediction API with a defense in front of a victim.",
+    "attack": "Steal a victim with KnockoffNets, DFME or MAZE. An interrupted attack can be resumed.",
+    "sweep": "Run a plan of many attacks on this machine or on a Ray cluster.",
+    "reproduce": "Repeat an experiment of the paper or of this repository, from its plan to its result rows.",
+    "decide": "Recommend a defense, from measured results and your limits.",
+    "bench": "Measure the cost of every defense: latency, energy, memory and second networks.",
 }
 
 
@@ -39,10 +39,10 @@ class _Lazy(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        # Our errors are written for people: show the sentence, not a traceback.
+        # The messages of this package's errors are meant for users: print the message without a traceback.
         try:
             return super().invoke(ctx)
-        except (ValueError, FloatingPointError) as error:  # the latter: a training that diverged
+        except (ValueError, FloatingPointError) as error:  # FloatingPointError: a training diverged
             raise click.ClickException(str(error)) from error
 
 
@@ -51,9 +51,9 @@ def main() -> None:
     """How well can your image classifier be stolen, and what does protecting it cost?
 
     \b
-    Try it on a picture of your own:
+    Try it with your own picture:
       python -m dcp_core victims
       python -m dcp_core perturb cat.jpg --victim cifar10-resnet20 --defense dcp --beta 0.9
 
-    Everything downloaded or trained is kept below DCP_HOME (default ~/.dcp).
+    Downloads, trained networks and runs are stored in the folder DCP_HOME (default ~/.dcp).
     """

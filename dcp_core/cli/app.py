@@ -1,4 +1,4 @@
-"""`app`: the dashboard."""
+"""`app`: open the dashboard."""
 
 import os
 import sys
@@ -14,11 +14,13 @@ from dcp_core.files import SHIPPED
 def command(port: int, options: tuple[str, ...]) -> None:
     """Open the dashboard in a browser. Ctrl-C stops it.
 
-    All other options go to `streamlit run`:
+    All other options are passed to `streamlit run`:
 
     \b
       python -m dcp_core app --port 8600 --server.headless=true
       python -m dcp_core app --server.address=0.0.0.0
     """
     run = [sys.executable, "-m", "streamlit", "run", str(SHIPPED / "app.py"), f"--server.port={port}", *options]
-    os.execv(sys.executable, run)  # Streamlit takes over this process: signals and its exit status are its own
+    os.execv(
+        sys.executable, run
+    )  # Streamlit replaces this process, so that it gets signals and sets the exit status

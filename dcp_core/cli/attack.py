@@ -1,4 +1,4 @@
-"""`attack`: steal a victim through its defense, and say how well it went."""
+"""`attack`: steal a defended victim, and measure the clone."""
 
 import signal
 from pathlib import Path
@@ -14,7 +14,7 @@ from dcp_core.attacks.base import Event
 from dcp_core.cli.options import attack_options, defense_options
 from dcp_core.cli.progress import progress_bar
 from dcp_core.defenses import DEFENSES
-from dcp_core.models.architectures import ARCHITECTURES
+from dcp_core.models.architectures import CLONES
 from dcp_core.results.rows import keys_in, write_results
 from dcp_core.runs.folder import folder_of, result
 from dcp_core.runs.journal import add_to_results, record
@@ -26,22 +26,25 @@ from dcp_core.runs.spec import RunSpec, Spec
 @attack_options
 @defense_options
 @click.option(
-    "--budget", type=click.IntRange(1), default=10_000, show_default=True, help="Queries the thief may make."
+    "--budget", type=click.IntRange(1), default=10_000, show_default=True, help="Most queries the thief may send."
 )
 @click.option(
-    "--pool", help="Data set the thief asks about, if the attack needs one: signs_pool, textures, a path, ..."
+    "--pool",
+    help="Data set from which the thief takes the queries, for attacks that need one: signs_pool, textures, a path, ...",
 )
 @click.option(
-    "--clone", type=click.Choice(list(ARCHITECTURES)), default="", help="Default: the attack's usual one."
+    "--clone",
+    type=click.Choice(CLONES),
+    help="Network that the thief trains. Default: the usual one of the attack.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the attack's random numbers.")
 @click.option("--device", help="Default: a GPU if there is one.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores without it.")
-@click.option("--to", "folder", type=click.Path(path_type=Path), help="Run folder; default below DCP_HOME/runs.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all cores.")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Run folder. Default: one in DCP_HOME/runs.")
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
-    help="CSV file to add the result to; default below DCP_HOME/results.",
+    help="CSV file that gets the result. Default: one in DCP_HOME/results.",
 )
 def command(
     victim: str,
@@ -49,7 +52,7 @@ def command(
     defense: str,
     budget: int,
     pool: str | None,
-    clone: str,
+    clone: str | None,
     seed: int,
     device: str | None,
     threads: int | None,
@@ -59,8 +62,8 @@ def command(
 ) -> None:
     """Steal a victim through its defense, and measure the clone on the victim's test set.
 
-    Ctrl-C stops after saving; the same command goes on from there, and the final clone is the same. Twice stops at
-    once. A run that is done is not run again.
+    Ctrl-C saves the state and stops. The same command resumes, and the final clone is the same as without the
+    interruption. Pressing Ctrl-C twice stops immediately. A finished attack is not repeated.
 
     \b
       python -m dcp_core attack --victim signs-resnet8 --pool signs_pool --defense none
@@ -79,20 +82,20 @@ def command(
         defense_parameters={key: value for key, value in given.items() if key not in of_attack},
         budget=budget,
         pool=pool,
-        clone=clone,
+        clone=clone or "",
         seed=seed,
     )
     folder = folder or folder_of(spec)
     if result(folder) is None and not follow(spec, folder, device):
-        click.echo(f"stopped; the same command goes on from {folder}")
+        click.echo(f"stopped; the same command resumes the run in {folder}")
         raise SystemExit(130)
     _report(spec, folder, results)
 
 
 def follow(spec: Spec, folder: Path, device: str | None) -> bool:
-    """Show a run's progress; False if Ctrl-C stopped it.
+    """Run a spec under a progress bar. Returns False if it was stopped before its end.
 
-    The signal only asks: the state is saved between two steps.
+    Ctrl-C only sets a flag, because the state can be saved only between two steps.
     """
     asked_to_stop = False
 
@@ -111,7 +114,7 @@ def follow(spec: Spec, folder: Path, device: str | None) -> bool:
                 if asked_to_stop and event.fraction < 1:
                     events.close()
                     return False
-        return result(folder) is not None  # or somebody asked it to stop from another process
+        return result(folder) is not None  # None: another process stopped the run
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -138,8 +141,10 @@ def _report(spec: RunSpec, folder: Path, shared: Path | None) -> None:
         f"victim    {spec.victim}: {row['victim_error']:.2f} % error, {row['defender_error']:.2f} % defended"
     )
     title = DEFENSES[spec.defense].title
-    click.echo(f"defense   {title}: mean l1 {row['l1']:.3f} (on the queries {row['l1_queries']:.3f})")
+    click.echo(
+        f"defense   {title}: mean l1 {row['l1']:.3f} on the test set, {row['l1_queries']:.3f} on the queries"
+    )
     stolen = f"{row['adversary_error']:.2f} % error, {row['fidelity']:.2f} % fidelity"
     click.echo(f"clone     {stolen} after {found['queries']:,} queries")
-    click.echo(f"transfer  {found['transfer_rate']:.1f} % of its adversarial pictures fool the victim")
-    click.echo(f"row is in {path}")
+    click.echo(f"transfer  {found['transfer_rate']:.1f} % of the clone's adversarial pictures fool the victim")
+    click.echo(f"the result row is in {path}")

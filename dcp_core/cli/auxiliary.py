@@ -1,4 +1,4 @@
-"""`auxiliary`: the second network that AM, MAD or GRAD^2 needs for a victim."""
+"""`auxiliary`: train the second network that AM, MAD or GRAD² needs for a victim."""
 
 from pathlib import Path
 
@@ -12,15 +12,27 @@ from dcp_core.models import auxiliary
 
 @click.command()
 @click.option("--victim", required=True, help="A victim's name; `victims` lists them.")
-@click.option("--kind", type=click.Choice(auxiliary.TRAINED), required=True)
-@click.option("--pool", help="Pictures to learn from; needed for a surrogate, else the victim's training set.")
-@click.option("--pictures", type=click.IntRange(2), help="How many of them, drawn at random; all without it.")
+@click.option(
+    "--kind",
+    type=click.Choice(auxiliary.TRAINED),
+    required=True,
+    help="misinformation for AM, surrogate for GRAD² and MAD.",
+)
+@click.option(
+    "--pool",
+    help="Data set to train on. Required for a surrogate; misinformation uses the victim's training set by default.",
+)
+@click.option("--pictures", type=click.IntRange(2), help="Number of pictures, drawn at random. Default: all.")
 @click.option("--epochs", type=click.IntRange(1), help="Default: surrogate 10, misinformation 5.")
-@click.option("--lr", type=float, default=0.1, show_default=True, help="Peak learning rate, with a cosine to 0.")
+@click.option(
+    "--lr", type=float, default=0.1, show_default=True, help="Peak learning rate of a cosine schedule to 0."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", help="Default: a GPU if there is one.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores without it.")
-@click.option("--to", "root", type=click.Path(path_type=Path), help="Folder of victims; default DCP_HOME/victims.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all cores.")
+@click.option(
+    "--to", "root", type=click.Path(path_type=Path), help="Folder of victims. Default: DCP_HOME/victims."
+)
 def command(
     victim: str,
     kind: str,
@@ -35,8 +47,8 @@ def command(
 ) -> None:
     """Train the second network that AM (misinformation) or MAD and GRAD² (surrogate) need for a victim.
 
-    A surrogate learns the victim's clean answers to pictures that a thief may ask about: the owner is assumed to
-    know them. An interrupted training goes on where it was: give the same command again.
+    A surrogate learns the victim's clean answers to pictures that a thief may send. The owner is assumed to know what
+    kind of pictures these are. The same command resumes an interrupted training.
 
     \b
       python -m dcp_core auxiliary --victim signs-resnet8 --kind misinformation
@@ -45,7 +57,7 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     if kind == "surrogate" and pool is None:
-        raise click.UsageError("a surrogate needs --pool: pictures that a thief may ask about, e.g. cifar100")
+        raise click.UsageError("a surrogate needs --pool: pictures that a thief may send, for example cifar100")
     about = made(
         make_second_network(
             victim,
@@ -59,4 +71,4 @@ def command(
             seed=seed,
         )
     )
-    click.echo(f"{kind} model of {victim}: {about.accuracy:.2f} % of the test set right, {about.seconds:.0f} s")
+    click.echo(f"{kind} model of {victim}: test accuracy {about.accuracy:.2f} %, trained in {about.seconds:.0f} s")

@@ -1,4 +1,4 @@
-"""`bench`: what every defense costs a victim's owner."""
+"""`bench`: measure the cost of every defense."""
 
 from pathlib import Path
 from typing import Any
@@ -24,25 +24,33 @@ from dcp_core.runs.spec import BenchSpec, SpecError
     type=click.FloatRange(0, min_open=True),
     default=60.0,
     show_default=True,
-    help="Limit of each of the four sessions: one query and 64 at once, ours and as published.",
+    help="Time limit of each of the four parts: one query and 64 queries at once, with this project's code and with the "
+    "published code.",
 )
 @click.option(
     "--clock",
     type=click.Choice(list(CLOCKS)),
     default="wall",
     show_default=True,
-    help="processor: the time that this process computed, on one CPU thread, for a machine with other work.",
+    help="wall: elapsed time. processor: time for which this process computed, on one CPU thread; use it if other "
+    "programs run on this machine.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of turns; another measurement.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the order in which defenses are timed. Another seed makes another measurement.",
+)
 @click.option("--device", help="Default: a GPU if there is one.")
 @click.option(
-    "--threads", type=click.IntRange(1), help="CPU threads; all cores without it, one for processor time."
+    "--threads", type=click.IntRange(1), help="CPU threads. Default: all cores; one with --clock processor."
 )
-@click.option("--to", "folder", type=click.Path(path_type=Path), help="Run folder; default below DCP_HOME/runs.")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Run folder. Default: one in DCP_HOME/runs.")
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
-    help="CSV file to add the rows to; default below DCP_HOME/results.",
+    help="CSV file that gets the rows. Default: one in DCP_HOME/results.",
 )
 def command(
     victim: str,
@@ -54,25 +62,27 @@ def command(
     folder: Path | None,
     results: Path | None,
 ) -> None:
-    """Measure what every defense costs: latency beside no defense, energy where there is a counter, hidden costs.
+    """Measure the cost of every defense: latency relative to no defense, energy if the machine has a counter, memory, and
+    second networks.
 
-    Ctrl-C stops; a measurement that was stopped begins anew. One that is done is not made again: give another seed.
+    Ctrl-C stops. A stopped measurement starts from its beginning. A finished one is not repeated; choose another seed to
+    measure again.
 
     \b
       python -m dcp_core bench --victim signs-resnet8
     """
     if clock == "processor" and ((device or "cpu") != "cpu" or (threads or 1) > 1):
         raise SpecError(
-            "processor time is a latency on a CPU with one thread only: leave out --device and --threads"
+            "--clock processor measures on one CPU thread: leave out --device and --threads, or use --clock wall"
         )
     if threads:
         torch.set_num_threads(threads)
     spec = BenchSpec(victim, seconds, clock, seed)
     if not victim.startswith(zoo.TORCHVISION):
-        zoo.card(victim)  # an unknown one leaves no run behind
+        zoo.card(victim)  # raises for an unknown victim, before a run folder is made
     folder = folder or folder_of(spec)
     if result(folder) is None and not follow(spec, folder, device):
-        click.echo("stopped; nothing was measured")
+        click.echo("stopped; no measurement was stored. The same command measures from the beginning")
         raise SystemExit(130)
     found = result(folder)
     assert found is not None
@@ -85,10 +95,10 @@ def command(
     for name, reason in found["missing"].items():
         click.echo(f"{mark_of(name).label}: not measured: {reason}")
     if found["no_energy"]:
-        click.echo(f"no energy: {found['no_energy']}")
+        click.echo(f"energy was not measured: {found['no_energy']}")
     if note := found["rows"][0]["reason"]:
         click.echo(f"note: {note}")
-    click.echo(f"rows are in {results}")
+    click.echo(f"the result rows are in {results}")
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`data`: what there is to look at and to query with."""
+"""`data`: list, download and describe data sets."""
 
 import click
 
@@ -10,17 +10,17 @@ from dcp_core.data.datasets import download as fetch
 def command() -> None:
     """List, download and describe data sets.
 
-    A data set is one .npz file below DCP_HOME/data with x_train, y_train, x_test, y_test (uint8 N x H x W x 3) and
-    classes. Put such a file there yourself, or name your own .npz or folder of pictures by its path wherever a
-    command takes a data set.
+    A data set is one .npz file in DCP_HOME/data with pictures x_train and x_test (uint8, N x H x W x 3), labels y_train
+    and y_test, and the names of the classes. You can put such a file there yourself. Every command that takes the name
+    of a data set also takes the path of an .npz file or of a folder of pictures.
     """
 
 
 @command.command("list")
 def list_() -> None:
-    """Show every known data set and whether it is here."""
+    """List all known data sets, and whether they are on this machine."""
     for name, info in DATASETS.items():
-        state = "drawn on first use" if info.drawn else "here" if available(name) else "not here"
+        state = "drawn on first use" if info.drawn else "on this machine" if available(name) else "not downloaded"
         click.echo(
             f"{name:12}{info.title:36}{info.classes or '-':>5} classes  {info.size:>3} px  {state:20}{info.note}"
         )
@@ -29,7 +29,7 @@ def list_() -> None:
 @command.command()
 @click.argument("names", nargs=-1, required=True)
 def download(names: tuple[str, ...]) -> None:
-    """Fetch NAMES from their published sources, with progress; what is here already is left alone."""
+    """Download the data sets NAMES from their published sources. Data sets on this machine are not downloaded again."""
     for name in names:
         click.echo(f"{name}: {fetch(name)}")
 

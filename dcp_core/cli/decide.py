@@ -1,4 +1,4 @@
-"""`decide`: which defense to deploy, from what was measured."""
+"""`decide`: recommend a defense, from measured results and the owner's limits."""
 
 import click
 
@@ -15,25 +15,39 @@ SHOWN += ["l1_queries", "l1"]
 @click.command()
 @click.argument("case", required=False)
 @click.option(
-    "--increase", type=click.FloatRange(0, 100), default=1.0, show_default=True, help="Points of your own error."
+    "--increase",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    show_default=True,
+    help="Most percentage points by which the error of your own answers may rise.",
 )
 @click.option(
-    "--l1", type=click.FloatRange(0, 2), default=0.9, show_default=True, help="Mean l1 distance, at most."
+    "--l1",
+    type=click.FloatRange(0, 2),
+    default=0.9,
+    show_default=True,
+    help="Largest mean l1 distance between defended and clean posteriors.",
 )
 @click.option(
     "--l1-of",
     type=click.Choice(list(L1_LIMITS)),
     default=L1_DEFAULT,
     show_default=True,
-    help="; ".join(f"{column}: {name}" for column, name in L1_LIMITS.items()) + ".",
+    help="Answers for which the l1 limit holds. "
+    + "; ".join(f"{column}: {name}" for column, name in L1_LIMITS.items())
+    + ".",
 )
-@click.option("--one-file", is_flag=True, help="Victim and defense must fit into one ONNX file, for the edge.")
-@click.option("--label-only", is_flag=True, help="Customers need the top class alone, no probabilities.")
+@click.option(
+    "--one-file", is_flag=True, help="Victim and defense must fit into one ONNX file, for an edge device."
+)
+@click.option("--label-only", is_flag=True, help="Customers need only the top class, not the probabilities.")
 def command(case: str | None, increase: float, l1: float, l1_of: L1, one_file: bool, label_only: bool) -> None:
-    """Which defense to deploy against a thief like that of CASE, a part of a measured case's name; without CASE, list them.
+    """Recommend a defense for the measured case CASE, or none. CASE is a part of the case's name. Without CASE, list the
+    cases.
 
-    `gain`: what a defense adds to the thief's error, percentage points, with its 95 % interval, paired by seed;
-    `best_error` and `kept`: of the best measured thief behind it.
+    Columns of the table: `gain` is the rise of the thief's error by the defense, in percentage points, with its 95 %
+    interval, paired by seed. `best_error` is the lowest error of a measured clone against the defense, and `kept` is what
+    this clone keeps of the model.
 
     \b
       python -m dcp_core decide
@@ -45,7 +59,7 @@ def command(case: str | None, increase: float, l1: float, l1_of: L1, one_file: b
         click.echo("\n".join(found or known))
         if case is not None:
             raise click.UsageError(
-                f"{len(found) or 'no'} cases have '{case}' in their names: say more of one of these"
+                f"{len(found) or 'no'} cases have '{case}' in their names: give more of the name of one of these cases"
             )
         return
     needs = Needs(increase, l1, one_file, l1_of, label_only)
@@ -61,7 +75,7 @@ def command(case: str | None, increase: float, l1: float, l1_of: L1, one_file: b
 
 
 def _show_table(verdict: Verdict, within: str) -> None:
-    """What each defense gains within the limits, what the levels mean, and why a defense has no point."""
+    """Print the table of defenses within the limits, why others have no point there, and the meaning of the levels."""
     if verdict.table.empty:
         return
     inside = verdict.table[verdict.table["gain"].notna()]

@@ -1,4 +1,4 @@
-"""`export`: one ONNX file with the defense inside."""
+"""`export`: write one ONNX file that contains victim and defense."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,22 @@ from dcp_core.models import zoo
 
 
 @click.command()
-@click.option("--victim", default="signs-resnet8", show_default=True, help="A name from `victims`, fp32 or int8.")
+@click.option(
+    "--victim", default="signs-resnet8", show_default=True, help="A name from `victims`, fp32 or eight-bit."
+)
 @defense_options
-@click.option("--baked", is_flag=True, help="Fix the parameters; else they are optional inputs of the file.")
-@click.option("--to", "path", type=click.Path(path_type=Path), help="The file; VICTIM-DEFENSE.onnx without it.")
+@click.option(
+    "--baked",
+    is_flag=True,
+    help="Store the parameters as constants. By default they are optional inputs of the file.",
+)
+@click.option("--to", "path", type=click.Path(path_type=Path), help="Output file. Default: VICTIM-DEFENSE.onnx.")
 def command(victim: str, defense: str, baked: bool, path: Path | None, **parameters: Any) -> None:
-    """Write one ONNX file: pixels (N, 3, S, S) in [0, 1] in, clean or defended posteriors (N, K) out.
+    """Write one ONNX file that contains victim and defense. The input is pixels (N, 3, S, S) in [0, 1], the output is
+    clean or defended posteriors (N, K).
 
-    It is checked against the engine on 500 pictures before it is written. Beside it goes a short script that runs it
-    with ONNX Runtime and NumPy alone.
+    Before it is written, its answers to 500 pictures are compared with those of this package. A short script is written
+    beside it, which runs the file with ONNX Runtime and NumPy only.
 
     \b
       python -m dcp_core export --victim signs-resnet8-ptq --defense dcp --beta 0.9
@@ -33,6 +40,6 @@ def command(victim: str, defense: str, baked: bool, path: Path | None, **paramet
     write_atomic(path, lambda file: file.write(content))
     text = export.script(zoo.card(victim), path.name, chosen, baked=baked)
     write_atomic(path.with_suffix(".py"), lambda file: file.write(text.encode()))
-    click.echo(f"{path}: {report.bytes:,} bytes, of which the defense {report.added_bytes:,}")
+    click.echo(f"{path}: {report.bytes:,} bytes; the defense adds {report.added_bytes:,} of them")
     click.echo(report.words())
     click.echo(f"run it: python {path.with_suffix('.py')}")

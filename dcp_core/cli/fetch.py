@@ -1,4 +1,4 @@
-"""`fetch`: the shipped victims that an installed package lacks."""
+"""`fetch`: unpack the victims that are not part of an installed package."""
 
 import click
 
@@ -9,10 +9,10 @@ from dcp_core.files import home
 @click.command()
 @click.argument("source", metavar="ARCHIVE|URL")
 def command(source: str) -> None:
-    """Unpack the release archive into DCP_HOME, from a file or an address.
+    """Unpack a release archive (a file or a URL) into DCP_HOME.
 
-    An installed package holds one victim and its eight-bit versions; the archive dcp-victims-VERSION.zip holds the
-    other shipped ones. Every file must have the sha256 that the package lists, or nothing is unpacked.
+    An installed package contains one victim and its eight-bit versions. The archive dcp-victims-VERSION.zip contains the
+    other victims of the repository. The package lists the sha256 of every file; if one differs, nothing is unpacked.
     """
     for folder in release.fetch(source):
         click.echo(home() / folder)

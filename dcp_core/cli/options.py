@@ -1,4 +1,4 @@
-"""Command-line options built from what defenses and attacks declare."""
+"""Command-line options for the parameters that defenses and attacks declare."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,12 +24,16 @@ def attack_options(function: Command) -> Command:
 
 
 def chosen_defense(name: str, options: dict[str, Any]) -> Defense:
-    """The defense that the options describe; an option that was not given keeps the defense's default."""
+    """The defense with the given options. For an option that is None, the default of the defense is used.
+
+    Raises:
+        ValueError: if the defense does not have an option, or a value is out of range.
+    """
     return make_defense(name, **{key: value for key, value in options.items() if value is not None})
 
 
 def _options(flag: str, registry: Registry, default: str) -> Callable[[Command], Command]:
-    """An option that names one of the registry, and one for each parameter that any of them declares."""
+    """A decorator that adds an option for the registry's names, and one for each declared parameter."""
 
     def add(function: Command) -> Command:
         owners: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""`perturb`: pictures in, clean and defended answers out."""
+"""`perturb`: print clean and defended answers to pictures."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ from dcp_core.models import zoo
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--victim", default="signs-resnet8", show_default=True, help="A name from `victims`.")
 @defense_options
-@click.option("--seed", type=int, default=0, show_default=True, help="Of randomised defenses.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of randomised defenses.")
 @click.option("--format", "form", type=click.Choice(["json", "csv"]), default="json", show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 def command(
@@ -33,10 +33,11 @@ def command(
     device: str,
     **parameters: Any,
 ) -> None:
-    """Answer PICTURES (files, folders or zip archives) and print clean and defended posteriors.
+    """Print clean and defended posteriors for PICTURES (files, folders or zip archives).
 
-    JSON has one object a picture; CSV one row a picture with a clean_ and a defended_ column for each class. A file
-    that is no picture is named on standard error, the others are answered, and the exit status is 1.
+    JSON output has one object for each picture. CSV output has one row for each picture, with a clean_ and a defended_
+    column for each class. Files that cannot be read are listed on standard error; the other pictures are answered, and
+    the exit status is 1.
 
     \b
       python -m dcp_core perturb sign.png --defense dcp --beta 0.9 --gamma 0.2

@@ -1,4 +1,4 @@
-"""The one progress bar of the commands, on standard error."""
+"""The progress bar of the commands, on standard error."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +16,12 @@ LAYOUT = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}"
 
 @contextmanager
 def progress_bar(total: float = 1.0) -> Iterator[Callable[[float, str], None]]:
-    """A bar, to be called with how much of the total is done and with words beside it."""
+    """A progress bar. Call the yielded function with the amount of work done, up to `total`, and a text beside the bar."""
     with tqdm(total=total, bar_format=LAYOUT) as bar:
 
         def show(done: float, words: str) -> None:
             if not bar.n and done < total:
-                bar.initial = done  # the work of an earlier sitting: the time left is reckoned from here
+                bar.initial = done  # a resumed run: the estimate of the remaining time must leave out earlier work
             bar.n = done
             bar.set_postfix_str(words)
 
@@ -29,10 +29,10 @@ def progress_bar(total: float = 1.0) -> Iterator[Callable[[float, str], None]]:
 
 
 def made(making: Making[C]) -> C:
-    """Make something under a bar; its card."""
+    """Run a generator of `dcp_core.making` under a progress bar, and return the card."""
     with progress_bar() as show:
 
-        def tell(progress: Progress) -> None:
+        def report(progress: Progress) -> None:
             show(progress.fraction, progress.words)
 
-        return finish(making, tell)
+        return finish(making, report)

@@ -1,4 +1,4 @@
-"""`reproduce`: an experiment from its plan to its rows, with everything it needs on the way."""
+"""`reproduce`: repeat an experiment from its plan to its result rows, and make all that it needs."""
 
 import os
 import signal
@@ -31,19 +31,27 @@ from dcp_core.runs.spec import RunSpec
 
 @click.command()
 @click.argument("plan", required=False)
-@click.option("--scale", type=click.Choice(SCALES), default="cpu", show_default=True, help="Of the two in a plan.")
 @click.option(
-    "--hours", type=click.FloatRange(0, min_open=True), help="Stop after this long; what is begun is kept."
+    "--scale",
+    type=click.Choice(SCALES),
+    default="cpu",
+    show_default=True,
+    help="Size of the experiment: cpu for two cores, full as in the paper.",
 )
-@click.option("--anew", is_flag=True, help="Run what is shipped in precomputed/ again, to compare.")
-@click.option("--at-once", type=click.IntRange(1), help="Thieves trained at once: 2 on a CPU; try 8 on a GPU.")
-@click.option("--into", type=click.Path(path_type=Path, dir_okay=False), help="Also gather the rows in this file.")
+@click.option(
+    "--hours",
+    type=click.FloatRange(0, min_open=True),
+    help="Stop after this time; unfinished runs can be resumed.",
+)
+@click.option("--anew", is_flag=True, help="Also repeat runs whose results are in precomputed/, to compare them.")
+@click.option("--at-once", type=click.IntRange(1), help="Number of attacks at once: 2 on a CPU; try 8 on a GPU.")
+@click.option("--into", type=click.Path(path_type=Path, dir_okay=False), help="Also write the rows to this file.")
 @click.option(
     "--courses",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Also keep the runs' curves in this folder.",
+    help="Also store the curves of the runs in this folder.",
 )
-@click.option("--list", "only_list", is_flag=True, help="Say what is left to do, and stop.")
+@click.option("--list", "only_list", is_flag=True, help="List the runs that are left to do, without running them.")
 def command(
     plan: str | None,
     scale: str,
@@ -54,11 +62,11 @@ def command(
     courses: Path | None,
     only_list: bool,
 ) -> None:
-    """Repeat the experiment PLAN, one of precomputed/plans or a file of your own; without PLAN, list them.
+    """Repeat the experiment PLAN: a name from precomputed/plans, or a file of your own. Without PLAN, list the plans.
 
-    What is missing is made first: data sets are downloaded, victims and second networks trained. Runs work in the
-    background, appear on the page Attack lab and end as rows of results. Ctrl-C, `kill` or the time limit stops them;
-    the same command goes on from where they were.
+    First, missing data sets are downloaded, and missing victims and second networks are trained. The runs then work in
+    the background. They appear on the page Attack lab, and their results become result rows. Ctrl-C, `kill` or the
+    time limit stops them; the same command resumes them.
 
     \b
       python -m dcp_core reproduce signs
@@ -69,7 +77,9 @@ def command(
         return
     experiment = read_experiment(plan)
     if scale not in experiment.scales:
-        raise click.UsageError(f"{experiment.name} has no scale '{scale}', but {', '.join(experiment.scales)}")
+        raise click.UsageError(
+            f"{experiment.name} has no scale '{scale}': use --scale {' or '.join(experiment.scales)}"
+        )
     specs = experiment.scales[scale]
     todo = _left(specs, anew=anew)
     click.echo(f"{experiment.title}\n{_state(specs, todo)}")
@@ -78,7 +88,7 @@ def command(
             click.echo(spec.command)
         return
     if at_once:
-        os.environ["DCP_RUNS_AT_ONCE"] = str(at_once)  # the workers see it too
+        os.environ["DCP_RUNS_AT_ONCE"] = str(at_once)  # also for the worker processes
     in_time = False
     with _ended_by(hours):
         _prepare(experiment, todo)
@@ -99,7 +109,10 @@ def command(
 
 @contextmanager
 def _ended_by(hours: float | None) -> Iterator[None]:
-    """End what is within after so long, at Ctrl-C or at a plain `kill` (a shell's `&` leaves Ctrl-C's signal ignored)."""
+    """Leave the `with` block at the time limit, at Ctrl-C (SIGINT) or at `kill` (SIGTERM).
+
+    SIGINT gets a handler because a shell starts background jobs (`&`) with SIGINT ignored.
+    """
 
     def end(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -117,7 +130,7 @@ def _ended_by(hours: float | None) -> Iterator[None]:
 
 
 def _prepare(experiment: Experiment, todo: list[RunSpec]) -> None:
-    """Bring data sets, victims and second networks."""
+    """Download the data sets, and make the victims and second networks that the runs need."""
     steps = experiment.missing(todo)
     for name in datasets(todo, steps):
         download(name)
@@ -127,7 +140,7 @@ def _prepare(experiment: Experiment, todo: list[RunSpec]) -> None:
 
 
 def _left(specs: list[RunSpec], *, anew: bool) -> list[RunSpec]:
-    """The runs that this machine has not done, and without `anew` nobody else has."""
+    """The runs without a result on this machine and, unless `anew`, without a row in `precomputed/results`."""
     rows, _ = load_results()
     known = set() if anew else set(rows["key"].dropna())
     return [spec for spec in specs if result(folder_of(spec)) is None and spec.key not in known]
@@ -138,7 +151,7 @@ def _state(specs: list[RunSpec], todo: list[RunSpec]) -> str:
 
 
 def _stop(specs: list[RunSpec]) -> None:
-    """Stop what works or waits; the queue first, so that nothing new begins."""
+    """Stop running and queued runs. Queued ones are stopped first, so that no new run starts."""
     views = [store.view(folder) for spec in specs if (folder := folder_of(spec)).exists()]
     for view in sorted(views, key=lambda view: view.state != "queued"):
         if view.active:
@@ -153,13 +166,13 @@ def _report(specs: list[RunSpec], *, anew: bool) -> None:
         if view is not None and view.state == "failed":
             click.echo(f"failed: {spec.command}: {view.message}", err=True)
     if left:
-        click.echo("the same command goes on with them")
+        click.echo("the same command continues with them")
 
 
 def _gather(specs: list[RunSpec], into: Path) -> None:
     rows = gathered(specs, load_results()[0])
     if rows.empty:
-        click.echo("no row to gather yet")
+        click.echo(f"no run of this plan has a result yet; {into} was not written")
         return
     write_results(into, rows)
     if (into.parent / MANIFEST).exists():

@@ -1,4 +1,4 @@
-"""`serve`: a prediction API with a defense in front of a victim."""
+"""`serve`: an HTTP prediction API with a defense in front of a victim."""
 
 from typing import Any
 
@@ -11,13 +11,15 @@ from dcp_core.models import zoo
 @click.command()
 @click.option("--victim", default="signs-resnet8", show_default=True, help="A name from `victims`.")
 @defense_options
-@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 to be reached from other machines.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Use 0.0.0.0 to allow requests from other machines."
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 def command(victim: str, defense: str, host: str, port: int, device: str, **parameters: Any) -> None:
-    """Answer pictures over HTTP, every answer through the defense. Ctrl-C stops it.
+    """Start an HTTP prediction API that sends every answer through the defense. Ctrl-C stops it.
 
-    It has no accounts and no encryption of its own: to publish it, put a web server with both in front.
+    The API has no accounts and no encryption. To publish it, put a web server that has both in front of it.
 
     \b
       python -m dcp_core serve --victim signs-resnet8 --defense dcp --beta 0.9
@@ -28,5 +30,5 @@ def command(victim: str, defense: str, host: str, port: int, device: str, **para
     from dcp_core.api import application
 
     app = application(zoo.load(victim, device), chosen_defense(defense, parameters), device)
-    click.echo(f"ask it: curl --data-binary @picture.jpg http://{host}:{port}/predict")
+    click.echo(f"send a picture: curl --data-binary @picture.jpg http://{host}:{port}/predict")
     uvicorn.run(app, host=host, port=port, log_level="info")

@@ -1,4 +1,4 @@
-"""`sweep`: many runs from one plan, on this machine or on a Ray cluster."""
+"""`sweep`: run all attacks of a plan, on this machine or on a Ray cluster."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 from dcp_core.cli.progress import progress_bar
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import name_of
-from dcp_core.runs.folder import folder_of, result
+from dcp_core.runs.folder import FolderError, folder_of, result
 from dcp_core.runs.plans import read_plan
 from dcp_core.runs.shared_answers import share
 from dcp_core.runs.spec import RunSpec
@@ -18,14 +18,18 @@ from dcp_core.runs.spec import RunSpec
 @click.argument("plan", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--ray", "address", metavar="ADDRESS", help="Run on a Ray cluster, for example auto or HOST:6379.")
 @click.option(
-    "--retries", type=click.IntRange(0), default=3, show_default=True, help="Of a run whose node is lost."
+    "--retries",
+    type=click.IntRange(0),
+    default=3,
+    show_default=True,
+    help="How often a run is restarted if its cluster node is lost.",
 )
-@click.option("--list", "only_list", is_flag=True, help="Say what would be run, and stop.")
+@click.option("--list", "only_list", is_flag=True, help="List the runs that are left to do, without running them.")
 def command(plan: Path, address: str | None, retries: int, only_list: bool) -> None:
-    """Run everything that PLAN, a TOML file of lists, stands for; runs that are done are skipped.
+    """Run all combinations of the lists in PLAN, a TOML file. Finished runs are skipped.
 
-    Runs work in the background and appear on the page Attack lab. Ctrl-C ends the watching, not the runs; the same
-    command watches again. Runs that failed or were stopped are tried again by it.
+    The runs work in the background and appear on the page Attack lab. Ctrl-C ends this command, but not the runs. The
+    same command shows their progress again, and restarts runs that failed or were stopped.
 
     \b
       victims = ["signs-resnet8"]
@@ -41,8 +45,9 @@ def command(plan: Path, address: str | None, retries: int, only_list: bool) -> N
       beta = [0.5, 0.9, 1.2]
     """
     specs = read_plan(plan)
-    todo = [spec for spec in specs if result(folder_of(spec)) is None]
-    click.echo(f"{len(specs)} runs, {len(specs) - len(todo)} of them done")
+    done = {spec.key: _done(spec) for spec in specs}
+    todo = [spec for spec in specs if done[spec.key] is False]
+    click.echo(f"{len(specs)} runs, {sum(map(bool, done.values()))} of them done")
     if only_list:
         for spec in todo:
             click.echo(spec.command)
@@ -55,19 +60,28 @@ def command(plan: Path, address: str | None, retries: int, only_list: bool) -> N
     elif todo:
         launch.launch(todo)
         if not watch(todo):
-            click.echo("the runs go on in the background; the page Attack lab stops them")
+            click.echo("the runs continue in the background; stop them on the page Attack lab")
             return
     _report(specs)
 
 
+def _done(spec: RunSpec) -> bool | None:
+    """Whether a run is done; None for one whose result is damaged, which is then named on standard error."""
+    try:
+        return result(folder_of(spec)) is not None
+    except FolderError as error:
+        click.echo(str(error), err=True)
+        return None
+
+
 def watch(specs: list[RunSpec]) -> bool:
-    """Show progress until no run is active; False after Ctrl-C."""
+    """Show progress until no run is active. Returns False after Ctrl-C."""
     folders = [folder_of(spec) for spec in specs]
     try:
         with progress_bar(len(folders)) as show:
             while True:
                 views = [store.view(folder) for folder in folders]
-                launch.start_workers()  # should one have been killed
+                launch.start_workers()  # replaces workers that were killed
                 states = [view.state for view in views]
                 done = sum(view.fraction for view in views)
                 show(done, f"{states.count('done')} done, {states.count('running')} running")

@@ -1,4 +1,4 @@
-"""`train`: a victim of your own, by the one training loop."""
+"""`train`: train a victim of your own."""
 
 from pathlib import Path
 
@@ -13,17 +13,25 @@ from dcp_core.models.architectures import ARCHITECTURES
 @click.command()
 @click.option("--data", required=True, help="A data set's name, or the path of an .npz file or folder.")
 @click.option("--network", type=click.Choice(list(ARCHITECTURES)), default="resnet20", show_default=True)
-@click.option("--name", help="The victim's name; DATA-NETWORK without it.")
+@click.option("--name", help="Name of the new victim. Default: DATA-NETWORK.")
 @click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--batch-size", type=click.IntRange(2), default=128, show_default=True)
 @click.option("--lr", type=float, default=0.1, show_default=True, help="Peak learning rate.")
 @click.option("--schedule", type=click.Choice(["onecycle", "cosine"]), default="onecycle", show_default=True)
-@click.option("--flip/--no-flip", default=None, help="Mirror pictures; default: only where that keeps the label.")
+@click.option(
+    "--flip/--no-flip",
+    default=None,
+    help="Mirror training pictures. Default: for data sets whose labels do not change by mirroring.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", help="Default: a GPU if there is one.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; all cores without it.")
-@click.option("--compile", "compiled", is_flag=True, help="Use torch.compile: about 1.3 times faster on a CPU.")
-@click.option("--to", "root", type=click.Path(path_type=Path), help="Folder of victims; default DCP_HOME/victims.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all cores.")
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Use torch.compile, which is about 1.3 times as fast on a CPU."
+)
+@click.option(
+    "--to", "root", type=click.Path(path_type=Path), help="Folder of victims. Default: DCP_HOME/victims."
+)
 def command(
     data: str,
     network: str,
@@ -39,9 +47,9 @@ def command(
     compiled: bool,
     root: Path | None,
 ) -> None:
-    """Train a victim on DATA and keep it with its card and its clean answers on the test set.
+    """Train a victim on DATA, and store it with its card and its clean answers on the test set.
 
-    An interrupted training goes on where it was: give the same command again.
+    The same command resumes an interrupted training.
 
     \b
       python -m dcp_core train --data signs --network resnet8 --epochs 12
@@ -65,4 +73,4 @@ def command(
             seed=seed,
         )
     )
-    click.echo(f"{saved.name}: {saved.test_accuracy:.2f} % of {saved.test_pictures:,} test pictures")
+    click.echo(f"{saved.name}: accuracy {saved.test_accuracy:.2f} % on {saved.test_pictures:,} test pictures")

@@ -1,4 +1,4 @@
-"""`victims`: what there is to attack."""
+"""`victims`: list the victims on this machine."""
 
 import dataclasses
 import json
@@ -11,9 +11,10 @@ from dcp_core.models import zoo
 @click.command()
 @click.argument("name", required=False)
 def command(name: str | None) -> None:
-    """List the victims on this machine, or print the card of one as JSON.
+    """List the victims on this machine, or print the card of the victim NAME as JSON.
 
-    Any classification model of torchvision is a victim too, as torchvision:NAME, once its weights can be fetched.
+    Every classification model of torchvision is a victim too, under the name torchvision:NAME. Its weights are
+    downloaded at the first use.
     """
     if name is not None:
         click.echo(json.dumps(dataclasses.asdict(zoo.card(name)), indent=2, ensure_ascii=False))

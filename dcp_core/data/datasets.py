@@ -111,6 +111,12 @@ def thief_knowledge(dataset: str, pool: str | None) -> Knowledge:
     return "knowledgeable" if pool in (dataset, *related) else "limited"
 
 
+def pool_words(dataset: str, pool: str) -> str:
+    """What a thief asks about, in words: "similar pictures (signs_pool)" or "other pictures (textures)"."""
+    kind = "similar" if thief_knowledge(dataset, pool) == "knowledgeable" else "other"
+    return f"{kind} pictures ({Path(pool).name})"
+
+
 def pools_for(dataset: str, size: int, knowledge: Knowledge) -> list[str]:
     """Names of the query pools for a thief with this knowledge, those on this machine first.
 

@@ -1,4 +1,4 @@
-"""Defenses: functions from posteriors to posteriors. One file a method, one line here."""
+"""Defenses: functions from posteriors to posteriors. Each has its own file, and is registered here."""
 
 from typing import Any, TypeVar
 
@@ -19,10 +19,10 @@ D = TypeVar("D", bound=Defense)
 
 
 def register(defense: type[D]) -> type[D]:
-    """Make a defense known to every page and command of this process, and return it: also a decorator.
+    """Add a defense to the registry of this process, and return it. Can be used as a class decorator.
 
     Raises:
-        ValueError: for a class that declares too little, or whose name, title or short name is taken.
+        ValueError: if a required declaration is missing, or the name, title or short name is already used.
     """
     registry.add(DEFENSES, defense)
     return defense
@@ -48,7 +48,7 @@ for _defense in (
 
 
 def exportable() -> list[str]:
-    """Names of the defenses that can be exported into one ONNX file with the victim."""
+    """Names of the defenses that can be exported into one ONNX file together with the victim."""
     return [name for name, kind in DEFENSES.items() if kind.in_one_file()]
 
 
@@ -56,6 +56,6 @@ def make_defense(name: str, **parameters: Any) -> Defense:
     """A defense by its short name.
 
     Raises:
-        ValueError: for an unknown name, an unknown parameter or a value out of range.
+        ValueError: if the name or a parameter is unknown, or a value is out of range.
     """
     return registry.make(DEFENSES, "defense", name, parameters)

@@ -2,8 +2,8 @@
 
     y' = (1 - alpha) y + alpha F_M(x),   alpha = S(nu (tau - y_max))
 
-F_M is trained to be wrong: its loss is -log(1 - p_label). Uncertain answers, as a thief's pictures from elsewhere
-get, are replaced by it; the detector's orientation is that of DCP's released code.
+The network F_M is trained to be wrong, with the loss -log(1 - p_label). It replaces uncertain answers, which pictures from
+another distribution than the training set usually get. The sign in alpha is that of DCP's released code.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,13 @@ from dcp_core.defenses.model_based import Kind, ModelBased
 
 
 def misinformation_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """-mean log(1 - p_label), exact where p_label rounds to 1; the published + 1e-12 bounds it at 27.6.
+    """-mean log(1 - p_label + 1e-12), computed from logits, so that it is exact even if p_label rounds to 1.
+
+    The published constant 1e-12 limits the loss of one picture to 27.6.
 
     Args:
-        logits: (N, K); labels: (N,).
+        logits: (N, K).
+        labels: (N,).
     """
     own = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
     others = logits.masked_fill(own, -torch.inf).logsumexp(1) - logits.logsumexp(1)
@@ -30,9 +33,11 @@ def misinformation_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class AdaptiveMisinformation(ModelBased):
-    """AM: uncertain answers are replaced by those of a network trained to be wrong. Its guide is F_M(x)."""
+    """AM: replaces uncertain answers by the answers of a network that was trained to be wrong. Its guide is F_M(x)."""
 
-    tau: float = parameter(0.5, "τ", "Answers whose top posterior is below τ are replaced.")
+    tau: float = parameter(
+        0.5, "τ", "Answers whose top posterior is below τ are replaced.", label="Replace answers below"
+    )
     nu: float = parameter(
         1000.0,
         "ν",
@@ -41,6 +46,7 @@ class AdaptiveMisinformation(ModelBased):
         high=10000.0,
         step=1.0,
         expert=True,
+        label="Sharpness of the threshold",
     )
 
     name: ClassVar[str] = "am"

@@ -1,8 +1,8 @@
-"""What a defense is: a frozen dataclass of its parameters, and a function on posteriors.
+"""Base classes of defenses. A defense is a frozen dataclass of its parameters, and a function on posteriors.
 
-A new defense writes `_perturb`, declares its fields with `parameter(...)` and gets one line in the registry of
-`dcp_core/defenses/__init__.py`, or calls `register` there from outside. Pages, figures, command-line options, sweeps
-and checks follow from the declarations.
+A new defense implements `_perturb`, declares its fields with `parameter(...)`, and is added to the registry in
+`dcp_core/defenses/__init__.py`, or registered from outside with `register`. Pages, figures, command-line options, sweeps
+and checks are made from these declarations.
 """
 
 import dataclasses
@@ -22,15 +22,20 @@ ALWAYS_THERE = object()
 
 @dataclass(frozen=True)
 class Parameter:
-    """A declared parameter.
+    """The declaration of a parameter.
 
     Args:
-        choices: the allowed values; they replace the range.
-        optional: what None means, for a parameter that may be None.
-        expert: hidden from views for a class.
-        guides: whether a model-based defense's guide depends on it.
-        before: for a parameter that was added later: the value with which a run does what it did before the parameter
-            existed. Runs with that value keep their identity (see `identity`).
+        symbol: mathematical symbol, for labels.
+        help: one or two sentences for users.
+        low, high: allowed range, inclusive.
+        step: step of the slider.
+        choices: allowed values, instead of a range.
+        optional: meaning of None, for a parameter that may be None.
+        label: the name in words, for controls: "Strength"; the field's name where it is empty.
+        expert: hide the control in the view for classes (`?view=class`).
+        guides: whether the guide of a model-based defense depends on this parameter.
+        before: only for a parameter that was added after results existed: its value in those older results. With this
+            value, the parameter is not part of the identity (see `identity`).
     """
 
     symbol: str
@@ -40,12 +45,17 @@ class Parameter:
     step: float = 0.01
     choices: tuple[Any, ...] = ()
     optional: str = ""
+    label: str = ""
     expert: bool = False
     guides: bool = False
     before: Any = ALWAYS_THERE
 
     def check(self, name: str, value: Any) -> None:
-        """Raise a ValueError that names the allowed values unless `value` is one of them."""
+        """Check a value.
+
+        Raises:
+            ValueError: if it is not allowed. The message has the allowed values.
+        """
         if value is None and self.optional:
             return
         if self.choices:
@@ -56,14 +66,19 @@ class Parameter:
 
 
 def parameter(default: Any, symbol: str, help: str, **limits: Any) -> Any:
-    """A dataclass field that carries its `Parameter`."""
+    """A dataclass field with a `Parameter` in its metadata.
+
+    Args:
+        default: default value of the field.
+        symbol, help, limits: fields of `Parameter`.
+    """
     return dataclasses.field(default=default, metadata={"parameter": Parameter(symbol, help, **limits)})
 
 
 class Declared:
-    """What defenses and attacks have in common: names, a source, and declared parameters.
+    """Base of defenses and attacks: names, source, and declared parameters.
 
-    `short` is the name in figures and tables; the title, unless a class declares another.
+    `short` is the name in figures and tables. By default, it is the title.
     """
 
     name: ClassVar[str]
@@ -87,12 +102,18 @@ class Declared:
 
     @classmethod
     def check_declaration(cls) -> None:
-        """Raise a ValueError that says what the class lacks to be used by pages and commands."""
+        """Check that the class declares all that pages and commands need.
+
+        Raises:
+            ValueError: if something is missing or invalid. The message says what to declare.
+        """
         for attribute in ("name", "title", "source"):
             if not isinstance(getattr(cls, attribute, None), str):
                 raise ValueError(f"{cls.__name__} must declare `{attribute}: ClassVar[str]`")
         if not re.fullmatch("[a-z][a-z0-9_]*", cls.name):
-            raise ValueError(f"{cls.__name__}: a name has lower-case letters, digits and _ only, not '{cls.name}'")
+            raise ValueError(
+                f"{cls.__name__}: the name '{cls.name}' must start with a letter and have only a-z, 0-9 and _"
+            )
         try:
             cls()
         except TypeError as error:
@@ -100,10 +121,10 @@ class Declared:
 
 
 def identity(made: Declared) -> dict[str, Any]:
-    """The parameter values that identify a defense or an attack in results, by name.
+    """The parameter values by name with which results identify a defense or an attack.
 
-    All of them, also those equal to today's defaults, so that a default may change. A parameter that was added later
-    is left out where it has the value `before`, so that older results stay the same ones.
+    They include values that are equal to the current defaults, so that a default can be changed later. A parameter with
+    its value `before` is left out, so that the identity of older results does not change.
     """
     values = {name: getattr(made, name) for name in made.parameters()}
     return {name: value for name, value in values.items() if value != made.parameters()[name].before}
@@ -111,8 +132,8 @@ def identity(made: Declared) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the victim computed for a batch: posteriors `y` (N, K), logits where there are any, and the `guide`
-    (N, K) of a model-based defense."""
+    """The input of a defense for a batch: posteriors `y` (N, K), logits (N, K) if known, the `guide` (N, K) of a
+    model-based defense, and the generator of random numbers."""
 
     y: Tensor
     logits: Tensor | None = None
@@ -125,10 +146,11 @@ class Answer:
         return self.y.amax(-1, keepdim=True)
 
     def log_odds(self) -> Tensor:
-        """log(y / (1 - y)), (N, K), with the limits -inf at 0 and +inf at 1.
+        """log(y / (1 - y)), (N, K), which is -inf for y = 0 and +inf for y = 1.
 
-        For the top class 1 - y cancels, so its odds are z_top - logsumexp(the others): exact in float32 from
-        logits also where y rounds to 1, and from posteriors as far as the small ones tell.
+        For the top class, 1 - y loses precision by cancellation. Therefore its log-odds are computed as z_top -
+        logsumexp(other z). With logits, this is exact even if y rounds to 1 in float32. With posteriors, the precision is
+        that of the small posteriors.
         """
         z = self.y.log() if self.logits is None else self.logits
         top = z.argmax(-1, keepdim=True)
@@ -140,10 +162,10 @@ class Answer:
 class Defense(Declared):
     """Base of all defenses.
 
-    A class must declare `name`, `title` and `source`. Everything else here has a default that pages and commands can
-    work with: `strength` names the field that a trade-off curve varies over `grid`; `mark` is the colour "#rrggbb",
-    Plotly's marker symbol and line dash in figures (chosen automatically without it); `symmetric` says that renaming the
-    classes of a posterior renames those of the answer and changes nothing else.
+    A class must declare `name`, `title` and `source`. Everything else has a default. `strength` is the name of the field
+    that a trade-off curve varies over the values in `grid`. `mark` has the colour "#rrggbb", the marker symbol and the line
+    dash of Plotly for figures; by default, they are chosen automatically. `symmetric` is true if a permutation of the
+    classes of a posterior only permutes the classes of the defended answer.
     """
 
     strength: ClassVar[str | None] = None
@@ -162,9 +184,9 @@ class Defense(Declared):
         super().check_declaration()
         if cls.strength is not None:
             if cls.strength not in cls.parameters():
-                raise ValueError(f"{cls.__name__}: its strength '{cls.strength}' is none of its parameters")
+                raise ValueError(f"{cls.__name__}: its strength '{cls.strength}' is not one of its parameters")
             if not cls.grid:
-                raise ValueError(f"{cls.__name__}: a defense with a strength needs a `grid` of its values")
+                raise ValueError(f"{cls.__name__}: a defense with a strength must declare a `grid` of its values")
             for value in cls.grid:
                 cls.parameters()[cls.strength].check(cls.strength, value)
         if cls.mark is not None and not (len(cls.mark) == 3 and re.fullmatch("#[0-9a-f]{6}", cls.mark[0])):
@@ -172,54 +194,58 @@ class Defense(Declared):
 
     @classmethod
     def in_one_file(cls) -> bool:
-        """Whether the defense can be exported into one ONNX file with the victim, that is, whether it has `nodes`."""
+        """Whether the defense has ONNX `nodes`, so that it can be exported into one file with the victim."""
         return cls.nodes is not Defense.nodes
 
     def nodes(self, classes: int) -> Nodes:
-        """The defense as ONNX nodes, for a victim with that many classes.
+        """The defense as ONNX nodes.
+
+        Args:
+            classes: number of classes of the victim.
 
         Raises:
-            NotImplementedError: unless `in_one_file()`.
+            NotImplementedError: if not `in_one_file()`.
         """
         raise NotImplementedError
 
     @property
     def randomised(self) -> bool:
-        """Whether equal questions may get different answers."""
+        """Whether the defense uses random numbers, so that equal queries may get different answers."""
         return False
 
     @property
     def threshold(self) -> float | None:
-        """The top posterior at which the detector switches; None for a defense without a detector."""
+        """The top posterior (0 to 1) at which the detector switches; None for a defense without a detector."""
         return None
 
     def alpha(self, y_max: Tensor) -> Tensor | None:
-        """The detector's output, 0 to 1, at top posteriors of any shape; None for a defense without a detector."""
+        """The detector's output (0 to 1) for top posteriors of any shape; None for a defense without a detector."""
         return None
 
     def noise(self, answer: Answer) -> Tensor | None:
-        """The noise r (N, K) that is subtracted from the posteriors, before its strength; None without such noise."""
+        """The noise r (N, K), which is multiplied by the strength and subtracted from posteriors; None if there is none."""
         return None
 
     @property
     def formula(self) -> str:
-        """The perturbation in LaTeX, for whoever reads `steps`; empty without."""
+        """The formula of the perturbation in LaTeX, shown beside `steps`; empty if there is none."""
         return ""
 
     def steps(self, answer: Answer) -> dict[str, Tensor]:
-        """Every term of the formula by its name, in order, each (N, K); empty for a defense that shows none."""
+        """The terms of the formula by name, in order, each (N, K); empty if the defense shows none."""
         return {}
 
     def remarks(self) -> list[str]:
-        """Sentences on what these parameter values mean, for a reader who has just set them."""
+        """Sentences for users on special consequences of the chosen parameter values."""
         return []
 
     def values(self) -> dict[str, Any]:
-        """The parameters' values by name: what `make_defense` takes."""
+        """The parameter values by name, as `make_defense` takes them."""
         return {name: getattr(self, name) for name in self.parameters()}
 
     def guide(self, y: Tensor, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
-        """What a defense with `needs_inputs` draws from the pictures, (N, K); it does not depend on the strength."""
+        """The guide (N, K): all that a defense with `needs_inputs` computes from the pictures. It does not depend on the
+        strength. None for other defenses."""
         return None
 
     def __call__(
@@ -237,8 +263,8 @@ class Defense(Declared):
             posteriors: (N, K), rows on the simplex; or
             logits: (N, K), which keeps defenses exact where a posterior rounds to 0 or 1.
             inputs: the pictures (N, 3, H, W) in [0, 1], for defenses with `needs_inputs`; or
-            guide: what `guide` gave for them before, to spare its computation.
-            generator: source of randomness of `randomised` defenses; torch's global one without it.
+            guide: an earlier result of `guide` for these pictures, so that it is not computed again.
+            generator: generator of random numbers for `randomised` defenses. Default: torch's global generator.
 
         Returns:
             Posteriors (N, K) on the simplex, in the input's precision (at least float32) and on its device.
@@ -260,12 +286,12 @@ class Defense(Declared):
         guide: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Perturbed posteriors (S, N, K) for S values of the strength; other parameters as they are.
+        """Perturbed posteriors (S, N, K) for S values of the strength, with the other parameters of this defense.
 
-        What does not depend on the strength is computed once.
+        Everything that does not depend on the strength is computed only once.
 
         Raises:
-            ValueError: as `__call__`, and for a strength out of range or a defense without one.
+            ValueError: as `__call__`, and if the defense has no strength or a value is out of range.
         """
         if self.strength is None:
             raise ValueError(f"{self.title} has no strength to sweep")
@@ -288,29 +314,29 @@ class Defense(Declared):
             return Answer(y, logits, None, generator)
         if guide is None:
             if inputs is None or len(inputs) != len(y):
-                given = "none were given" if inputs is None else f"not {len(inputs)}"
+                given = "none were given" if inputs is None else f"{len(inputs)} were given"
                 raise ValueError(
-                    f"{self.title} looks at the pictures: it needs the {len(y)} of these answers, {given}"
+                    f"{self.title} uses the pictures: give the {len(y)} pictures of these answers as `inputs`; {given}"
                 )
             guide = self.guide(y, inputs, generator)
         if guide is None or guide.shape != y.shape:
-            raise ValueError(f"the guide of {self.title} must be {tuple(y.shape)}, as the answers")
+            raise ValueError(f"the guide of {self.title} must have the shape of the answers, {tuple(y.shape)}")
         return Answer(y, logits, guide.to(y), generator)
 
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
-        """Perturbed posteriors; `strength` is a number, or a tensor (S, 1, 1) that gives (S, N, K)."""
+        """Perturbed posteriors: (N, K) if `strength` is a number, (S, N, K) if it is a tensor (S, 1, 1)."""
         raise NotImplementedError
 
 
 def normalise(weights: Tensor) -> Tensor:
-    """N(v) of Eq. 3: rows divided by their sum."""
+    """N(v) of Eq. 3: each row divided by its sum."""
     return weights / weights.sum(-1, keepdim=True)
 
 
 def _checked(posteriors: Tensor | None, logits: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Posteriors, and logits where they were given, of at least float32."""
+    """Check the input of a defense. Returns posteriors, and logits if they were given, in at least float32."""
     if (posteriors is None) == (logits is None):
-        raise ValueError("give either posteriors or logits")
+        raise ValueError("give either posteriors or logits, not both")
     given = logits if posteriors is None else posteriors
     assert given is not None
     if given.dim() != 2 or given.shape[1] < 2 or not given.is_floating_point():
@@ -320,5 +346,5 @@ def _checked(posteriors: Tensor | None, logits: Tensor | None) -> tuple[Tensor, 
     y = given.softmax(-1) if posteriors is None else given
     # NaN and infinities fail the first comparison.
     if len(y) and not bool(((y.sum(-1) - 1).abs().amax() <= SUM_TOLERANCE) & (y.amin() >= 0)):
-        raise ValueError("answers must be finite, and rows of posteriors non-negative with sum 1")
+        raise ValueError("answers must be finite; each row of posteriors must be non-negative and sum to 1")
     return y, given if posteriors is None else None

@@ -1,4 +1,4 @@
-"""Chains: one defense after another, as a defense of its own with the parameters of both."""
+"""Chains: a second defense applied to the answers of a first one. A chain is a defense with the parameters of both."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -12,21 +12,23 @@ from dcp_core.defenses.nodes import Nodes, behind
 
 
 def chain(first: type[Defense], second: type[Defense]) -> type[Defense]:
-    """The class of defenses that answer with `second` what `first` made of the clean answer.
+    """A new defense class that applies `second` to the answers of `first`.
 
-    It has the parameters of both under their own names; its strength is that of `first`. A codebook in the second place
-    is learned on what the first makes of the stored answers.
+    It has the parameters of both, and the strength of `first`. If `second` has a codebook, the codebook is computed from
+    the stored answers after `first`.
 
     Raises:
-        ValueError: for twice the same defense, one that looks at the picture, or two with a parameter of the same name.
+        ValueError: if both are the same defense, one of them uses the picture, or both have a parameter of the same name.
     """
     if first is second:
         raise ValueError(f"a chain needs two different defenses, not {first.title} twice")
     for each in (first, second):
         if each.needs_inputs:
-            raise ValueError(f"a chain is a function of the posterior, and {each.title} looks at the picture")
+            raise ValueError(f"a chain can use only the posterior, but {each.title} uses the picture")
     if both := first.parameters().keys() & second.parameters().keys():
-        raise ValueError(f"{first.title} and {second.title} both have a parameter '{', '.join(sorted(both))}'")
+        raise ValueError(
+            f"{first.title} and {second.title} cannot be chained: both have a parameter '{', '.join(sorted(both))}'"
+        )
     bases = (Chain, Learned) if issubclass(second, Learned) or issubclass(first, Learned) else (Chain,)
     fields = [
         (field.name, field.type, dataclasses.field(default=field.default, metadata=field.metadata))
@@ -53,7 +55,7 @@ def chain(first: type[Defense], second: type[Defense]) -> type[Defense]:
 
 @dataclasses.dataclass(frozen=True)
 class Chain(Defense):
-    """Base of what `chain` makes. `parts` are the classes of the first and the second defense."""
+    """Base of the classes that `chain` makes. `parts` are the classes of the first and the second defense."""
 
     parts: ClassVar[tuple[type[Defense], type[Defense]]]
 
@@ -64,16 +66,16 @@ class Chain(Defense):
 
     @classmethod
     def in_one_file(cls) -> bool:
-        """See `Defense`; both parts must have nodes."""
+        """See `Defense`. True if both parts have nodes."""
         return all(each.in_one_file() for each in cls.parts)
 
     def nodes(self, classes: int) -> Nodes:
-        """See `Defense`; no parameter can be an input of the file, because a codebook depends on those before it."""
+        """See `Defense`. The parameters are constants of the file, because a codebook depends on the first defense."""
         first, second = self.links()
         return behind(first.nodes(classes), second.nodes(classes))
 
     def links(self) -> tuple[Defense, Defense]:
-        """The two defenses with this one's parameters, each with the stored answers that it is learned on, if any."""
+        """The two defenses with the parameters of this one and, if they have a codebook, with their stored answers."""
         first, second = (self._part(kind) for kind in self.parts)
         if isinstance(self, Learned) and self.stored is not None:
             if isinstance(first, Learned):

@@ -1,12 +1,12 @@
-"""Deception (DCP): Khaled, Dhaouadi, Gohring de Magalhães and Nicolescu, Eq. 3 to 7, and what it shares with RS.
+"""Deception (DCP): Khaled, Dhaouadi, Gohring de Magalhães and Nicolescu, Eq. 3 to 7, and functions that RS uses too.
 
-    alpha = S(nu (tau - y_max))           uncertain answers are perturbed: the paper's prose and released code
-            S(nu (y_max - tau))           confident ones: Eq. 4 as printed
+    alpha = S(nu (tau - y_max))           uncertain answers are perturbed: text of the paper, and released code
+            S(nu (y_max - tau))           confident answers are perturbed: Eq. 4 as printed
     r     = S(gamma log(y / (1 - y))) - 1/2                                                            Eq. 6
     y'    = N(max(0, y - beta alpha r))                                                                Eq. 7
 
-The released code caps the odds y / (1 - y) at 1, so that a class with y > 1/2 is never lowered directly; that
-is the default here too (`cap_odds`), and the printed form the option.
+The released code limits the odds y / (1 - y) to at most 1, so that a class with y > 1/2 is never lowered directly. This is
+the default here too; `cap_odds=False` gives the printed form.
 """
 
 import math
@@ -20,24 +20,34 @@ from dcp_core.defenses.base import Answer, Defense, normalise, parameter
 from dcp_core.defenses.nodes import NORMALISE, Nodes, is_top
 
 PAPER = 'Khaled et al., "Efficient Defense Against Model Stealing Attacks on Convolutional Neural Networks"'
-LOG_ODDS_FLOOR = math.log(1e-12)  # the released code's lower clamp
+LOG_ODDS_FLOOR = math.log(1e-12)  # lower limit in the released code
 
 
 def detector(y_max: Tensor, tau: Any, nu: float, perturb: str) -> Tensor:
-    """alpha of Eq. 4: near 1 where an answer is to be perturbed, near 0 elsewhere; a step of width ~ 10/nu."""
+    """alpha of Eq. 4: near 1 for answers that are perturbed, near 0 for others. The step at tau has a width of about 10/nu.
+
+    Args:
+        y_max: top posteriors, any shape.
+        tau: threshold, a number or a tensor.
+        nu: steepness.
+        perturb: "uncertain" or "confident".
+    """
     distance = tau - y_max if perturb == "uncertain" else y_max - tau
     return torch.sigmoid(nu * distance)
 
 
 def log_odds(answer: Answer, cap_odds: bool) -> Tensor:
-    """log(y / (1 - y)) as Eq. 6 uses it, (N, K): exact, or clamped to [1e-12, 1] as in the released code."""
-    if cap_odds:  # capped at 0, the top class needs no exact logits
+    """log(y / (1 - y)) of Eq. 6, (N, K): exact, or with odds clamped to [1e-12, 1] as in the released code."""
+    if cap_odds:  # log-odds above 0 become 0, so the top class needs no exact logits
         return torch.logit(answer.y).clamp(LOG_ODDS_FLOOR, 0.0)
     return answer.log_odds()
 
 
 def reverse_sigmoid_noise(answer: Answer, gamma: float, cap_odds: bool) -> Tensor:
-    """r(y) of Eq. 6 in [-1/2, 1/2], exact at y = 0 and y = 1. S(z) - 1/2 = tanh(z/2) / 2 does not cancel."""
+    """r(y) of Eq. 6, (N, K), in [-1/2, 1/2], exact also for y = 0 and y = 1.
+
+    It is computed as tanh(z/2) / 2, because S(z) - 1/2 loses precision by cancellation.
+    """
     return torch.tanh(log_odds(answer, cap_odds) * (gamma / 2)) / 2
 
 
@@ -55,7 +65,7 @@ def formula(cap_odds: bool) -> str:
 
 
 def noise_steps(answer: Answer, alpha: Tensor, beta: float, gamma: float, cap_odds: bool) -> dict[str, Tensor]:
-    """Every term of Eq. 7, each (N, K); `alpha` (N, 1)."""
+    """The terms of Eq. 7 by name, each (N, K). `alpha` has shape (N, 1)."""
     odds, noise = log_odds(answer, cap_odds), reverse_sigmoid_noise(answer, gamma, cap_odds)
     raised = (answer.y - beta * alpha * noise).clamp_min(0.0)
     return {
@@ -74,14 +84,14 @@ def noise_nodes(detector: str, amount: str, cap_odds: bool) -> str:
     """ONNX nodes of Eq. 6 and 7.
 
     Args:
-        detector: nodes that compute `amount`, or none.
-        amount: name of half of beta alpha, that is, of what tanh is multiplied with.
+        detector: nodes that compute `amount`, or an empty string.
+        amount: name of the value beta alpha / 2, which is multiplied with tanh.
     """
     odds = _CAPPED if cap_odds else is_top("logits") + _EXACT
     return _NOISE.format(detector=detector, log_odds=odds, amount=amount) + NORMALISE
 
 
-FOLLOWS = -1.0  # value of the file's input `tau` that means "follows beta"
+FOLLOWS = -1.0  # value of the input `tau` of an ONNX file that means "equal to beta"
 _DETECTOR = """
     defense_y_max = ReduceMax <keepdims = 1> (defense_y, defense_last)
     defense_follows = Less (tau, defense_zero)
@@ -119,16 +129,31 @@ _EXACT = """
 
 @dataclass(frozen=True)
 class Deception(Defense):
-    """DCP: reverse-sigmoid noise on the answers that the detector picks (Eq. 7)."""
+    """DCP: reverse-sigmoid noise on the answers that the detector selects (Eq. 7)."""
 
     beta: float = parameter(
-        0.9, "β", "Strength of the noise; with τ following β also how many answers it touches.", high=1.5
+        0.9,
+        "β",
+        "Strength of the noise. If τ follows β, it also decides which answers are perturbed.",
+        high=1.5,
+        label="Strength",
     )
     tau: float | None = parameter(
-        None, "τ", "Answers whose top posterior is below τ are perturbed.", optional="follows β", high=1.5
+        None,
+        "τ",
+        "Answers whose top posterior is below τ are perturbed.",
+        optional="follows β",
+        high=1.5,
+        label="Touch answers below",
     )
     gamma: float = parameter(
-        0.2, "γ", "How steeply the noise grows for unlikely classes.", low=0.01, high=1.0, expert=True
+        0.2,
+        "γ",
+        "How steeply the noise grows for unlikely classes.",
+        low=0.01,
+        high=1.0,
+        expert=True,
+        label="Steepness of the noise",
     )
     nu: float = parameter(
         1000.0,
@@ -138,21 +163,24 @@ class Deception(Defense):
         high=10000.0,
         step=1.0,
         expert=True,
+        label="Sharpness of the threshold",
     )
     perturb: Literal["uncertain", "confident"] = parameter(
         "uncertain",
         "direction",
-        "Which answers are perturbed: 'uncertain' as in the paper's prose and code, 'confident' as Eq. 4 prints.",
+        "Which answers are perturbed: 'uncertain' as in the paper's text and code, 'confident' as in Eq. 4 as printed.",
         choices=("uncertain", "confident"),
         expert=True,
+        label="Answers to disturb",
     )
     cap_odds: bool = parameter(
         True,
         "cap",
-        "Cap the odds y/(1-y) at 1 as the released code does, so that a class above 1/2 is never lowered itself; "
-        "Eq. 6 as printed has no cap.",
+        "Limit the odds y/(1-y) to 1 as the released code does, so that a class above 1/2 is never lowered directly. "
+        "Eq. 6 as printed has no limit.",
         choices=(True, False),
         expert=True,
+        label="Cap the odds",
     )
 
     name: ClassVar[str] = "dcp"
@@ -165,7 +193,7 @@ class Deception(Defense):
 
     @property
     def threshold(self) -> float:
-        """tau, or beta where tau follows it."""
+        """tau, or beta if tau follows it."""
         return self.beta if self.tau is None else self.tau
 
     def alpha(self, y_max: Tensor) -> Tensor:
@@ -190,13 +218,13 @@ class Deception(Defense):
         found = []
         if self.perturb == "confident":
             found.append(
-                "Eq. 4 as printed perturbs *confident* answers (y_max > τ); the paper's prose and released code perturb "
+                "Eq. 4 as printed perturbs *confident* answers (y_max > τ). The paper's text and released code perturb "
                 "*uncertain* ones."
             )
         if self.threshold > 1.01:
             nothing = self.perturb == "confident"
-            effect = "no answer at all: no defense" if nothing else "every answer: this *is* RS"
-            found.append(f"With τ = {self.threshold:g} above 1 the detector picks {effect}.")
+            effect = "no answer, so there is no defense" if nothing else "every answer, so this defense equals RS"
+            found.append(f"Because τ = {self.threshold:g} is above 1, the detector selects {effect}.")
         return found
 
     def nodes(self, classes: int) -> Nodes:

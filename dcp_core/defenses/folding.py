@@ -1,8 +1,8 @@
-"""Derivatives of a surrogate along a direction in its parameters, with its batch normalisation folded away.
+"""Derivatives of a surrogate along a direction in its parameters, with batch normalisation folded into convolutions.
 
-In eval mode a convolution and the normalisation after it are one affine map, whose weights are a function of the
-parameters of both. A direction in the parameters is pushed through that function once, and again only when the
-direction or the network has changed; after that each picture costs one forward-mode pass through the convolutions alone.
+In eval mode, a convolution and the batch normalisation after it are one affine map. Its weights are a function of the
+parameters of both. The derivative of this function along the direction is computed once, and again only if the direction
+or the network changes. Each picture then needs one forward-mode pass through the convolutions only.
 """
 
 from copy import deepcopy
@@ -15,7 +15,7 @@ Parameters = dict[str, Tensor]
 
 
 class FoldedSurrogate(nn.Module):
-    """Computes what `network` computes, in eval mode; the network may be trained on between two calls."""
+    """The same function as `network` in eval mode. The network may be trained between two calls."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -30,11 +30,11 @@ class FoldedSurrogate(nn.Module):
         return logits
 
     def slopes(self, inputs: Tensor, direction: Parameters) -> Tensor:
-        """Slopes (N, K) of the log posteriors along a direction in all parameters of `network`.
+        """Directional derivatives (N, K) of the log posteriors along a direction in all parameters of `network`.
 
         Args:
             inputs: pictures (N, 3, H, W).
-            direction: for each parameter by its name, a tensor of its shape.
+            direction: a tensor of the parameter's shape for each parameter name.
         """
         own = {name: value.detach() for name, value in self.network.named_parameters()}
         fixed = dict(self.network.named_buffers())
@@ -47,10 +47,10 @@ class FoldedSurrogate(nn.Module):
         return jvp(compute, (weights,), (tangents,))[1]
 
     def _push(self, own: Parameters, fixed: Parameters, direction: Parameters) -> tuple[Parameters, Parameters]:
-        """Folded weights and their change along a direction; kept, with a copy of all values that they come from.
+        """Folded weights, and their derivatives along a direction. They are stored with a copy of all input values.
 
-        Values are compared because nothing else is safe: an `id` is given anew after its tensor is gone, and a
-        tensor's version does not count changes by way of `.data`.
+        The stored result is used again if all values are equal. Comparing anything else is unsafe: Python reuses the `id`
+        of a deleted tensor, and the version of a tensor does not count changes through `.data`.
         """
         values = [*own.values(), *fixed.values(), *(direction[name] for name in own)]
         made_from = torch.cat([value.flatten() for value in values if value.is_floating_point()])
@@ -80,7 +80,7 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 
 def _take_out_normalisation(graph: fx.GraphModule) -> list[tuple[str, str]]:
-    """Remove each batch normalisation that follows a convolution alone; names of convolution and normalisation."""
+    """Remove each batch normalisation whose convolution has no other user. Returns pairs of their names."""
     modules, taken = dict(graph.named_modules()), []
     for node in list(graph.graph.nodes):
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
@@ -89,7 +89,7 @@ def _take_out_normalisation(graph: fx.GraphModule) -> list[tuple[str, str]]:
         before = node.args[0]
         convolution = modules.get(str(before.target)) if before.op == "call_module" else None
         if isinstance(convolution, nn.Conv2d) and len(before.users) == 1:
-            if convolution.bias is None:  # a place for what the normalisation adds
+            if convolution.bias is None:  # the folded convolution needs a bias
                 convolution.bias = nn.Parameter(torch.zeros(convolution.out_channels))
             node.replace_all_uses_with(before)
             graph.graph.erase_node(node)

@@ -1,9 +1,9 @@
-"""Gradient Redirection (GRAD^2): Mazeika, Li and Forsyth, "How to Steer Your Adversary", ICML 2022.
+"""Gradient Redirection (GRAD²): Mazeika, Li and Forsyth, "How to Steer Your Adversary", ICML 2022.
 
-A thief who trains on the answer y' follows the gradient sum_k y'_k grad log p_k(x); p is a surrogate of the thief's
-network. Its inner product with a target direction z is linear in y': with g_k = <grad log p_k(x), z>, found by one
-forward-mode pass, the best answer within the l1 budget moves mass to the class with the largest g, away from those
-with the smallest. The guide is g.
+A thief who trains on the answer y' follows the gradient sum_k y'_k grad log p_k(x), where p is the posterior of a surrogate
+of the clone. Its inner product with a target direction z is linear in y'. With g_k = <grad log p_k(x), z>, which one
+forward-mode pass computes, the best answer within the l1 budget moves probability mass from the classes with the smallest
+g to the class with the largest g. The guide is g.
 """
 
 import dataclasses
@@ -21,17 +21,21 @@ from dcp_core.defenses.model_based import Kind, ModelBased, log_posteriors, para
 TARGETS = ("all-ones", "min-ip", "min-ip-batch", "watermark")
 COUPLED = 64  # pictures coupled by "min-ip-batch", as in the released code of DCP
 WATERMARK_SEED = 3
-FLOATS = 2**26  # of per-picture gradients held at once
+FLOATS = 2**26  # numbers of per-picture gradients in memory at once
 
 
 def transport(y: Tensor, gain: Tensor, epsilon: Any) -> Tensor:
-    """The answer with the largest <y', gain> within l1 distance `epsilon` of y: exact, by sorting.
+    """The answer y' with the largest <y', gain> within the l1 distance `epsilon` of y, computed exactly by sorting.
 
-    min(epsilon / 2, 1 - y_c) of mass moves to the class c with the largest gain, from those with the smallest on.
+    A mass of min(epsilon / 2, 1 - y_c) moves to the class c with the largest gain. It is taken from the other classes in
+    the order of rising gain.
 
     Args:
         y, gain: (N, K).
-        epsilon: a number, or a tensor (S, 1, 1) that gives (S, N, K).
+        epsilon: l1 budget, 0 to 2: a number, or a tensor (S, 1, 1) for S budgets.
+
+    Returns:
+        (N, K), or (S, N, K) for a tensor of budgets.
     """
     order = gain.argsort(stable=True, dim=-1)
     donors, receiver = y.gather(-1, order).tensor_split([-1], -1)
@@ -45,14 +49,14 @@ def transport(y: Tensor, gain: Tensor, epsilon: Any) -> Tensor:
 
 
 def gains(network: nn.Module, inputs: Tensor, target: Parameters) -> Tensor:
-    """g (N, K): inner products of each grad log p_k(x) with `target`, for the parameters that it names."""
+    """g (N, K): inner products of grad log p_k(x) and `target`, for the parameters in `target`."""
     own = dict(network.named_parameters())
     primal = {name: own[name].detach() for name in target}
     return jvp(log_posteriors(network, inputs), (primal,), (target,))[1]
 
 
 def gains_against_own(network: nn.Module, inputs: Tensor, y: Tensor, parameters: Parameters) -> Tensor:
-    """-<grad log p_k(x), G y> (N, K) for each picture by itself; G y is the gradient that its clean answer gives."""
+    """-<grad log p_k(x), G y> (N, K), separately for each picture. G y is the gradient for the picture's clean answer."""
 
     def one(picture: Tensor, answer: Tensor) -> Tensor:
         compute = log_posteriors(network, picture[None])
@@ -65,25 +69,29 @@ def gains_against_own(network: nn.Module, inputs: Tensor, y: Tensor, parameters:
 
 @dataclass(frozen=True)
 class GradientRedirection(ModelBased):
-    """GRAD^2: the thief's gradient is turned towards a target direction. Its guide is each class's gain g."""
+    """GRAD²: turns the gradient of the clone's training towards a target direction. Its guide is each class's gain g."""
 
-    epsilon: float = parameter(0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
+    epsilon: float = parameter(
+        0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0, label="Largest l1 distance"
+    )
     target: Literal["all-ones", "min-ip", "min-ip-batch", "watermark"] = parameter(
         "all-ones",
         "z",
-        "Where the thief is sent: along all ones (the papers' setting), against its own gradient (picture by "
-        "picture, or of a batch of 64), or towards a watermark.",
+        "Target direction of the thief's gradient: all ones (as in the papers), opposite to the undefended gradient "
+        "(for each picture, or for a batch of 64), or towards a watermark.",
         choices=TARGETS,
         expert=True,
         guides=True,
+        label="Direction for the thief",
     )
     gradients: Literal["all", "last"] = parameter(
         "all",
         "θ",
-        "Parameters whose gradient is turned: all of the surrogate's, or its last layer's.",
+        "Parameters of the surrogate whose gradient is turned: all, or those of its last layer.",
         choices=("all", "last"),
         expert=True,
         guides=True,
+        label="Gradients used",
     )
     vector: Tensor | None = field(default=None, repr=False, compare=False, kw_only=True)
 
@@ -94,15 +102,15 @@ class GradientRedirection(ModelBased):
     strength: ClassVar[str | None] = "epsilon"
     grid: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     mark: ClassVar[tuple[str, str, str] | None] = ("#d99a06", "triangle-down", "longdash")
-    guide_title: ClassVar[str] = "How far each class turns the thief's gradient towards the target"
+    guide_title: ClassVar[str] = "How much each class turns the thief's gradient towards the target"
     guide_unit: ClassVar[str] = "slope of log p(class) along the target"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.target == "all-ones" and self.vector is None and self.gradients == "last":
             raise ValueError(
-                "raising all weights of the last layer alike shifts all logits alike: the gradient towards all-ones "
-                "is 0 there, and the answer would be sorting noise. Take gradients='all' or another target"
+                "target='all-ones' does not work with gradients='last': adding the same number to all weights of the last "
+                "layer changes all logits equally, so all gains are 0. Use gradients='all' or another target"
             )
 
     @property
@@ -111,7 +119,7 @@ class GradientRedirection(ModelBased):
         return "surrogate"
 
     def towards(self, vector: Tensor) -> Self:
-        """This defense with any target direction (P,), one number a parameter of the surrogate, in its order."""
+        """This defense with another target direction (P,): one number for each parameter of the surrogate, in its order."""
         return dataclasses.replace(self, vector=vector)
 
     def _rows(self, network: nn.Module, classes: int) -> int:
@@ -138,9 +146,9 @@ class GradientRedirection(ModelBased):
         if self.target == "all-ones":
             return {name: torch.ones_like(value) for name, value in parameters.items()}
         if self.target == "watermark":
-            dice = torch.Generator().manual_seed(WATERMARK_SEED)
-            picture = torch.rand(1, *inputs.shape[1:], generator=dice).to(inputs)
-            label = torch.randint(y.shape[1], (1,), generator=dice)
+            rng = torch.Generator().manual_seed(WATERMARK_SEED)
+            picture = torch.rand(1, *inputs.shape[1:], generator=rng).to(inputs)
+            label = torch.randint(y.shape[1], (1,), generator=rng)
             answer = nn.functional.one_hot(label, y.shape[1]).to(inputs)
             return vjp(log_posteriors(network, picture), parameters)[1](answer)[0]
         own = vjp(log_posteriors(network, inputs), parameters)[1](y.to(inputs.dtype) / len(y))[0]
@@ -155,7 +163,7 @@ def _shaped(vector: Tensor, parameters: Parameters) -> Parameters:
     sizes = [value.numel() for value in parameters.values()]
     if vector.shape != (sum(sizes),):
         raise ValueError(
-            f"the surrogate has {sum(sizes)} such parameters, the target vector {tuple(vector.shape)}"
+            f"the target vector must have shape ({sum(sizes)},), one number for each parameter, not {tuple(vector.shape)}"
         )
     parts = vector.split(sizes)
     return {

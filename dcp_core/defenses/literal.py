@@ -1,7 +1,7 @@
-"""MAD and GRAD^2 as their published implementations compute them: by autograd, one picture and one class at a time.
+"""MAD and GRAD² computed as in their published implementations: with autograd, for one picture and one class at a time.
 
-They give the same answers as `mad.py` and `gradient_redirection.py` and are what those are tested and timed
-against. The published latencies are those of such implementations, not of the methods.
+They give the same answers as `mad.py` and `gradient_redirection.py`, and are used to test these and to compare their speed.
+The published latencies are those of such implementations.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from dcp_core.defenses.mad import TOP_BONUS
 
 
 def class_gradients(network: nn.Module, picture: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """G (K, P): the gradient of each log p_k(x) for the parameters, with a forward and a backward pass a class.
+    """G (K, P): the gradients of log p_k(x) for the parameters, with a forward and a backward pass for each class.
 
     Args:
         picture: (1, 3, H, W).
@@ -44,7 +44,14 @@ def mad(
     objective: str = "angle",
     parameters: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """MAD's answers (N, K); for the last layer's gradients unless `parameters` are given."""
+    """Answers (N, K) of MAD.
+
+    Args:
+        y: clean posteriors (N, K).
+        inputs: pictures (N, 3, H, W).
+        epsilon, oracle, objective: as in `mad.MAD`.
+        parameters: whose gradients are used. Default: those of the last layer.
+    """
     answers = []
     for clean, picture in zip(y, inputs, strict=True):
         g = class_gradients(network, picture[None], parameters or last_layer(network)).to(y.dtype)
@@ -64,7 +71,7 @@ def mad(
 
 
 def _supports(clean: Tensor, value: Callable[[Tensor], float]) -> list[Tensor]:
-    """Candidates of MAD-argmax: every support that holds the top class, or from 11 classes on those met greedily."""
+    """Candidates of MAD-argmax: all supports with the top class; for more than 10 classes only those of a greedy search."""
     top = int(clean.argmax())
     others = [k for k in range(len(clean)) if k != top]
 
@@ -77,19 +84,22 @@ def _supports(clean: Tensor, value: Callable[[Tensor], float]) -> list[Tensor]:
     if len(clean) <= 10:
         sizes = range(len(clean))
         return [of(chosen) for size in sizes for chosen in itertools.combinations(others, size)]
-    met, chosen = [], list[int]()
+    found, chosen = [], list[int]()
     while len(chosen) < len(others):
         best = max((k for k in others if k not in chosen), key=lambda k: value(of([*chosen, k])))
         chosen.append(best)
-        met.append(of(chosen))
-    return met
+        found.append(of(chosen))
+    return found
 
 
 def grad2(network: nn.Module, y: Tensor, inputs: Tensor, epsilon: float, target: Tensor | None = None) -> Tensor:
-    """GRAD^2's answers (N, K) for a batch, by double backpropagation and a loop over classes.
+    """Answers (N, K) of GRAD² for a batch, with double backpropagation and a loop over classes.
 
     Args:
-        target: the direction (P,) of all parameters; against the batch's own mean gradient without it (MIN-IP).
+        y: clean posteriors (N, K).
+        inputs: pictures (N, 3, H, W).
+        epsilon: l1 budget, 0 to 2.
+        target: direction (P,) in all parameters. Default: opposite to the mean gradient of the batch (MIN-IP).
     """
     parameters = list(network.parameters())
     answer = y.clone().requires_grad_()
@@ -114,5 +124,5 @@ def _moved(clean: Tensor, gain: Tensor, epsilon: float) -> Tensor:
 
 
 def all_ones(network: nn.Module) -> Tensor:
-    """GRAD^2's usual target (P,)."""
+    """The usual target (P,) of GRAD²: 1 for each parameter."""
     return torch.cat([torch.ones_like(value).flatten() for value in network.parameters()])

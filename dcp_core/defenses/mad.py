@@ -1,13 +1,13 @@
 """Maximizing Angular Deviation (MAD): Orekondy, Schiele and Fritz, "Prediction Poisoning", ICLR 2020.
 
-A thief who trains on the answer y' follows the gradient G y', G the class gradients of a surrogate. MAD moves the
-answer towards the corner y* of the simplex whose gradient makes the largest angle with that of the clean answer:
+A thief who trains on the answer y' follows the gradient G y', where G are the class gradients of a surrogate. MAD moves
+the answer towards the corner y* of the simplex whose gradient has the largest angle to the gradient of the clean answer:
 
     y* = argmax 1 - cos(G y*, G y),   y' = (1 - a) y + a y*,   a = min(1, epsilon / |y - y*|_1)
 
-All that the angle needs of G is the Gram matrix M = G G' (K, K). For the last linear layer G's rows are
-(e_k - p_S) times the features, so M follows from the surrogate's posterior p_S alone: one forward pass, no gradient.
-The guide is y*.
+The angle depends on G only through the Gram matrix M = G G' (K, K). For the last linear layer, the rows of G are
+(e_k - p_S) times the features. Then M depends only on the surrogate's posterior p_S, which one forward pass computes
+without any gradient. The guide is y*.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from dcp_core.defenses.base import Answer, parameter
 from dcp_core.defenses.model_based import Kind, ModelBased, log_posteriors, parameters_of
 
 ORACLES = ("extreme", "argmin", "random", "argmax")
-EXHAUSTIVE = 10  # classes up to which "argmax" tries every support
-TOP_BONUS = 1e-5  # keeps the top class ahead in a support of equals
-FLOATS = 2**26  # of class gradients or Gram matrices held at once
+EXHAUSTIVE = 10  # largest number of classes for which "argmax" tries every support
+TOP_BONUS = 1e-5  # added to the top class, so that it stays the largest of a support
+FLOATS = 2**26  # numbers of class gradients or Gram matrices in memory at once
 
 
 def last_layer_gram(surrogate: Tensor) -> Tensor:
-    """M (N, K, K) up to a positive factor a row, from the surrogate's posteriors (N, K)."""
+    """M (N, K, K), up to a positive factor for each picture, from the surrogate's posteriors (N, K)."""
     centred = torch.eye(surrogate.shape[1], dtype=surrogate.dtype, device=surrogate.device) - surrogate[:, None]
     return centred @ centred.transpose(1, 2)
 
@@ -48,13 +48,22 @@ def gram(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def deviation(inner: Tensor, length: Tensor, own: Tensor) -> Tensor:
-    """1 - cos of the angle between two gradients: <u, v>, |u|^2 and |v|^2; 1 where one of them is 0."""
+    """1 - cos of the angle between two gradients u and v; 1 if one of them is 0.
+
+    Args:
+        inner: <u, v>.
+        length: |u|^2.
+        own: |v|^2.
+    """
     product = (length * own).sqrt()
     return 1 - torch.where(product > 0, inner / product, 0.0)
 
 
 def corner_deviation(y: Tensor, surrogate: Tensor) -> Tensor:
-    """1 - cos(G e_k, G y) (N, K) for the last layer, in O(K): every gradient is (answer - p_S) times the features."""
+    """1 - cos(G e_k, G y), (N, K), for the last layer, in O(K).
+
+    This is fast because the gradient for any answer is (answer - p_S) times the features.
+    """
     apart = y - surrogate
     inner = apart - (apart * surrogate).sum(1, keepdim=True)  # <e_k - p_S, y - p_S>
     length = 1 - 2 * surrogate + surrogate.square().sum(1, keepdim=True)
@@ -62,20 +71,20 @@ def corner_deviation(y: Tensor, surrogate: Tensor) -> Tensor:
 
 
 def corner_deviation_of(gram: Tensor, y: Tensor) -> Tensor:
-    """1 - cos(G e_k, G y) (N, K) from Gram matrices."""
+    """1 - cos(G e_k, G y), (N, K), from Gram matrices (N, K, K)."""
     product = (gram @ y[..., None])[..., 0]
     own = (product * y).sum(1, keepdim=True)
     return deviation(product, gram.diagonal(dim1=1, dim2=2), own)
 
 
 def best_support(gram: Tensor, y: Tensor) -> Tensor:
-    """MAD-argmax: the support with y's top class of largest deviation; its answer (N, K).
+    """MAD-argmax: the answer (N, K) with the largest deviation among uniform answers on supports with y's top class.
 
-    All classes of a support are equal, the top one ahead by `TOP_BONUS`, so that the top class stays. Up to 10
-    classes every support is tried, the top class alone included. From there on classes are added greedily to the top
-    class, and the best support of two or more classes is kept, as in the published code.
+    All classes of a support have equal weights; the top class has `TOP_BONUS` more, so that it stays the top class. Up to 10
+    classes, every support is tried, including the top class alone. For more classes, a greedy search adds classes to the
+    top class, and returns the best support of two or more classes, as in the published code.
     """
-    # The top class goes first, by swapping it with class 0.
+    # The top class becomes the first class, by swapping it with class 0.
     classes = torch.arange(y.shape[1], device=y.device).expand_as(y)
     top = y.argmax(1, keepdim=True)
     order = torch.where(classes == top, 0, classes).scatter(1, torch.zeros_like(top), top)
@@ -105,7 +114,7 @@ def _greedy_support(gram: Tensor, y: Tensor) -> Tensor:
     chosen[:, 0] = 1 + TOP_BONUS
     best, best_value = chosen, torch.full_like(own, -torch.inf)
     for _ in range(y.shape[1] - 1):
-        # Of the sum of class gradients, not yet divided by its weight: the angle does not depend on it.
+        # The weights are not normalised here, because the angle does not depend on their sum.
         image = (gram @ chosen[..., None])[..., 0]
         length = (image * chosen).sum(1, keepdim=True) + 2 * image + diagonal
         inner = (product * chosen).sum(1, keepdim=True) + product
@@ -118,41 +127,47 @@ def _greedy_support(gram: Tensor, y: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MAD(ModelBased):
-    """MAD: the answer moves towards the corner that turns the thief's gradient most. Its guide is that corner."""
+    """MAD: moves the answer towards the corner that turns the thief's gradient most. Its guide is that corner."""
 
-    epsilon: float = parameter(0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
+    epsilon: float = parameter(
+        0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0, label="Largest l1 distance"
+    )
     oracle: Literal["extreme", "argmin", "random", "argmax"] = parameter(
         "extreme",
         "y*",
-        "Target: the corner of largest deviation, the least likely class, a random class, or the support of "
-        "largest deviation that keeps the top class.",
+        "Target: the corner with the largest deviation, the least likely class, a random class, or the support with the "
+        "largest deviation that has the top class.",
         choices=ORACLES,
         expert=True,
         guides=True,
+        label="Target answer",
     )
     gradients: Literal["last", "all"] = parameter(
         "last",
         "θ",
-        "Parameters whose gradient is turned: the surrogate's last layer's (no gradient is needed), or all.",
+        "Parameters of the surrogate whose gradient is turned: those of its last layer (which is fast), or all.",
         choices=("last", "all"),
         expert=True,
         guides=True,
+        label="Gradients used",
     )
     objective: Literal["angle", "distance"] = parameter(
         "angle",
         "H",
-        "What is made large: the angle between the gradients, or their distance.",
+        "What is maximised: the angle between the gradients, or their distance.",
         choices=("angle", "distance"),
         expert=True,
         guides=True,
+        label="Quantity to enlarge",
     )
     surrogate: Literal["untrained", "trained"] = parameter(
         "untrained",
         "S",
-        "The surrogate: as initialised (the published setting) or trained on the victim's answers.",
+        "The surrogate: untrained (as published), or trained on the victim's answers.",
         choices=("untrained", "trained"),
         expert=True,
         guides=True,
+        label="Second network",
     )
 
     name: ClassVar[str] = "mad"
@@ -162,18 +177,18 @@ class MAD(ModelBased):
     strength: ClassVar[str | None] = "epsilon"
     grid: ClassVar[tuple[float, ...]] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     mark: ClassVar[tuple[str, str, str] | None] = ("#1b9e77", "triangle-up", "dashdot")
-    guide_title: ClassVar[str] = "Where the answer is moved to, y*"
+    guide_title: ClassVar[str] = "Target y* towards which the answer is moved"
     guide_unit: ClassVar[str] = "probability"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.objective == "distance" and self.gradients == "last" and self.oracle == "extreme":
             raise ValueError(
-                "for the last layer the corner of largest distance is the least likely class, whatever the surrogate: "
-                "say oracle='argmin', or take objective='angle' or gradients='all'"
+                "with gradients='last', the corner with the largest distance is always the least likely class: "
+                "use oracle='argmin', objective='angle' or gradients='all'"
             )
         if self.objective == "distance" and self.oracle == "argmax":
-            raise ValueError("the argmax oracle is defined for the angle: take objective='angle'")
+            raise ValueError("oracle='argmax' is defined only for the angle: use objective='angle'")
 
     @property
     def needs(self) -> Kind | None:
@@ -188,7 +203,7 @@ class MAD(ModelBased):
         return self.oracle == "random"
 
     def guide(self, y: Tensor, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See `ModelBased`; the oracles argmin and random need no network."""
+        """See `ModelBased`. The oracles argmin and random need no network."""
         if self.oracle == "argmin":
             return F.one_hot(y.argmin(1), y.shape[1]).to(y)
         if self.oracle == "random":
@@ -221,6 +236,6 @@ class MAD(ModelBased):
 
 
 def corner_distance(gram: Tensor, y: Tensor) -> Tensor:
-    """|G (e_k - y)|^2 (N, K) from Gram matrices."""
+    """|G (e_k - y)|^2, (N, K), from Gram matrices (N, K, K)."""
     product = (gram @ y[..., None])[..., 0]
     return gram.diagonal(dim1=1, dim2=2) - 2 * product + (product * y).sum(1, keepdim=True)

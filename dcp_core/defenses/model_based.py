@@ -1,7 +1,7 @@
-"""What AM, MAD and GRAD^2 share: a second network that looks at the picture.
+"""Base of AM, MAD and GRAD²: defenses that use the picture, with a second network.
 
-What that network says about a picture, the guide (N, K), does not depend on the strength: it is computed once
-and serves every strength, and it can be stored beside the answers of a test set.
+Such a defense computes a guide (N, K) from the pictures. The guide does not depend on the strength. Therefore it is
+computed once for all strengths, and can be stored with the answers to a test set.
 """
 
 import dataclasses
@@ -16,44 +16,45 @@ from dcp_core.defenses.base import Defense
 from dcp_core.defenses.folding import Parameters
 
 Kind = Literal["misinformation", "surrogate", "untrained"]
-ROWS = 250  # pictures looked at in one go; more would only take more memory
+ROWS = 250  # pictures in one batch; larger batches need more memory and are not faster
 
 
 @dataclass(frozen=True)
 class ModelBased(Defense):
-    """Base of the defenses with a second network, which `armed` gives them.
+    """Base of defenses with a second network. `armed` sets the network.
 
-    `guide_title` and `guide_unit` say what the guide of one picture is, above its chart and on its axis.
+    `guide_title` and `guide_unit` are the title and the axis label of the chart of one picture's guide.
     """
 
     network: nn.Module | None = dataclasses.field(default=None, repr=False, compare=False, kw_only=True)
 
     needs_inputs: ClassVar[bool] = True
-    guide_title: ClassVar[str] = "What the second network says of each class"
+    guide_title: ClassVar[str] = "Output of the second network for each class"
     guide_unit: ClassVar[str] = "value"
 
     @property
     def needs(self) -> Kind | None:
-        """Which network it needs: a misinformation model, a surrogate, trained or as initialised, or none."""
+        """The needed network: a misinformation model, a (trained) surrogate, an untrained surrogate, or None."""
         raise NotImplementedError
 
     def armed(self, network: nn.Module) -> Self:
-        """This defense with its network (pixels in [0, 1] -> logits (N, K)), which is put in eval mode."""
+        """This defense with its network, which maps pixels (N, 3, H, W) in [0, 1] to logits (N, K). Sets it to eval mode."""
         return dataclasses.replace(self, network=network.eval())
 
     def guide(self, y: Tensor, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """What the network says about each picture, (N, K); see each defense.
+        """The guide (N, K), computed from the pictures by the second network; see each defense.
 
         Args:
             y: the victim's clean posteriors (N, K).
             inputs: the pictures (N, 3, H, W) in [0, 1].
+            generator: generator of random numbers, for randomised defenses.
 
         Raises:
-            ValueError: before `armed`, or for a network with another number of classes.
+            ValueError: if `armed` was not called, or the network has another number of classes than the victim.
         """
         if self.network is None:
             raise ValueError(f"{self.title} needs its {self.needs} model: give it one with `armed`")
-        self.network.eval()  # its owner may train it meanwhile
+        self.network.eval()  # because a caller may have set it to training mode
         with torch.no_grad():
             if not len(y):
                 return y
@@ -62,7 +63,10 @@ class ModelBased(Defense):
             parts = zip(y.split(rows), inputs.split(rows), strict=True)
             found = torch.cat([self._look(self.network, *part, generator) for part in parts])
         if found.shape != y.shape:
-            raise ValueError(f"the victim has {y.shape[1]} classes, the {self.needs} model {found.shape[1]}")
+            raise ValueError(
+                f"the {self.needs} model has {found.shape[1]} classes, but the victim has {y.shape[1]}: "
+                "train one for this victim"
+            )
         return found
 
     def _rows(self, network: nn.Module, classes: int) -> int:
@@ -73,22 +77,22 @@ class ModelBased(Defense):
 
 
 def parameters_of(network: nn.Module, gradients: str) -> Parameters:
-    """Parameters that a gradient is taken for: of the whole network, or ('last') of its last linear layer.
+    """The parameters for which gradients are computed: "all" of the network, or "last", those of its last linear layer.
 
     Raises:
-        ValueError: for 'last' and a network without a linear layer.
+        ValueError: for "last" if the network has no linear layer.
     """
     named = {name: value.detach() for name, value in network.named_parameters()}
     if gradients == "all":
         return named
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
-        raise ValueError("the surrogate has no linear layer: take the gradients of all parameters")
+        raise ValueError("the surrogate has no linear layer: use gradients='all'")
     return {name: value for name, value in named.items() if name.rpartition(".")[0] == linear[-1]}
 
 
 def log_posteriors(network: nn.Module, inputs: Tensor) -> Callable[[Parameters], Tensor]:
-    """Parameters -> log softmax of the network's logits for `inputs`, (N, K); the rest of the network as it is."""
+    """A function from parameters to the network's log posteriors (N, K) for `inputs`. Other parameters stay unchanged."""
     fixed: dict[str, Any] = {name: value.detach() for name, value in network.named_parameters()}
     fixed |= dict(network.named_buffers())
 

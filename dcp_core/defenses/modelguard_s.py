@@ -1,17 +1,17 @@
-"""ModelGuard-S: Tang, Dai, Wu, Chen and Liu, USENIX Security 2024: answers from a codebook, so that details are lost.
+"""ModelGuard-S: Tang, Dai, Wu, Chen and Liu, USENIX Security 2024. It replaces answers by entries of a codebook.
 
-Every class has an ordered list of centroids. A posterior with top class k is answered with the first centroid of class k
-whose l1 distance is at most epsilon. As published, the codebook grows while it answers: where no centroid is near
-enough, the posterior itself is answered and appended. Then an answer depends on who asked before.
+Every class has an ordered list of centroids. The answer to a posterior with top class k is the first centroid of class k
+within an l1 distance of epsilon. In the published form, the codebook grows: if no centroid is near enough, the posterior
+itself is answered and added to the list. Then an answer depends on earlier queries.
 
-Here the codebook is learned once and then frozen, which makes the defense a function of the posterior: it can be swept,
-exported and served by several processes at once. A posterior without a centroid near enough gets the nearest one of its
-class, or itself where its class has none. To the answers that a codebook was learned on, in their order, both forms give
-the same: `look_up(y, learn_codebook(y, epsilon), epsilon)` is what the published form answers to the sequence y.
+Here, the codebook is computed once and then fixed. The defense is then a function of the posterior, which can be swept,
+exported, and served by several processes. If no centroid is within epsilon, the answer is the nearest centroid of the class,
+or the posterior itself if the class has no centroid. For the sequence y from which the codebook was computed, both forms
+give equal answers: those of the published form are `look_up(y, learn_codebook(y, epsilon), epsilon)`.
 
-It is learned on stored answers of the victim to pictures of the kind that customers send (`auxiliary.stored_answers` says
-which), so a customer's answer is near a centroid, and a thief's may not be. Clients see the centroids as they are, and
-each is the answer to one of those pictures.
+The codebook is computed from the victim's stored answers to pictures like those of customers (see
+`auxiliary.stored_answers`). Therefore the answer to a customer is near a centroid, but the answer to a thief may not be.
+Clients see the centroids. Each centroid is the clean answer to one of the stored pictures.
 """
 
 import dataclasses
@@ -26,15 +26,17 @@ from torch import Tensor
 from dcp_core.defenses.base import Answer, Defense, parameter
 from dcp_core.defenses.nodes import Nodes
 
-FAR = 9.0  # every number of a missing centroid: farther from any posterior than two posteriors can be
-MISSING = 2.5  # distances beyond it are to missing centroids: that of two posteriors is at most 2
-BLOCK = 2**20  # numbers compared in one go
-DIGITS = 6  # of epsilon that distinguish codebooks; a float32 has no more
-KEPT = 64  # codebooks of the same answers, and defenses before them
+FAR = (
+    9.0  # value of all entries of a missing centroid, which is farther from any posterior than any two posteriors
+)
+MISSING = 2.5  # larger distances are to missing centroids, because two posteriors have a distance of at most 2
+BLOCK = 2**20  # numbers compared at once
+DIGITS = 6  # decimals of epsilon that distinguish codebooks; float32 has no more
+KEPT = 64  # number of cached codebooks, and of cached results of first defenses
 
 
 class StoredAnswers:
-    """Clean answers that codebooks are learned on. The codebooks used last are kept."""
+    """Clean answers from which codebooks are computed. Recently used codebooks are cached."""
 
     def __init__(self, logits: Tensor) -> None:
         """Take a victim's clean logits (n, K).
@@ -43,17 +45,17 @@ class StoredAnswers:
             ValueError: if there are none.
         """
         if not len(logits):
-            raise ValueError("a codebook is learned on stored answers, and there are none")
+            raise ValueError("a codebook cannot be computed: there are no stored answers of the victim")
         self.logits = logits
         self._codebooks = lru_cache(KEPT)(lambda epsilon: learn_codebook(logits.softmax(-1), epsilon))
         self._behind = lru_cache(KEPT)(self._answered_by)
 
     def codebook(self, epsilon: float) -> Tensor:
-        """The codebook (K, C, K) of these answers; see `learn_codebook`."""
+        """The codebook (K, C, K) of these answers, see `learn_codebook`."""
         return self._codebooks(round(epsilon, DIGITS))
 
     def behind(self, defense: Defense) -> "StoredAnswers":
-        """What a defense makes of these answers; its random numbers, if any, are always the same."""
+        """These answers after a defense. A randomised defense always uses the same random numbers here."""
         return self._behind(defense)
 
     def _answered_by(self, defense: Defense) -> "StoredAnswers":
@@ -62,22 +64,22 @@ class StoredAnswers:
 
 @dataclass(frozen=True)
 class Learned(Defense):
-    """Base of the defenses that are learned on stored answers, which `armed` gives them."""
+    """Base of defenses that are computed from stored answers of the victim. `armed` sets the stored answers."""
 
     stored: StoredAnswers | None = dataclasses.field(default=None, repr=False, compare=False, kw_only=True)
 
     def armed(self, stored: StoredAnswers) -> Self:
-        """This defense with stored answers of the victim that it defends."""
+        """This defense with stored answers of its victim."""
         return dataclasses.replace(self, stored=stored)
 
     def known(self) -> StoredAnswers:
         """The stored answers.
 
         Raises:
-            ValueError: before `armed`.
+            ValueError: if `armed` was not called.
         """
         if self.stored is None:
-            raise ValueError(f"{self.title} is learned on stored answers of the victim: give it some with `armed`")
+            raise ValueError(f"{self.title} needs stored answers of the victim: give it some with `armed`")
         return self.stored
 
 
@@ -103,10 +105,10 @@ _NODES = """
 
 @dataclass(frozen=True)
 class ModelGuardS(Learned):
-    """ModelGuard-S with a frozen codebook: the first centroid within epsilon, else the nearest."""
+    """ModelGuard-S with a fixed codebook: answers the first centroid within epsilon, or else the nearest centroid."""
 
     epsilon: float = parameter(
-        1.0, "ε", "l1 distance within which a centroid stands for an answer.", low=0.05, high=2.0
+        1.0, "ε", "Largest l1 distance at which a centroid replaces an answer.", low=0.05, high=2.0
     )
 
     name: ClassVar[str] = "mgs"
@@ -119,10 +121,10 @@ class ModelGuardS(Learned):
     grid: ClassVar[tuple[float, ...]] = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
 
     def nodes(self, classes: int) -> Nodes:
-        """See `Defense`; the codebook is in the file, so its epsilon cannot be an input.
+        """See `Defense`. The file contains the codebook, so epsilon is a constant of the file.
 
         Raises:
-            ValueError: before `armed`.
+            ValueError: if `armed` was not called.
         """
         codebook = self.known().codebook(self.epsilon).float().cpu().numpy()
         limits = {"defense_within": self.epsilon, "defense_missing": MISSING}
@@ -137,17 +139,17 @@ class ModelGuardS(Learned):
 
 
 def learn_codebook(y: Tensor, epsilon: float) -> Tensor:
-    """The codebook of a sequence of posteriors (n, K) by the published rule, and in its order.
+    """The codebook of a sequence of posteriors (n, K) by the published rule, with its order of centroids.
 
     Returns:
-        Centroids (K, C, K) for each top class; rows of `FAR` where a class has fewer than C.
+        C centroids for each top class, (K, C, K). If a class has fewer, the rest has the value `FAR`.
     """
     top = y.argmax(-1)
     count = torch.zeros(y.shape[1], dtype=torch.int64, device=y.device)
     chosen: list[Tensor] = []
     waiting = torch.arange(len(y), device=y.device)  # not yet within epsilon of a centroid
     while len(waiting):
-        # The first one that waits in each class was near no centroid: the rule appends it.
+        # The first waiting posterior of each class is not near any centroid, so the rule adds it.
         first = torch.full_like(count, len(y)).scatter_reduce(0, top[waiting], waiting, "amin")
         chosen.append(first)
         near = (y[waiting] - y[first[top[waiting]]]).abs().sum(-1) <= epsilon
@@ -157,13 +159,15 @@ def learn_codebook(y: Tensor, epsilon: float) -> Tensor:
 
 
 def look_up(y: Tensor, codebook: Tensor, epsilon: float) -> Tensor:
-    """The frozen form's answers (N, K) to posteriors (N, K).
+    """Answers (N, K) of the form with a fixed codebook to posteriors (N, K).
 
     Raises:
-        ValueError: for a codebook of another number of classes.
+        ValueError: if the codebook has another number of classes.
     """
     if codebook.shape[0] != y.shape[1]:
-        raise ValueError(f"the answers have {y.shape[1]} classes, the codebook {codebook.shape[0]}")
+        raise ValueError(
+            f"the answers have {y.shape[1]} classes, but the codebook has {codebook.shape[0]}: use the victim's own answers"
+        )
     codebook = codebook.to(y)
     rows = max(1, BLOCK // (codebook.shape[1] * codebook.shape[2]))
     return torch.cat([_nearest(part, codebook, epsilon) for part in y.split(rows)])

@@ -1,16 +1,16 @@
-"""ModelGuard-W: Tang, Dai, Wu, Chen and Liu, USENIX Security 2024: the answer that tells least within an l1 budget.
+"""ModelGuard-W: Tang, Dai, Wu, Chen and Liu, USENIX Security 2024: the least informative answer within an l1 budget.
 
     minimise    sum_i log(y_i + f) y'_i                                          f = 1e-6
     subject to  sum y' = 1,  y' >= 0,  ||y' - y||_1 <= epsilon,  y'_top >= y'_j + t for every other class j,  t = 1e-4
 
-The release hands each batch to a solver of linear programs. Here each program is solved by itself, exactly. With the
-other classes sorted from the least to the most likely, the solution for a given top posterior T is greedy: no other
-class may exceed T - t, the least likely classes receive up to that cap, and the most likely ones give down to 0. What is
-left is a convex, piecewise linear function of T alone, whose minimum is where its slope changes sign.
+The released code uses a general solver of linear programs. Here, each program is solved exactly without one. For a given
+top posterior T, the solution is greedy: sort the other classes by their posterior; no other class may exceed the cap T - t;
+the least likely classes receive mass up to the cap, and the most likely ones give mass down to 0. The remaining cost is a
+convex, piecewise linear function of T. Its minimum is where its slope changes sign.
 
-It computes in double precision. Of a float32 posterior the answer keeps all constraints to 1e-6 and is within 1e-5 of
-the least cost. It has no form for an ONNX file: the search for T takes some forty rounds in double precision, each as
-long as a whole defense of other kinds, and ONNX Runtime calls its operators one by one.
+The computation is in double precision. For a float32 posterior, all constraints hold to 1e-6, and the cost is within 1e-5
+of the minimum. There are no ONNX nodes for this defense: the search for T needs about forty rounds in double precision, and
+each takes as long as a complete other defense in ONNX Runtime, which runs operators one after another.
 """
 
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from torch import Tensor
 from dcp_core.defenses.base import Answer, Defense, normalise, parameter
 
 SMALL, MARGIN = 1e-6, 1e-4  # f and t
-HALVINGS = 44  # of the interval of T: to 1e-13
-BLOCK = 2**17  # float64 numbers a pass: 1 MB, which stays in the cache
+HALVINGS = 44  # bisections of the interval of T, to a width of 1e-13
+BLOCK = 2**17  # float64 numbers in one pass: 1 MB, which fits into the processor's cache
 
 
 @dataclass(frozen=True)
 class ModelGuardW(Defense):
-    """ModelGuard-W: the most misleading answer within an l1 budget that keeps the top class."""
+    """ModelGuard-W: the least informative answer within an l1 budget, with the same top class."""
 
     epsilon: float = parameter(1.0, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
 
@@ -48,7 +48,7 @@ class ModelGuardW(Defense):
 
 
 def least_telling(y: Tensor, budgets: Tensor) -> Tensor:
-    """Solutions (S, N, K) of the program above, float64; y itself where no answer keeps the margin t within the budget.
+    """Solutions (S, N, K) of the program above, float64. It is y itself if no answer within the budget keeps the margin t.
 
     Args:
         y: posteriors (N, K), float64.
@@ -67,7 +67,7 @@ def least_telling(y: Tensor, budgets: Tensor) -> Tensor:
 
 
 class _Program:
-    """The linear programs of N posteriors with S budgets. Classes come first in every tensor: (K - 1, S, N)."""
+    """The linear programs of N posteriors with S budgets. The first dimension of tensors is the class: (K - 1, S, N)."""
 
     def __init__(self, y: Tensor, budgets: Tensor) -> None:
         top = y.argmax(1, keepdim=True)
@@ -85,10 +85,10 @@ class _Program:
         self.weights_below = _sums(self.weights)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """The smallest and the largest T (S, N) that the constraints allow; the smallest is larger where none is.
+        """The smallest and the largest T (S, N) that the constraints allow. If none is allowed, the smallest is larger.
 
-        Whatever exceeds T, or T - t for another class, has to be moved: sum (v - T)+ <= epsilon / 2 over the values
-        v = (y_top, y_j + t). It holds where it holds for the k most likely classes, with and without the top one.
+        The mass above T, or above T - t for other classes, must be moved: sum (v - T)+ <= epsilon / 2 over the values
+        v = (y_top, y_j + t). This holds if it holds for the k most likely classes, with and without the top one, for all k.
         """
         most_likely = self.above[1:] + MARGIN * self.rank
         without = ((most_likely - self.half) / self.rank).amax(0)
@@ -99,11 +99,11 @@ class _Program:
         return lowest, (self.top + self.half).clamp_max(1.0)
 
     def slope(self, top: Tensor) -> Tensor:
-        """Derivative of the cost for T (S, N).
+        """Derivative of the cost with respect to T, (S, N).
 
-        When T rises, so does the cap. Each of the p classes filled to it receives as much more, the next one what is
-        then left. Of the classes above the cap each gives as much less, except the e ones that are emptied, and the
-        class below those gives what is then wanted. Once receivers meet givers, the budget does not bind.
+        If T rises, the cap rises too. Each of the p classes that are filled to the cap receives more by the same amount, and
+        the next class receives the rest. Each class above the cap gives less by the same amount, except the e classes that
+        are emptied; the next class gives the missing rest. If receivers and givers meet, the budget is not used up.
         """
         cap, count = top - MARGIN, self.count
         lowered = (top < self.top).to(top)

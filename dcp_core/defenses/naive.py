@@ -1,4 +1,4 @@
-"""The cheap baselines that every defense has to beat."""
+"""Simple baseline defenses."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -35,7 +35,7 @@ class NoDefense(Defense):
 
 @dataclass(frozen=True)
 class LabelOnly(Defense):
-    """Only the top class, as a one-hot vector; the first of equals."""
+    """Only the top class, as a one-hot vector. Of several equal largest posteriors, the first is used."""
 
     name: ClassVar[str] = "label"
     title: ClassVar[str] = "Label only"
@@ -52,9 +52,11 @@ class LabelOnly(Defense):
 
 @dataclass(frozen=True)
 class TopK(Defense):
-    """The k largest posteriors, renormalised; the others are 0. All classes where there are fewer than k."""
+    """The k largest posteriors, renormalised; the others are 0. If there are fewer than k classes, all are sent."""
 
-    k: int = parameter(3, "k", "How many classes are answered.", low=1, high=100, step=1)
+    k: int = parameter(
+        3, "k", "Number of classes in an answer.", low=1, high=100, step=1, label="Classes answered"
+    )
 
     name: ClassVar[str] = "topk"
     title: ClassVar[str] = "Top-k"
@@ -81,9 +83,9 @@ class TopK(Defense):
 
 @dataclass(frozen=True)
 class Rounding(Defense):
-    """Posteriors rounded to d digits, renormalised; a row that rounds to nothing answers its top class."""
+    """Posteriors rounded to d decimals and renormalised. If all posteriors round to 0, the answer is the top class."""
 
-    digits: int = parameter(1, "d", "Digits kept after the decimal point.", low=0, high=6, step=1)
+    digits: int = parameter(1, "d", "Number of decimals.", low=0, high=6, step=1, label="Digits kept")
 
     name: ClassVar[str] = "rounding"
     title: ClassVar[str] = "Rounding"
@@ -101,9 +103,12 @@ class Rounding(Defense):
 
 @dataclass(frozen=True)
 class RandomNoise(Defense):
-    """Mass epsilon/2 moved to one random class other than the top one; l1 = epsilon (1 - y_r)."""
+    """y' = (1 - epsilon/2) y + (epsilon/2) e_r, with a random class r other than the top class. The l1 distance is
+    epsilon (1 - y_r)."""
 
-    epsilon: float = parameter(0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
+    epsilon: float = parameter(
+        0.5, "ε", "Largest l1 distance to the clean posterior.", high=2.0, label="Largest l1 distance"
+    )
 
     name: ClassVar[str] = "random"
     title: ClassVar[str] = "Random noise"

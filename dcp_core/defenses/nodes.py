@@ -1,4 +1,4 @@
-"""What a defense states to become part of an ONNX file: its nodes as text. No onnx package is needed for that."""
+"""Defenses as text of ONNX nodes, for export into one file with a victim. This module does not need the onnx package."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,19 +8,20 @@ import numpy as np
 NORMALISE = """
     defense_sum = ReduceSum <keepdims = 1> (defense_raised, defense_last)
     posterior = Div (defense_raised, defense_sum)"""
-"""N(v) of Eq. 3: `defense_raised` (N, K) to `posterior`, rows divided by their sum."""
+"""N(v) of Eq. 3: `posterior` is `defense_raised` (N, K) with each row divided by its sum."""
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """ONNX nodes, in ONNX's text format, that make `posterior` (N, K) of `logits` and `defense_y`, both (N, K).
+    """ONNX nodes in ONNX's text format. They compute `posterior` (N, K) from `logits` and `defense_y`, both (N, K).
 
-    `defense_y` are the clean posteriors; `models/defense_nodes.py` computes them, and has more constants that every
-    text may use. Names of a text's own values begin with `defense_`.
+    `defense_y` are the clean posteriors. `models/defense_nodes.py` computes them, and defines constants that every text can
+    use. Names of other values in the text must start with `defense_`.
 
     Args:
-        inputs: scalars of the text that an exported file may take as inputs, with their defaults.
-        constants: other constants of the text, by name.
+        text: the nodes.
+        inputs: scalars that an exported file can take as inputs, with their default values.
+        constants: other constants, by name.
     """
 
     text: str
@@ -29,10 +30,10 @@ class Nodes:
 
 
 def behind(first: Nodes, second: Nodes) -> Nodes:
-    """Nodes of one defense behind those of another, with the values of all inputs as constants.
+    """Nodes of a chain: `second` is applied to the answers of `first`. The values of all inputs become constants.
 
-    The second one's own values get names of their own; its `defense_y` is the first one's posterior, and its `logits` the
-    logarithm of that.
+    The values of `second` are renamed. Its `defense_y` is the posterior of `first`, and its `logits` is the logarithm of
+    this posterior.
     """
     made = {name for names in re.findall(r"(\w[\w, ]*) = [A-Z]", second.text) for name in names.split(", ")}
     renamed = {
@@ -55,7 +56,7 @@ def behind(first: Nodes, second: Nodes) -> Nodes:
 
 
 def is_top(of: str) -> str:
-    """Nodes for `defense_is_top` (N, K): true at the largest entry of each row of `of`, the first of equals."""
+    """Nodes for `defense_is_top` (N, K): true at the largest entry of each row of `of` (the first of equal ones)."""
     return f"""
     defense_best = ArgMax <axis = -1, keepdims = 1> ({of})
     defense_is_top = Equal (defense_classes, defense_best)"""

@@ -1,4 +1,4 @@
-"""Registries: dictionaries from a short name to the class that declares a defense or an attack."""
+"""Registries: dictionaries from a short name to the class of a defense or an attack."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -12,32 +12,34 @@ def add(registry: dict[str, type[Any]], kind: type[Declared]) -> None:
     """Add a class to a registry.
 
     Raises:
-        ValueError: for a class that declares too little, or whose name, title or short name is taken.
+        ValueError: if a required declaration is missing, or the name, title or short name is already used.
     """
     kind.check_declaration()
     for other in registry.values():
         for attribute in ("name", "title", "short"):
             if other is not kind and getattr(other, attribute) == getattr(kind, attribute):
                 raise ValueError(
-                    f"{kind.__name__}: the {attribute} '{getattr(kind, attribute)}' is taken by {other.__name__}"
+                    f"{kind.__name__}: the {attribute} '{getattr(kind, attribute)}' is already used by {other.__name__}: "
+                    "choose another"
                 )
     registry[kind.name] = kind
 
 
 def make(registry: Mapping[str, type[K]], what: str, name: str, values: dict[str, Any]) -> K:
-    """An object of the class that is registered under `name`, with these parameters.
+    """An object of the class that is registered under `name`.
 
     Args:
         what: "defense" or "attack", for messages.
+        values: parameter values by name.
 
     Raises:
-        ValueError: for an unknown name, an unknown parameter or a value out of range.
+        ValueError: if the name or a parameter is unknown, or a value is out of range.
     """
     if name not in registry:
-        raise ValueError(f"unknown {what} '{name}'; known: {', '.join(registry)}")
+        raise ValueError(f"unknown {what} '{name}'; choose one of {', '.join(registry)}")
     known = registry[name].parameters()
     for parameter in values:
         if parameter not in known:
-            takes = ", ".join(known) or "no parameters"
-            raise ValueError(f"{name} has no parameter '{parameter}'; it takes {takes}")
+            takes = ", ".join(known) or "none"
+            raise ValueError(f"{name} has no parameter '{parameter}'; its parameters are: {takes}")
     return registry[name](**values)

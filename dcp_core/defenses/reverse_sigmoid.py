@@ -1,4 +1,4 @@
-"""Reverse Sigmoid (RS): Lee, Edwards, Molloy and Su, IEEE SPW 2019: the noise of Eq. 6 on every answer."""
+"""Reverse Sigmoid (RS): Lee, Edwards, Molloy and Su, IEEE SPW 2019. It adds the noise of Eq. 6 to every answer."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,19 +19,26 @@ from dcp_core.defenses.nodes import Nodes
 
 @dataclass(frozen=True)
 class ReverseSigmoid(Defense):
-    """RS: y' = N(max(0, y - beta r(y))), DCP with a detector that is always on."""
+    """RS: y' = N(max(0, y - beta r(y))). It equals DCP with a detector that selects every answer."""
 
-    beta: float = parameter(0.64, "β", "Strength of the noise.", high=1.5, step=0.0025)
+    beta: float = parameter(0.64, "β", "Strength of the noise.", high=1.5, step=0.0025, label="Strength")
     gamma: float = parameter(
-        0.2, "γ", "How steeply the noise grows for unlikely classes.", low=0.01, high=1.0, expert=True
+        0.2,
+        "γ",
+        "How steeply the noise grows for unlikely classes.",
+        low=0.01,
+        high=1.0,
+        expert=True,
+        label="Steepness of the noise",
     )
     cap_odds: bool = parameter(
         True,
         "cap",
-        "Cap the odds y/(1-y) at 1 as the released code does, so that a class above 1/2 is never lowered itself; "
-        "the published formula has no cap.",
+        "Limit the odds y/(1-y) to 1 as the released code does, so that a class above 1/2 is never lowered directly. "
+        "The published formula has no limit.",
         choices=(True, False),
         expert=True,
+        label="Cap the odds",
     )
 
     name: ClassVar[str] = "rs"
@@ -52,7 +59,7 @@ class ReverseSigmoid(Defense):
 
     @property
     def formula(self) -> str:
-        """That of DCP, with alpha = 1."""
+        """The formula of DCP, where alpha = 1."""
         return formula(self.cap_odds)
 
     def steps(self, answer: Answer) -> dict[str, Tensor]:

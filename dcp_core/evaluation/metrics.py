@@ -34,7 +34,8 @@ def per_answer(answers: Tensor, clean: Tensor) -> PerAnswer:
     l1 = (answers - clean).abs_().sum(-1)
     # 0 log 0 = 0; the smallest normal float32 avoids log 0
     logs = answers.clamp_min(torch.finfo(torch.float32).tiny).log_()
-    return PerAnswer(l1, top, confidence, logs.mul_(answers).sum(-1).neg_())
+    entropy = 0.0 - logs.mul_(answers).sum(-1)  # subtracted, because the negative of 0.0 is shown as -0.00
+    return PerAnswer(l1, top, confidence, entropy.clamp_min_(0.0))
 
 
 def error(answers: Tensor, labels: Tensor) -> Tensor:

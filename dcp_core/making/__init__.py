@@ -1,9 +1,9 @@
-"""Making what attacks and defenses need: victims, their second networks, their eight-bit versions and ONNX files.
+"""Make victims, the second networks of defenses, eight-bit versions of victims, and ONNX files.
 
     card = finish(make_victim("signs", "resnet8", epochs=12))
 
-Each `make_...` gives a generator that reports its `Progress` and returns the card of what it has stored. An interrupted
-training of a victim or of a second network goes on where it was when it is called again with the same arguments.
+Each `make_...` function is a generator. It yields `Progress` and returns the card of the stored network. If the training
+of a victim or of a second network was interrupted, a call with the same arguments resumes it from its checkpoint.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from dcp_core.making.victim import make_victim
 MAKERS: Mapping[str, Callable[..., Making]] = MappingProxyType(
     {"train": make_victim, "auxiliary": make_second_network, "quantize": make_quantized}
 )
-"""What makes the things that a plan asks for, by the name of the plan's table."""
+"""The function that makes each entry of a plan, by the name of the plan's table."""
 
 __all__ = [
     "MAKERS",

@@ -1,4 +1,4 @@
-"""Eight-bit versions of a victim (PTQ, QAT), and the ONNX file with which an fp32 victim answers on CPUs."""
+"""Eight-bit versions of a victim (PTQ, QAT), and the ONNX file that an fp32 victim uses on CPUs."""
 
 import dataclasses
 from collections.abc import Generator
@@ -16,13 +16,11 @@ from dcp_core.models import zoo
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.models.training import train
 
-CALIBRATED = 1024  # training pictures of PTQ, where nothing else is said
-FINE_TUNING = {"epochs": 1, "batch_size": 64, "lr": 0.0005, "schedule": "cosine"}  # QAT, likewise
-CHECKED = 2000  # training pictures on which ONNX Runtime must answer as the simulated network
-EXACT, EXACT_PICTURES = (
-    1e-5,
-    500,
-)  # what an fp32 ONNX file's posteriors may differ by from eager torch's, and where
+CALIBRATED = 1024  # default number of training pictures on which PTQ calibrates
+FINE_TUNING = {"epochs": 1, "batch_size": 64, "lr": 0.0005, "schedule": "cosine"}  # default recipe of QAT
+CHECKED = 2000  # training pictures on which ONNX Runtime is compared with the simulated eight-bit network
+EXACT = 1e-5  # largest allowed difference between the posteriors of an fp32 ONNX file and of eager torch
+EXACT_PICTURES = 500  # test pictures on which they are compared
 
 
 def make_quantized(
@@ -33,36 +31,38 @@ def make_quantized(
     root: Path | None = None,
     **recipe: Any,
 ) -> Making[zoo.Card]:
-    """Make VICTIM-ptq or VICTIM-qat, an eight-bit version that is used like any other victim.
+    """Make VICTIM-ptq or VICTIM-qat: an eight-bit version that is used like any other victim.
 
-    Calibration and fine-tuning see training pictures only. Beside a QAT, the fp32 victim is fine-tuned for the same
-    steps on the same batches, so that the gain of QAT can be told from that of more training; the card says both.
+    Calibration and fine-tuning use training pictures only. QAT also trains a control: the fp32 victim, fine-tuned for the
+    same steps on the same batches. The card has the test accuracy of both, so that the effect of quantization-aware
+    training can be separated from the effect of more training.
 
     Args:
-        victim: an fp32 victim of the zoo.
-        method: "ptq" rounds the trained weights, "qat" fine-tunes through the rounding.
-        pictures: training pictures, drawn at random: 1,024 for ptq, all for qat without it.
-        root: the folder of victims; `home()/victims` without it.
-        recipe: fields of `models.training.Recipe`, for qat; `seed` also draws the pictures.
+        victim: name of an fp32 victim.
+        method: "ptq" (post-training quantization) rounds the trained weights; "qat" (quantization-aware training)
+            fine-tunes the network with simulated rounding.
+        pictures: number of training pictures, drawn at random. Default: 1,024 for ptq, all for qat.
+        root: folder of victims. Default: `home()/victims`.
+        recipe: fields of `models.training.Recipe` for qat. `seed` also selects the pictures.
 
     Raises:
-        ValueError: for an unknown victim or method, or a network that cannot be quantized.
-        FloatingPointError: when the fine-tuning diverges.
+        ValueError: if the victim or the method is unknown, or the network cannot be quantized.
+        FloatingPointError: if the fine-tuning diverges.
     """
     if method not in ("ptq", "qat"):
-        raise ValueError(f"a victim is quantized by ptq or qat, not by '{method}'")
+        raise ValueError(f"unknown quantization method '{method}': use ptq or qat")
     network, card = zoo.network(victim), zoo.card(victim)
     chosen = recipe_of(card.dataset, FINE_TUNING, recipe)
     yield Progress("preparing", 0.0)
     quantization = _quantization()
     training, test = (load(card.dataset, split, size=card.size) for split in ("train", "test"))
     if training.labels is None or test.labels is None:
-        raise DataError(f"{card.dataset} has no labels")
-    lessons = training.drawn(pictures or (CALIBRATED if method == "ptq" else len(training)), chosen.seed)
-    prepared = quantization.prepare(network, lessons.images, card.size, training=method == "qat")
+        raise DataError(f"{card.dataset} has no labels; quantization needs a labelled data set")
+    sample = training.drawn(pictures or (CALIBRATED if method == "ptq" else len(training)), chosen.seed)
+    prepared = quantization.prepare(network, sample.images, card.size, training=method == "qat")
     made: dict[str, Any] = {
         "method": method,
-        "pictures": len(lessons),
+        "pictures": len(sample),
         "weights": "int8 within +-63, per channel",
         "activations": "uint8, per tensor",
         "batch_norm": "folded",
@@ -71,14 +71,14 @@ def make_quantized(
     }
     if method == "ptq":
         yield Progress("calibrating", 0.1)
-        quantization.calibrate(prepared, lessons.images)
+        quantization.calibrate(prepared, sample.images)
     else:
-        assert lessons.labels is not None
+        assert sample.labels is not None
         made |= dataclasses.asdict(chosen) | {"ranges_frozen_from": quantization.FREEZE_FROM}
-        tuning = quantization.fine_tune(prepared, lessons.images, lessons.labels, chosen)
+        tuning = quantization.fine_tune(prepared, sample.images, sample.labels, chosen)
         yield from following(tuning, "QAT", end=0.6)
-        control = quantization.fold(network, to_pixels(lessons.images[:64]))
-        tuning = train(control, lessons.images, lessons.labels, chosen, mixed=False)
+        control = quantization.fold(network, to_pixels(sample.images[:64]))
+        tuning = train(control, sample.images, sample.labels, chosen, mixed=False)
         yield from following(tuning, "fp32 control", 0.6, 0.8)
         made["fp32_control"] = _scores(predict(control, test.images), *zoo.test_answers(victim))
     content, model, checks = yield from _exported(quantization, prepared, card, training)
@@ -90,7 +90,7 @@ def make_quantized(
         precision=method,
         of=victim,
         recipe=made | checks,
-        train_pictures=len(lessons),
+        train_pictures=len(sample),
         onnx_sha256="",
         hardware="",
     )
@@ -100,13 +100,13 @@ def make_quantized(
 
 
 def make_onnx(victim: str) -> Making[zoo.Card]:
-    """Make the ONNX file of an fp32 victim, which then answers by ONNX Runtime on CPUs, several times as fast.
+    """Make the ONNX file of an fp32 victim. On CPUs the victim then answers with ONNX Runtime, several times as fast.
 
     Raises:
-        ValueError: for an unknown or quantized victim, or a network that cannot be exported: ONNX Runtime's posteriors
-            may differ from torch's by at most `EXACT` on `EXACT_PICTURES` test pictures.
+        ValueError: if the victim is unknown or quantized, if its network cannot be exported, or if a posterior of ONNX
+            Runtime differs from torch's by more than `EXACT` on `EXACT_PICTURES` test pictures.
     """
-    from dcp_core.models import onnx_file  # seconds to import, as the exporter is
+    from dcp_core.models import onnx_file  # imported here because it takes seconds
     from dcp_core.models.onnx_model import OnnxClassifier
 
     yield Progress("exporting", 0.0)
@@ -117,14 +117,16 @@ def make_onnx(victim: str) -> Making[zoo.Card]:
     model = OnnxClassifier(content, card.size, len(card.classes))
     worst = float((predict(model, pixels).softmax(-1) - predict(network, pixels).softmax(-1)).abs().max())
     if not worst <= EXACT:
-        raise onnx_file.QuantizationError(f"ONNX Runtime's posteriors differ from torch's by {worst:.1e}")
+        raise onnx_file.QuantizationError(
+            f"no ONNX file was stored: its posteriors differ from torch's by {worst:.1e}, more than the allowed {EXACT:.0e}"
+        )
     saved = zoo.add_onnx(victim, content)
     yield Progress("done", 1.0)
     return saved
 
 
 def _quantization() -> ModuleType:
-    """The module that quantizes. Importing it takes seconds, and torchao names GPU libraries that are not there."""
+    """Import `models.quantization`, which takes seconds, and hide torchao's messages about missing GPU libraries."""
     from dcp_core.models.onnx_file import quiet
 
     with quiet():
@@ -135,7 +137,8 @@ def _quantization() -> ModuleType:
 def _exported(
     quantization: ModuleType, prepared: Any, card: zoo.Card, training: ImageSet
 ) -> Generator[Progress, None, tuple[bytes, nn.Module, dict[str, Any]]]:
-    """The ONNX file of a prepared network, its model, and for the card its size and how it compares with the simulation."""
+    """Export a prepared network. Returns the ONNX file, its model, and entries for the card: size and agreement with the
+    simulated eight-bit network."""
     from dcp_core.models import onnx_file
     from dcp_core.models.onnx_model import OnnxClassifier
 
@@ -157,7 +160,7 @@ def _exported(
 
 
 def _scores(logits: Tensor, clean: Tensor, labels: Tensor) -> dict[str, float]:
-    """Of a model's test logits (N, K) beside the fp32 victim's: accuracy and agreement in percent, mean l1."""
+    """Compare a model's test logits (N, K) with the fp32 victim's: accuracy and agreement in percent, mean l1 (0 to 2)."""
     return {
         "test_accuracy": round(100 * float((logits.argmax(-1) == labels).double().mean()), 2),
         "agreement": round(float(fidelity(logits, clean)), 2),

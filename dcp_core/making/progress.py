@@ -1,4 +1,4 @@
-"""What all makers share: how they report, their recipes, and where an unfinished training is kept."""
+"""Progress, training recipes and checkpoint files of the `make_...` functions."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ C = TypeVar("C", bound=Card | AuxiliaryCard)
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the making is: what is done now, and the share of all the work done before, 0 to 1."""
+    """The current phase of a `make_...` function, and the fraction of its whole work that is done, 0 to 1."""
 
     phase: str
     fraction: float
@@ -30,7 +30,7 @@ class Progress:
 
     @property
     def words(self) -> str:
-        """The phase; of a training also its step and mean loss."""
+        """The phase, and during a training also the step and the mean loss."""
         if self.training is None:
             return self.phase
         return f"{self.phase}, step {self.training.step}/{self.training.steps}, loss {self.training.loss:.3f}"
@@ -39,16 +39,20 @@ class Progress:
 Making = Generator[Progress, None, C]
 
 
-def finish(making: Making[C], tell: Callable[[Progress], object] = lambda progress: None) -> C:
-    """Make it, from a generator of `make_victim` and the like, and give its card.
+def finish(making: Making[C], report: Callable[[Progress], object] = lambda progress: None) -> C:
+    """Run a generator of a `make_...` function to its end, and return the card.
 
     Args:
-        tell: called with each progress.
+        making: for example `make_victim("signs")`.
+        report: called with each `Progress`.
+
+    Raises:
+        ValueError, FloatingPointError: as the `make_...` function.
     """
     with closing(making):
         while True:
             try:
-                tell(next(making))
+                report(next(making))
             except StopIteration as end:
                 return end.value
 
@@ -56,30 +60,37 @@ def finish(making: Making[C], tell: Callable[[Progress], object] = lambda progre
 def following(
     steps: Iterator[TrainingProgress], phase: str, start: float = 0.0, end: float = 1.0
 ) -> Iterator[Progress]:
-    """The progress of a training that is the part from `start` to `end` of a making; closing it closes the training."""
+    """Turn the progress of a training into `Progress` from `start` to `end`. Closing this generator closes the training."""
     try:
         for step in steps:
             yield Progress(phase, start + (end - start) * step.fraction, step)
     finally:
         if isinstance(steps, Generator):
-            steps.close()  # saves its checkpoint
+            steps.close()  # the training then saves its checkpoint
 
 
 def recipe_of(data: str, defaults: dict[str, Any], given: dict[str, Any]) -> Recipe:
-    """A recipe from what the caller gave, else from defaults; pictures are mirrored where the data set allows it.
+    """A training recipe. Values that the caller gave have priority over `defaults`.
+
+    `flip` (mirror training pictures) is on by default if the data set allows it.
+
+    Args:
+        data: name or path of the data set.
+        defaults: fields of `Recipe`.
+        given: fields of `Recipe`; None means not given.
 
     Raises:
-        ValueError: for a field that `Recipe` does not have, or a value that it cannot take.
+        ValueError: if `Recipe` does not have a given field, or a value is not allowed.
     """
     hints = get_type_hints(Recipe)
     chosen = {key: value for key, value in given.items() if value is not None}
     for name, value in chosen.items():
         if name not in hints:
-            raise ValueError(f"a training has no '{name}'; it has {', '.join(hints)}")
+            raise ValueError(f"a training recipe has no field '{name}'; its fields are {', '.join(hints)}")
         hint = hints[name]
         if get_origin(hint) is Literal:
             if value not in get_args(hint):
-                raise ValueError(f"{name} is one of {', '.join(map(str, get_args(hint)))}, not {value!r}")
+                raise ValueError(f"{name} must be one of {', '.join(map(str, get_args(hint)))}, not {value!r}")
         elif isinstance(value, bool) != (hint is bool) or not isinstance(
             value, (int, float) if hint is float else hint
         ):
@@ -92,11 +103,11 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def checkpoint_of(name: str, **decides: Any) -> Path:
-    """Where an unfinished training is kept: another file for other arguments, which must not go on from it."""
+    """The checkpoint file of a training. Different arguments give different files, so a resume cannot mix trainings."""
     text = json.dumps(decides, sort_keys=True, default=str)
     return home() / "training" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.pt"
 
 
 def usual_device() -> str:
-    """A GPU if there is one."""
+    """The default device: "cuda" if there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""A victim of one's own, by the one training loop."""
+"""Train and store a victim."""
 
 import dataclasses
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcp_core import checkpoints
 from dcp_core.data.datasets import DATASETS, DataError, download, load
 from dcp_core.making.progress import Making, Progress, checkpoint_of, following, recipe_of, usual_device
 from dcp_core.models import zoo
@@ -28,17 +29,17 @@ def make_victim(
     """Train a victim and store it with its card and its clean answers on the test set.
 
     Args:
-        data: a data set's name, which is downloaded if it is not here, or the path of an `.npz` file or a folder.
+        data: name of a data set, which is downloaded if it is missing, or path of an `.npz` file or a folder.
         network: one of `models.architectures.ARCHITECTURES`.
-        name: of the victim; DATA-NETWORK without it.
-        device: where to train; a GPU if there is one.
-        compiled: use torch.compile, about 1.3 times as fast on a CPU.
-        root: the folder of victims; `home()/victims` without it.
+        name: name of the new victim. Default: DATA-NETWORK.
+        device: a torch device. Default: a GPU if there is one.
+        compiled: use torch.compile, which is about 1.3 times as fast on a CPU.
+        root: folder of victims. Default: `home()/victims`.
         recipe: fields of `models.training.Recipe`, such as `epochs`, `lr` or `seed`.
 
     Raises:
-        ValueError: for a data set that is missing or has no labels, an unknown network, a recipe or name that cannot be.
-        FloatingPointError: when the training diverges.
+        ValueError: if the data set is missing or has no labels, the network is unknown, or the recipe or name is invalid.
+        FloatingPointError: if the training diverges.
     """
     chosen = recipe_of(data, {}, recipe)
     name = zoo.checked_name(name or f"{Path(data).stem}-{network}")
@@ -46,7 +47,7 @@ def make_victim(
         download(data)
     training, test = load(data, "train"), load(data, "test")
     if training.labels is None or test.labels is None:
-        raise DataError(f"{data} has no labels: it can be queried with, not trained on")
+        raise DataError(f"{data} has no labels: use it as a query pool, and train on a data set with labels")
     model = fresh(network, len(training.classes), chosen.seed, training.images).to(device or usual_device())
     checkpoint = checkpoint_of(name, data=data, network=network, pictures=len(training), recipe=chosen)
     steps = train(model, training.images, training.labels, chosen, checkpoint=checkpoint, compile_model=compiled)
@@ -63,19 +64,20 @@ def make_victim(
         recipe=dataclasses.asdict(chosen),
     )
     saved = zoo.save(model, card, predict(model, test.images), test.labels, root)
-    checkpoint.unlink(missing_ok=True)
+    checkpoints.remove(checkpoint)
     yield Progress("done", 1.0)
     return saved
 
 
 def fresh(network: str, classes: int, seed: int, images: Tensor) -> Classifier:
-    """A network as initialised from a seed, without touching torch's global random state.
+    """A newly initialised network. torch's global random state is not changed.
 
     Args:
-        images: uint8 (N, 3, H, W) that it will be trained on; a `fast_...` network is whitened with them.
+        network: one of `models.architectures.ARCHITECTURES`.
+        images: training pictures, uint8 (N, 3, H, W). The first layer of a `fast_...` network is computed from them.
 
     Raises:
-        ValueError: for an unknown network, or too few pictures to whiten with.
+        ValueError: if the network is unknown, or there are too few pictures for the first layer.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,8 +1,7 @@
 """The networks of victims and clones, for small pictures.
 
-Every network takes pixels in [0, 1] and returns logits: normalisation is part of the network, so that an
-attacker and a defender work in one pixel space whatever the victim was trained on. All of them pool
-globally and therefore take any picture of at least 16 x 16.
+Every network maps pixels in [0, 1] to logits. Normalisation is part of the network, so that attackers and defenders use the
+same pixels for every victim. All networks have global pooling, so they take pictures of any size from 16 x 16 on.
 """
 
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from dcp_core.models.fast import WHITEN_LEAST, WHITEN_MOST, FastNet
 from dcp_core.models.inference import to_pixels
+from dcp_core.models.pretrained import FROZEN, FrozenNet
 
 
 class Classifier(nn.Module):
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
         return self.network(x)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """What the network sees of pixels (N, 3, H, W) in [0, 1]."""
+        """Normalised pixels (N, 3, H, W), from pixels in [0, 1]."""
         return (pixels - self.mean) / self.std
 
 
@@ -109,7 +109,7 @@ class InvertedBlock(nn.Module):
 def _stages(
     block: Callable[[int, int, int], nn.Module], inputs: int, widths: tuple[int, ...], depth: tuple[int, ...]
 ) -> list[nn.Module]:
-    """Stages of blocks; every stage but the first halves the picture with its first block."""
+    """Stages of blocks. In every stage except the first, the first block halves the size of the picture."""
     layers: list[nn.Module] = []
     for stage, (width, blocks) in enumerate(zip(widths, depth, strict=True)):
         for index in range(blocks):
@@ -172,25 +172,36 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def build(name: str, classes: int) -> Classifier:
-    """A freshly initialised network by name, from torch's global random state.
+# What a clone can be. The last one has pretrained features; victims and second networks cannot use it.
+CLONES = (*ARCHITECTURES, FROZEN)
 
-    Raises:
-        ValueError: for a name that is not in `ARCHITECTURES`.
+
+def build(name: str, classes: int) -> Classifier:
+    """A newly initialised network by name. It uses torch's global random state.
+
+        Raises:
+    <<<<<<< HEAD
+            ValueError: for a name that is not in `CLONES`.
+            MissingExtra: for a pretrained clone without the extra `pretrained`.
+    =======
+            ValueError: if the name is not in `ARCHITECTURES`.
+    >>>>>>> main
     """
+    if name == FROZEN:
+        return Classifier(FrozenNet(classes), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # it normalises pixels itself
     if name not in ARCHITECTURES:
         raise ValueError(f"unknown architecture '{name}'; known: {', '.join(ARCHITECTURES)}")
     return Classifier(ARCHITECTURES[name](classes))
 
 
 def whiten(model: nn.Module, images: Tensor) -> None:
-    """Whiten the first convolution of a freshly built `fast_...` network; any other model is left as it is.
+    """Compute the whitening layer (the first convolution) of a new `fast_...` network. Other models are not changed.
 
     Args:
-        images: uint8 (N, 3, H, W) that the trainer may see; the first `WHITEN_MOST` are used.
+        images: training pictures, uint8 (N, 3, H, W). The first `WHITEN_MOST` are used.
 
     Raises:
-        ValueError: for fewer than `WHITEN_LEAST` pictures.
+        ValueError: if there are fewer than `WHITEN_LEAST` pictures.
     """
     check_whitening(model, len(images))
     if isinstance(model, Classifier) and isinstance(model.network, FastNet):
@@ -199,10 +210,14 @@ def whiten(model: nn.Module, images: Tensor) -> None:
 
 
 def check_whitening(model: nn.Module, pictures: int) -> None:
-    """Raise a ValueError if `whiten` would find so many pictures too few."""
+    """Check that the number of pictures is sufficient for `whiten`.
+
+    Raises:
+        ValueError: if it is not.
+    """
     fast = isinstance(model, Classifier) and isinstance(model.network, FastNet)
     if fast and pictures < WHITEN_LEAST:
         raise ValueError(
-            f"whitening the first convolution takes at least {WHITEN_LEAST} pictures and there are {pictures}: "
-            "take more, or a network that is not one of fast_..."
+            f"the whitening layer of a fast_... network needs at least {WHITEN_LEAST} pictures, but there are {pictures}: "
+            "use more pictures or another network"
         )

@@ -1,8 +1,8 @@
-"""The second networks that AM, MAD and GRAD^2 need for a victim: kept beside it, each with a card of its own.
+"""The second networks that AM, MAD and GRAD² need for a victim. They are stored in the victim's folder, each with a card.
 
-`misinformation` is trained to be wrong on the victim's training pictures (AM); `surrogate` stands for the thief's
-network and is trained on the victim's clean answers to pictures that a thief may ask about (GRAD^2, MAD on request);
-`untrained` is a surrogate as initialised, drawn anew from a fixed seed (MAD as published).
+`misinformation` (for AM) is trained to be wrong on the victim's training pictures. `surrogate` (for GRAD², optionally for
+MAD) is used in place of the unknown clone; it is trained on the victim's clean answers to pictures that a thief may send.
+`untrained` (for MAD as published) is a newly initialised surrogate, always with the same seed.
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ from dcp_core.models.inference import predict
 from dcp_core.provenance import hardware, today, versions
 
 TRAINED: tuple[Kind, ...] = ("surrogate", "misinformation")
-EVERY = 5  # of the stored answers one is learned on
+EVERY = 5  # codebooks are computed from every fifth stored answer
 
 
 @dataclass(frozen=True)
 class AuxiliaryCard:
-    """What a second network is. `seconds` its training took; `accuracy` on the victim's test set in percent."""
+    """The description of a second network. `seconds` is its training time, `accuracy` that on the test set in percent."""
 
     kind: str
     victim: str
@@ -62,10 +62,10 @@ class AuxiliaryCard:
 
 
 def arm(defense: Defense, victim: str, device: str | torch.device = "cpu") -> Defense:
-    """`defense` with the network or the stored answers that it needs for that victim; as it is if it needs none.
+    """The defense with the second network or the stored answers that it needs for a victim; unchanged if it needs none.
 
     Raises:
-        VictimError: when they are missing (the message has the command that makes a network) or broken.
+        VictimError: if they are missing (the message has the command that trains the network) or damaged.
     """
     if isinstance(defense, Learned):
         return defense.armed(stored_answers(victim))
@@ -75,18 +75,17 @@ def arm(defense: Defense, victim: str, device: str | torch.device = "cpu") -> De
 
 
 def stored_answers(victim: str) -> StoredAnswers:
-    """The answers that ModelGuard-S is learned on: every fifth of the victim's stored answers to its test set.
+    """The answers from which the codebook of ModelGuard-S is computed: every fifth stored answer to the victim's test set.
 
-    They stand for what customers send, and need neither pictures nor a network. What is measured on the test set holds
-    for new customers because four fifths of it were not learned on.
+    They represent the queries of customers, and need neither pictures nor a network. Four fifths of the test set are not
+    used for the codebook, so that measurements on the test set are valid for new customers.
 
     Raises:
-        VictimError: for a victim without stored answers.
+        VictimError: if the victim has no stored answers.
     """
     if victim.startswith(zoo.TORCHVISION):
         raise zoo.VictimError(
-            f"a codebook is learned on a victim's stored answers, which {victim} does not come with: choose a trained "
-            "victim"
+            f"a codebook needs stored answers of the victim, and {victim} has none: choose a trained victim"
         )
     return StoredAnswers(zoo.test_answers(victim)[0][::EVERY])
 
@@ -99,7 +98,7 @@ def load(victim: str, kind: Kind, device: str | torch.device = "cpu") -> nn.Modu
     """
     if victim.startswith(zoo.TORCHVISION):
         raise zoo.VictimError(
-            f"AM, MAD and GRAD² need a second network, which {victim} does not come with: choose a trained victim"
+            f"AM, MAD and GRAD² need a second network, and {victim} has none: choose a trained victim"
         )
     known = zoo.card(victim)
     if kind == "untrained":
@@ -124,32 +123,46 @@ def load(victim: str, kind: Kind, device: str | torch.device = "cpu") -> nn.Modu
 
 
 def card(victim: str, kind: str) -> AuxiliaryCard | None:
-    """What is known of a second network; None if there is none.
+    """The card of a second network; None if there is no such network.
 
     Raises:
-        VictimError: for a broken card.
+        VictimError: if the card is damaged.
     """
     found = _card_in(victim, kind)
     return None if found is None else found[1]
 
 
 def lesson(kind: str, victim: zoo.Victim, pool: ImageSet) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
-    """Targets and loss that train a second network on a pool.
+    """Training targets and loss function of a second network.
+
+    Args:
+        kind: "surrogate" or "misinformation".
+        pool: the training pictures.
+
+    Returns:
+        Posteriors (N, K) and cross-entropy for a surrogate; labels (N,) and the loss of AM for a misinformation model.
 
     Raises:
-        VictimError: for a misinformation model and a pool without the victim's labels.
+        VictimError: if a misinformation model would be trained on other data than the victim's training set.
     """
     if kind == "surrogate":
         return predict(victim.model, pool.images).softmax(-1), F.cross_entropy
     if pool.labels is None or pool.classes != victim.card.classes:
-        raise zoo.VictimError(f"a misinformation model learns from the victim's own training set, not {pool.name}")
+        raise zoo.VictimError(
+            f"a misinformation model must be trained on the victim's own training set, not on {pool.name}: "
+            "leave out the pool"
+        )
     return pool.labels, misinformation_loss
 
 
 def keep(network: nn.Module, described: AuxiliaryCard, root: Path | None = None) -> AuxiliaryCard:
-    """Store a second network beside its victim, below `root` (a folder of victims; `home()/victims` without it).
+    """Store a second network in its victim's folder, and return the complete card.
 
-    One of the same kind is replaced in one step, as by `zoo.save`.
+    An older one of the same kind is replaced atomically, as by `zoo.save`.
+
+    Args:
+        described: a card with the fields that cannot be computed from the network.
+        root: folder of victims. Default: `home()/victims`.
     """
     folder = (root or home() / "victims") / described.victim
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
@@ -164,7 +177,7 @@ def keep(network: nn.Module, described: AuxiliaryCard, root: Path | None = None)
 
 
 def _card_in(victim: str, kind: str) -> tuple[Path, AuxiliaryCard] | None:
-    """A second network's card and its folder; what this machine's user made goes before what was shipped."""
+    """The folder and the card of a second network. The user's own network has priority over an included one."""
     name = zoo.card(victim).name
     for root in reversed(zoo.roots()):
         path = root / name / f"{kind}.json"

@@ -1,10 +1,10 @@
 """Cards, JSON files that describe stored networks, and the files that a card names.
 
-A card is read with care, because it may come from a newer version or have been edited by hand: fields that this version
-does not know are ignored, and everything else that is wrong raises a `VictimError` that names the file.
+A card may come from a newer version or may have been edited. Fields that this version does not know are ignored; every
+other problem raises a `VictimError` with the name of the file.
 
-Files are named by their content, and the card, which says which ones count, is written last: a process that is killed
-between two writes leaves the old network or the new one, never a mixture.
+The names of files contain a part of their sha256, and the card, which refers to them, is written last. If a process is
+killed between two writes, the old or the new network is complete, and never a mixture of both.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ NAMED_BY = 12  # digits of the sha256 in a file's name
 
 
 class VictimError(ValueError):
-    """A victim is missing or unusable; the message says what to do next."""
+    """A victim is missing or cannot be used. The message says what to do next."""
 
 
 class NamesFiles(Protocol):
@@ -32,7 +32,7 @@ class NamesFiles(Protocol):
 
     @property
     def files(self) -> Mapping[str, str]:
-        """The sha256 of each file, "" where the card does not know it."""
+        """The sha256 of each file; "" if the card does not have it."""
 
 
 C = TypeVar("C", bound=NamesFiles)
@@ -42,7 +42,7 @@ def read_card(path: Path, kind: type[C]) -> C:
     """The card at `path`, an instance of the dataclass `kind`; fields unknown to `kind` are ignored.
 
     Raises:
-        VictimError: for a file that cannot be read, is not JSON, lacks a field or has one of another type.
+        VictimError: if the file cannot be read or is not JSON, or if a field is missing or has another type.
     """
     try:
         given = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
@@ -57,10 +57,10 @@ def read_card(path: Path, kind: type[C]) -> C:
 
 
 def check_sha256(**digests: str) -> None:
-    """Refuse a digest that is neither empty nor a sha256: it becomes part of a file's name.
+    """Check that each digest is empty or a sha256. This is needed because digests become parts of file names.
 
     Raises:
-        ValueError: which names it.
+        ValueError: with the name of an invalid digest.
     """
     for name, digest in digests.items():
         if digest and not SHA256.fullmatch(digest):
@@ -68,40 +68,40 @@ def check_sha256(**digests: str) -> None:
 
 
 def file_of(folder: Path, file: str, sha256: str) -> Path:
-    """Where a card's file is: `weights-0123456789ab.safetensors`, or plainly `weights.safetensors`.
+    """The path of a card's file: `weights-0123456789ab.safetensors` if it exists, otherwise `weights.safetensors`.
 
-    The plain name is that of shipped files and of files which a person put there.
+    Included files, and files that users put into a folder, have the plain name.
     """
     named = _named(folder / file, sha256)
     return named if sha256 and named.exists() else folder / file
 
 
 def store_file(folder: Path, file: str, content: bytes) -> str:
-    """Store a file under a name that belongs to its content alone; its sha256, for the card."""
+    """Store a file under a name with a part of its sha256, and return the sha256 for the card."""
     digest = hashlib.sha256(content).hexdigest()
     write_atomic(_named(folder / file, digest), lambda handle: handle.write(content))
     return digest
 
 
 def replace_card(path: Path, card: NamesFiles) -> None:
-    """Make a card, whose files are stored already, the one that counts; then remove what only its predecessor named."""
+    """Write a card whose files are already stored; then remove the files that only the previous card used."""
     folder, old = path.parent, set[Path]()
-    with suppress(VictimError):  # what a broken card named is unknown, and stays
+    with suppress(VictimError):  # the files of a damaged card are unknown, so they stay
         if path.exists():
             previous = read_card(path, type(card))
             old = {file_of(folder, file, digest) for file, digest in previous.files.items()}
     text = json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=False)  # type: ignore[call-overload]
     write_atomic(path, lambda file: file.write(text.encode()))
     for each in old - {file_of(folder, file, digest) for file, digest in card.files.items() if digest}:
-        if each.parent == folder:  # a card edited by hand might name files elsewhere
+        if each.parent == folder:  # an edited card might name files in other folders
             each.unlink(missing_ok=True)
 
 
 def read_file(path: Path, sha256: str) -> bytes:
-    """The content of a file that a card describes.
+    """The content of a card's file.
 
     Raises:
-        VictimError: for a file that cannot be read or has other content.
+        VictimError: if the file cannot be read, or its content does not have the sha256 of the card.
     """
     try:
         content = path.read_bytes()
@@ -122,7 +122,7 @@ def _refuse_constant(text: str) -> float:
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
-    """A field's value, if it is what the dataclass declares."""
+    """Check that a field's value has the declared type, and return it."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
     words: dict[Any, tuple[bool, str]] = {
         str: (isinstance(value, str), "text"),

@@ -1,8 +1,7 @@
-"""A defense's ONNX nodes as a graph from logits to posteriors: what `dcp_core/models/export.py` puts behind a victim.
+"""A defense as an ONNX graph from logits to posteriors. `dcp_core/models/export.py` adds it to a victim.
 
-The nodes are those that the defense declares (`Defense.nodes`), so that exporting needs no exporter. They state the
-defense a second time, in ONNX's language; hence no file is offered before it has answered as the engine does
-(`export.check`). Every graph has the clean posteriors as `defense_y`.
+The defense declares its nodes (`Defense.nodes`). They are a second implementation of the defense. Therefore every file is
+compared with this library before it is returned (`export.check`). In every graph, `defense_y` are the clean posteriors.
 """
 
 import numpy as np
@@ -16,18 +15,18 @@ _SOFTMAX = "defense_y = Softmax <axis = -1> (logits)"
 
 
 class ExportError(ValueError):
-    """A file that cannot be made, or does not answer as the engine; the message says why."""
+    """A file that cannot be made, or whose answers differ from the library's. The message says why."""
 
 
 def defense_graph(defense: Defense, classes: int, *, baked: bool) -> onnx.GraphProto:
-    """A defense from `logits` (N, K) to `posterior` (N, K); see `export`.
+    """A defense as a graph from `logits` (N, K) to `posterior` (N, K); see `export`.
 
     Raises:
-        ExportError: for a defense that declares no nodes.
+        ExportError: if the defense declares no nodes, or its nodes cannot be parsed.
     """
     if not defense.in_one_file():
         raise ExportError(
-            f"{defense.title} cannot be put into a file, because it declares no ONNX nodes; {', '.join(exportable())} do"
+            f"{defense.title} cannot be exported, because it declares no ONNX nodes; choose one of {', '.join(exportable())}"
         )
     nodes = defense.nodes(classes)
     shape = f"float[N,{classes}]"
@@ -49,7 +48,7 @@ def defense_graph(defense: Defense, classes: int, *, baked: bool) -> onnx.GraphP
 
 
 def _constants(classes: int) -> dict[str, np.ndarray]:
-    """What the nodes of any defense may use."""
+    """Constants that the nodes of every defense can use."""
     return {
         "defense_last": np.array([-1], np.int64),
         "defense_zero": np.array(0, np.float32),

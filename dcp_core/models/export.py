@@ -1,7 +1,7 @@
-"""One ONNX file with the defense inside: pictures in, defended posteriors out.
+"""Export a victim and a defense as one ONNX file, which maps pixels to defended posteriors.
 
-The victim's own `model.onnx` with a few nodes (`defense_nodes.py`) behind its logits, offered once it has answered as
-the engine does (`check`).
+The file is the victim's `model.onnx` with the nodes of the defense (`defense_nodes.py`) after its logits. Before it is
+returned, its answers are compared with those of this library (`check`).
 """
 
 import json
@@ -27,21 +27,22 @@ from dcp_core.models.defense_nodes import OPSET, ExportError, defense_graph
 from dcp_core.models.inference import predict
 from dcp_core.models.onnx_model import OnnxClassifier, open_session
 
-TOLERANCE = 1e-5  # of posteriors
-CHECKED = 500
-EXACT_SHARE = 99.0  # percent of answers that must be within TOLERANCE from pixels to posterior
+TOLERANCE = 1e-5  # largest allowed difference of posteriors
+CHECKED = 500  # pictures on which a file is checked
+EXACT_SHARE = 99.0  # percentage of answers that must be within TOLERANCE, from pixels to defended posteriors
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found before a file was offered, on `pictures` drawn pictures.
+    """The comparison of a file with this library on `pictures` pictures.
 
-    Largest differences of any posterior: `network_difference` of the file's network to the victim's (eager torch where
-    it is fp32), `difference` of the defense nodes to the engine on identical probabilities. `exact_share`: percentage
-    of answers equal to the engine's within `TOLERANCE` from pixels to posterior; a detector's steep step amplifies the
-    rounding of float32 for the few whose y_max lies on it, by up to `end_to_end`.
-    `added_bytes`, `added_percent_1`, `added_percent_64`: what the defense nodes add to the file, and to the latency of
-    a batch of 1 and of 64 (the nodes alone in a session, which includes the cost of calling one).
+    `network_difference`: largest difference of posteriors between the file's network and the victim (in eager torch if it is
+    fp32). `difference`: largest difference between the defense nodes and this library for identical clean posteriors.
+    `exact_share`: percentage of answers that are equal within `TOLERANCE`, from pixels to defended posteriors. It can be
+    below 100 because the steep step of a detector amplifies rounding errors if y_max is very near to tau.
+    `end_to_end`: largest difference, from pixels to defended posteriors. `bytes`: size of the file.
+    `added_bytes`, `added_percent_1`, `added_percent_64`: what the defense adds to the size, and to the latency of batches of
+    1 and 64, in percent. The latency is that of the nodes in their own session, including the cost of the call.
     """
 
     pictures: int
@@ -55,27 +56,28 @@ class Report:
     added_percent_64: float
 
     def words(self) -> str:
-        """What was checked, in a sentence or two."""
+        """A summary in two sentences."""
         return (
-            f"Checked against the engine on {self.pictures} pictures: its network's posteriors differ by "
-            f"{self.network_difference:.1e} at most, its defense on identical probabilities by {self.difference:.1e}; "
-            f"from end to end {self.exact_share:.1f} % of the answers are equal within {TOLERANCE:g} (largest "
-            f"difference {self.end_to_end:.1e}). The defense adds {self.added_percent_64:.2f} % to the latency of a "
-            f"batch of 64 and {self.added_percent_1:.0f} % to that of one picture."
+            f"Compared with the library on {self.pictures} pictures: the posteriors of the network differ by at most "
+            f"{self.network_difference:.1e}, and those of the defense, for identical clean posteriors, by at most "
+            f"{self.difference:.1e}; from pixels to defended posteriors, {self.exact_share:.1f} % of the answers are equal "
+            f"within {TOLERANCE:g} (largest difference {self.end_to_end:.1e}). The defense adds "
+            f"{self.added_percent_64:.2f} % to the latency of a batch of 64 and {self.added_percent_1:.0f} % to that of one "
+            "picture."
         )
 
 
 def export(victim: str, defense: Defense, *, baked: bool = False) -> tuple[bytes, Report]:
-    """A victim with a defense as one checked ONNX file, with `pixels` (N, 3, S, S) -> `posterior` (N, K).
+    """A victim with a defense as one ONNX file, which maps `pixels` (N, 3, S, S) to `posterior` (N, K), and its check.
 
     Args:
-        victim: a name of the zoo that has a `model.onnx`.
-        baked: fix the parameters; else those that the defense names (`Nodes.inputs`) are optional inputs with the
-            defense's values as defaults. For DCP a `tau` below 0 means that it follows beta.
+        victim: name of a victim that has a `model.onnx`.
+        baked: store the parameters as constants. By default, the parameters in `Nodes.inputs` are optional inputs of the
+            file, with the values of this defense as defaults. For DCP, a negative `tau` means that tau follows beta.
 
     Raises:
-        VictimError: for a victim that is unknown or has no ONNX file.
-        ExportError: for a defense that declares no nodes, and for a file that does not answer as the engine.
+        VictimError: if the victim is unknown or has no ONNX file.
+        ExportError: if the defense has no ONNX nodes, or the answers of the file differ from those of the library.
     """
     card, network, defense = zoo.card(victim), zoo.onnx_file(victim), arm(defense, victim)
     nodes = defense_graph(defense, len(card.classes), baked=baked)
@@ -86,10 +88,16 @@ def export(victim: str, defense: Defense, *, baked: bool = False) -> tuple[bytes
 def check(
     content: bytes, network: bytes, nodes: onnx.GraphProto, card: zoo.Card, defense: Defense, count: int = CHECKED
 ) -> Report:
-    """Compare a file with the engine.
+    """Compare the answers of a file with those of the library.
+
+    Args:
+        content: the file.
+        network: the victim's `model.onnx`.
+        nodes: the defense of the file.
+        count: number of pictures.
 
     Raises:
-        ExportError: when they differ by more than `TOLERANCE`, or from end to end in too many answers.
+        ExportError: if network or defense differ by more than `TOLERANCE`, or too many complete answers do.
     """
     pixels = _pictures(count, card.size)
     session, alone = open_session(content), OnnxClassifier(network, card.size, len(card.classes))
@@ -103,8 +111,8 @@ def check(
     exact = 100 * float((moved <= TOLERANCE).double().mean())
     if not (apart <= TOLERANCE and off <= TOLERANCE and exact >= EXACT_SHARE):
         raise ExportError(
-            f"the file does not answer as the engine on {count} pictures: its network's posteriors differ by "
-            f"{apart:.1e}, its defense's by {off:.1e}, and {exact:.1f} % of its answers are within {TOLERANCE:g}"
+            f"no file was made, because its answers to {count} pictures differ from the library's: those of its network by "
+            f"{apart:.1e}, those of its defense by {off:.1e}, and {exact:.1f} % of all answers are within {TOLERANCE:g}"
         )
     added = {batch: _added_latency(alone, nodes, pixels[:batch], logits[:batch]) for batch in (1, 64)}
     size = len(content), len(content) - len(network)
@@ -116,7 +124,7 @@ def _worst(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _on_probabilities(nodes: onnx.GraphProto, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Clean posteriors that the nodes make of logits (N, K), and what they make of those."""
+    """Clean and defended posteriors (N, K) that the nodes compute from logits (N, K)."""
     opened = onnx.GraphProto()
     opened.CopyFrom(nodes)
     opened.output.append(helper.make_tensor_value_info("defense_y", TensorProto.FLOAT, ["N", logits.shape[1]]))
@@ -130,7 +138,7 @@ def _session(graph: onnx.GraphProto) -> InferenceSession:
 
 
 def script(card: zoo.Card, file: str, defense: Defense, *, baked: bool = False) -> str:
-    """Python that runs the file with ONNX Runtime and NumPy alone."""
+    """A Python script that runs the file with ONNX Runtime and NumPy only."""
     inputs = {} if baked else arm(defense, card.name).nodes(len(card.classes)).inputs
     given = '{"pixels": pixels}'
     if inputs:
@@ -146,7 +154,7 @@ def script(card: zoo.Card, file: str, defense: Defense, *, baked: bool = False) 
         "onnxruntime.set_default_logger_severity(3)",
         f'session = onnxruntime.InferenceSession(sys.argv[1] if len(sys.argv) > 1 else "{file}")',
         'classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])',
-        f"# pictures (N, 3, {card.size}, {card.size}), RGB, 0 to 1: put yours here",
+        f"# pictures (N, 3, {card.size}, {card.size}), RGB, 0 to 1: replace these by your own",
         f"pixels = np.random.default_rng(0).random((4, 3, {card.size}, {card.size}), dtype=np.float32)",
         *([f"# optional inputs, the defaults are in the file: {', '.join(inputs)}"] if inputs else []),
         f"(posteriors,) = session.run(None, {given})",
@@ -163,8 +171,8 @@ def _joined(network: bytes, nodes: onnx.GraphProto, card: zoo.Card, defense: Def
     names = ([value.name for value in graph.input], [value.name for value in graph.output])
     if opsets != {"": OPSET} or names != (["pixels"], ["logits"]):
         raise ExportError(
-            f"the victim's model.onnx has {names} in {opsets}; a file is made from pixels -> logits in opset {OPSET}, "
-            f"as `python -m dcp_core quantize` writes it"
+            f"the victim's model.onnx has {names} in {opsets}, but an export needs pixels -> logits in opset {OPSET}: "
+            "make the file again with `python -m dcp_core quantize`"
         )
     graph.node.extend(nodes.node)
     graph.initializer.extend(nodes.initializer)
@@ -187,13 +195,13 @@ def _joined(network: bytes, nodes: onnx.GraphProto, card: zoo.Card, defense: Def
 
 
 def _pictures(count: int, size: int) -> Tensor:
-    """Pixels (count, 3, size, size) of signs that this code draws: here without any download."""
+    """Pixels (count, 3, size, size) of drawn signs, which need no download."""
     images = synthetic.signs(count, sources.SIGNS_TEST)[0].float() / 255
     return images if size == images.shape[-1] else F.interpolate(images, (size, size), mode="bilinear")
 
 
 def _added_latency(network: OnnxClassifier, nodes: onnx.GraphProto, pixels: Tensor, logits: Tensor) -> float:
-    """Time of the defense nodes in percent of the network's own, in turns; medians."""
+    """Latency of the defense nodes in percent of the network's: medians of calls in turns."""
     seconds: tuple[list[float], list[float]] = ([], [])
     works: tuple[Callable[[], object], ...] = (
         partial(network, pixels),

@@ -1,20 +1,20 @@
-"""Networks that learn fast on a CPU, after airbench (Jordan, arXiv 2404.00498).
+"""Networks that train fast on a CPU, after airbench (Jordan, arXiv 2404.00498).
 
-`fast_A_B_C` has three groups of A, B and C channels behind a 2x2 convolution of 24:
+`fast_A_B_C` has a 2x2 convolution with 24 channels, followed by three groups with A, B and C channels:
 
     group: 3x3 convolution, 2x2 max pool, batch norm, ReLU, 3x3 convolution, batch norm, ReLU
 
-then a global max pool and a linear layer. The first convolution can be whitened: its filters become the principal
-components of 2x2 patches, scaled to unit variance, and their negatives, and stay so. ReLU takes the place of
-airbench's GELU: it is faster, not worse here, and runs in eight bits.
+then a global max pool and a linear layer. The first convolution can be a fixed whitening layer: its filters are the
+principal components of 2x2 patches, scaled to unit variance, and their negatives. ReLU replaces airbench's GELU: it is
+faster, not worse here, and can be quantized.
 """
 
 import torch
 from torch import Tensor, nn
 
 FILTERS, PATCH = 12, 2  # a patch of 2x2 pixels in 3 colours has 12 numbers, so 12 principal components
-SCALE = 9  # features are divided by it, so that the last layer learns no faster than the others
-NOISE = 5e-4  # added to each variance before it is divided by: components of almost no variance stay small
+SCALE = 9  # divisor of the features, so that the last layer does not learn faster than the others
+NOISE = 5e-4  # added to each variance, so that components with almost no variance are not amplified
 WHITEN_LEAST, WHITEN_MOST = 16, 1000  # pictures; those have a million patches
 
 
@@ -47,7 +47,7 @@ class FastNet(nn.Module):
 
 
 def _block(inputs: int, outputs: int, *between: nn.Module) -> list[nn.Module]:
-    """A convolution that starts by passing its inputs on (Dirac), and a batch norm without a scale to learn."""
+    """A convolution that is initialised as the identity (Dirac), and a batch norm with a fixed scale."""
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     nn.init.dirac_(convolution.weight.data[:inputs])
     norm = nn.BatchNorm2d(outputs)

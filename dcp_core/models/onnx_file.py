@@ -1,4 +1,4 @@
-"""A network as an ONNX file, by torch's exporter: what makes victims needs it, serving does not."""
+"""Export a network as an ONNX file with torch's exporter. Only making victims needs this, not using them."""
 
 import copy
 import logging
@@ -16,14 +16,14 @@ DYNAMIC_BATCH = ({0: torch.export.Dim.DYNAMIC},)
 
 
 class QuantizationError(ValueError):
-    """A network or calibration set that cannot be used; the message says why."""
+    """A network or calibration set that cannot be used. The message says why."""
 
 
 def to_onnx(network: nn.Module, size: int) -> bytes:
-    """A network as one ONNX file: `pixels` (N, 3, size, size) in [0, 1] -> `logits` (N, K), any N.
+    """A network as one ONNX file that maps `pixels` (N, 3, size, size) in [0, 1] to `logits` (N, K), for any N.
 
     Raises:
-        QuantizationError: for a network that cannot be exported.
+        QuantizationError: if the network cannot be exported.
     """
     if not isinstance(network, GraphModule):
         network = copy.deepcopy(network).cpu().eval()
@@ -39,7 +39,7 @@ def to_onnx(network: nn.Module, size: int) -> bytes:
                 opset_version=OPSET,
                 verbose=False,
             )
-        except Exception as error:  # as above
+        except Exception as error:  # the exporter raises many kinds of errors, all about the network
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise QuantizationError(f"this network cannot be exported to ONNX: {reason}") from error
         assert program is not None
@@ -49,7 +49,7 @@ def to_onnx(network: nn.Module, size: int) -> bytes:
 
 
 def _strip(model: ModelProto) -> None:
-    """Remove the exporter's notes, half of a small file, and name the number of pictures N."""
+    """Remove the exporter's metadata, which is half of a small file, and name the dimension of pictures N."""
     graph = model.graph
     graph.ClearField("value_info")
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
@@ -61,7 +61,7 @@ def _strip(model: ModelProto) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the notes of exporters about their own innards."""
+    """A context in which warnings and log messages of the exporters are hidden."""
     names = ("torch.onnx", "torch.export", "torch.utils._pytree", "torchao", "onnxscript")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

@@ -1,10 +1,10 @@
-"""Eight-bit victims: post-training quantization (PTQ) and quantization-aware training (QAT), kept as ONNX files.
+"""Eight-bit victims: post-training quantization (PTQ) and quantization-aware training (QAT), stored as ONNX files.
 
-`torchao` PT2E makes them and ONNX Runtime runs them (`dcp_core/models/onnx_model.py`). Importing this module imports
-torchao, which takes seconds: only what makes quantized victims does.
+`torchao` PT2E makes them, and ONNX Runtime runs them (`dcp_core/models/onnx_model.py`). Importing this module imports
+torchao, which takes seconds. Only code that makes quantized victims imports it.
 
-Activations have 8 bits, weights 7 (within +-63, one scale a channel): CPUs without VNNI add two products of 8 x 8 bits
-in 16 and saturate; 255 * 63 * 2 < 2**15 does not, and moves no posterior.
+Activations have 8 bits and weights 7 (from -63 to 63, with one scale for each channel). CPUs without VNNI add two products
+of 8-bit numbers in 16 bits, which can saturate and change posteriors. With 7 bits it cannot: 255 * 63 * 2 < 2**15.
 """
 
 import copy
@@ -30,10 +30,10 @@ from dcp_core.models.onnx_file import DYNAMIC_BATCH, QuantizationError, quiet
 from dcp_core.models.training import Progress, Recipe, train
 
 WEIGHT_MAX = 63
-FOLDING_TOLERANCE = 1e-3  # of posteriors: float32 rounding stays a hundred times below
+FOLDING_TOLERANCE = 1e-3  # largest allowed difference of posteriors; rounding of float32 causes a hundredth of it
 CALIBRATION_BATCH = 64
 RUNTIME_DRIFT, RUNTIME_SAME = 0.002, 99.0
-FREEZE_FROM = 0.5  # share of a QAT after which activation ranges and weight scales stay as they are
+FREEZE_FROM = 0.5  # fraction of a QAT after which activation ranges and weight scales are fixed
 
 _aten = torch.ops.aten
 _LAYERS = (_aten.conv2d.default, _aten.linear.default)
@@ -46,7 +46,7 @@ _RELU = (
     _aten.hardtanh.default,
     _aten.hardtanh_.default,
 )
-# Pixels are normalised in fp32; pooling and reshaping pass eight bits on.
+# Normalisation of pixels is in fp32; pooling and reshaping keep eight bits.
 _PASSED_ON = (
     _aten.sub.Tensor,
     _aten.div.Tensor,
@@ -63,8 +63,8 @@ _PASSED_ON = (
 
 
 class OnnxRuntimeQuantizer(Quantizer):
-    """Puts the 8-bit steps where ONNX Runtime fuses them: convolution, linear and residual addition, each with its
-    ReLU or ReLU6 (an unfused ReLU6 makes 8 bits slower than fp32). Logits stay in fp32."""
+    """Quantizes at the places where ONNX Runtime fuses operators: convolution, linear layer and residual addition, each with
+    its ReLU or ReLU6. With an unfused ReLU6, eight bits would be slower than fp32. Logits stay in fp32."""
 
     def __init__(self, training: bool) -> None:
         activation, weight = _observers(training)
@@ -109,15 +109,15 @@ def _annotate(node: Node, inputs: dict, output: QuantizationSpec | None) -> None
 
 
 def fold(network: nn.Module, pixels: Tensor) -> nn.Module:
-    """A copy in eval mode without batch normalisation: each is folded into its convolution, or becomes one.
+    """A copy in eval mode without batch normalisation, which is folded into the convolution before it, or becomes one.
 
-    Their statistics are the trained ones from then on: a QAT of a few epochs neither moves nor needs them.
+    The statistics of the batch normalisation are then fixed. A QAT of a few epochs does not need to update them.
 
     Args:
-        pixels: (N, 3, H, W) in [0, 1], on which the copy must answer as the network does.
+        pixels: (N, 3, H, W) in [0, 1]; network and copy must give equal answers to them.
 
     Raises:
-        QuantizationError: if it does not, because the network calls its layers in another order than it holds them.
+        QuantizationError: if the answers differ, because the network does not call its layers in the order of definition.
     """
     folded = _folded(copy.deepcopy(network).cpu().eval())
     folded.requires_grad_(True)  # torch's fuse_conv_bn_eval makes biases that do not train
@@ -148,7 +148,7 @@ def _folded(module: nn.Module) -> nn.Module:
 
 
 def _as_convolution(norm: nn.BatchNorm2d) -> nn.Module:
-    """A batch normalisation that follows no convolution: one 1x1 filter a channel."""
+    """A batch normalisation without a convolution before it, as a convolution with one 1x1 filter for each channel."""
     channels = norm.num_features
     identity = nn.Conv2d(channels, channels, 1, groups=channels, bias=False).eval()
     nn.init.ones_(identity.weight)
@@ -156,32 +156,35 @@ def _as_convolution(norm: nn.BatchNorm2d) -> nn.Module:
 
 
 def prepare(network: nn.Module, images: Tensor, size: int, *, training: bool) -> GraphModule:
-    """The folded network with observers (PTQ: `calibrate` it) or trainable fake quantization (QAT: `fine_tune` it).
+    """The folded network with observers (PTQ; then call `calibrate`) or with simulated rounding (QAT; call `fine_tune`).
 
     Args:
         images: calibration or training pictures, uint8 (N, 3, size, size), never of the test set.
-        size: of the pictures that the victim takes.
+        size: size of the victim's pictures, pixels.
+        training: prepare for QAT.
 
     Raises:
-        QuantizationError: for no pictures or pictures of another size, and for a network that cannot be traced or
-            has operators that would stay in fp32.
+        QuantizationError: if there are no pictures or they have another size, or if the network cannot be traced or has
+            operators that would stay in fp32.
     """
     if images.dim() != 4 or not len(images):
         raise QuantizationError("there are no calibration pictures: give some of the victim's training set")
     if tuple(images.shape[1:]) != (3, size, size):
         raise QuantizationError(
-            f"the calibration pictures are {tuple(images.shape[1:])}, the victim takes (3, {size}, {size})"
+            f"the calibration pictures have shape {tuple(images.shape[1:])}, but the victim needs (3, {size}, {size})"
         )
     pixels = to_pixels(images[:64])
     folded = fold(network, pixels)
-    # A clone, because a view as example would keep its whole storage with the program.
+    # Cloned, because the program stores the example, and a view would store all pictures.
     example = torch.cat([pixels, pixels])[:2].clone()
     with quiet():
         try:
             program = torch.export.export(folded, (example,), dynamic_shapes=DYNAMIC_BATCH).module()
         except Exception as error:  # the exporter raises many kinds, all of them about the network
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise QuantizationError(f"this network cannot be traced, so not quantized: {reason}") from error
+            raise QuantizationError(
+                f"this network cannot be quantized, because it cannot be traced: {reason}"
+            ) from error
         check_operators(program)
         quantizer = OnnxRuntimeQuantizer(training)
         prepared = prepare_qat_pt2e(program, quantizer) if training else prepare_pt2e(program, quantizer)
@@ -189,10 +192,10 @@ def prepare(network: nn.Module, images: Tensor, size: int, *, training: bool) ->
 
 
 def check_operators(program: GraphModule) -> None:
-    """Refuse a traced network with operators that would stay in fp32, or with none to quantize.
+    """Check that a traced network can be quantized.
 
     Raises:
-        QuantizationError: which names them.
+        QuantizationError: if it has operators that would stay in fp32 (the message names them), or no layer to quantize.
     """
     called = [node.target for node in program.graph.nodes if node.op == "call_function"]
     known = {*_LAYERS, *_ADD, *_RELU, *_PASSED_ON}
@@ -206,17 +209,17 @@ def check_operators(program: GraphModule) -> None:
 
 
 def calibrate(prepared: GraphModule, images: Tensor) -> None:
-    """PTQ: let the observers see pictures, uint8 (N, 3, H, W) of the training set."""
+    """PTQ: measure the ranges of activations on pictures of the training set, uint8 (N, 3, H, W)."""
     with torch.no_grad():
         for part in images.split(CALIBRATION_BATCH):
             prepared(to_pixels(part))
 
 
 def fine_tune(prepared: GraphModule, images: Tensor, labels: Tensor, recipe: Recipe) -> Iterator[Progress]:
-    """QAT: train all weights and biases through the rounding, in place, by the one training loop.
+    """QAT: train all weights and biases in place, with simulated rounding.
 
-    After the share `FREEZE_FROM` of the steps the ranges of activations and the scales of weights no longer change;
-    the weights themselves still do.
+    After the fraction `FREEZE_FROM` of the steps, the ranges of activations and the scales of weights are fixed. The weights
+    themselves still change.
     """
     frozen = False
     for progress in train(prepared, images, labels, recipe, mixed=False):  # its rounding is written for float32
@@ -227,21 +230,21 @@ def fine_tune(prepared: GraphModule, images: Tensor, labels: Tensor, recipe: Rec
 
 
 def convert(prepared: GraphModule) -> GraphModule:
-    """The eight-bit network, simulated in fp32: pixels (N, 3, H, W) in [0, 1] -> logits (N, K)."""
+    """The eight-bit network, simulated in fp32. It maps pixels (N, 3, H, W) in [0, 1] to logits (N, K)."""
     prepared.eval()
     with quiet():
         return convert_pt2e(prepared)
 
 
 def check_runtime(simulated: nn.Module, model: nn.Module, images: Tensor) -> tuple[float, float]:
-    """How ONNX Runtime's answers differ from the simulated network's on pictures, uint8 (N, 3, H, W).
+    """Compare ONNX Runtime's answers with those of the simulated network, on pictures, uint8 (N, 3, H, W).
 
     Returns:
         The mean absolute difference of posteriors, and the percentage of pictures with the same top class.
 
     Raises:
-        QuantizationError: for a mean above `RUNTIME_DRIFT` or a percentage below `RUNTIME_SAME`; rounding alone
-            stays within, though single posteriors may differ by 0.05.
+        QuantizationError: if the mean is above `RUNTIME_DRIFT` or the percentage below `RUNTIME_SAME`. Rounding alone does
+            not cause this, although single posteriors may differ by 0.05.
     """
     with torch.no_grad():
         ours = torch.cat([simulated(to_pixels(part)) for part in images.split(CALIBRATION_BATCH)]).softmax(-1)
@@ -250,7 +253,7 @@ def check_runtime(simulated: nn.Module, model: nn.Module, images: Tensor) -> tup
     same = 100 * float((ours.argmax(-1) == theirs.argmax(-1)).double().mean())
     if drift > RUNTIME_DRIFT or same < RUNTIME_SAME:
         raise QuantizationError(
-            f"ONNX Runtime does not answer as the simulated network does: mean difference {drift:.4f}, same top "
-            f"class on {same:.2f} % of {len(images)} pictures"
+            f"ONNX Runtime's answers differ from those of the simulated network: mean difference {drift:.4f}, same top "
+            f"class for {same:.2f} % of {len(images)} pictures"
         )
     return drift, same

@@ -1,7 +1,7 @@
-"""The one training loop: victims, clones and auxiliary models.
+"""The training loop of victims, clones and second networks.
 
-Pictures stay in memory as uint8; a whole batch is cropped, flipped and scaled at once. Everything random is
-drawn from (seed, epoch), so a training resumed from its checkpoint takes the very same steps.
+Pictures stay in memory as uint8. A whole batch is cropped, mirrored and scaled at once. All random numbers depend only on
+(seed, epoch). Therefore a training that is resumed from its checkpoint takes exactly the same steps.
 """
 
 import time
@@ -16,26 +16,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
-from dcp_core.files import write_atomic
+from dcp_core import checkpoints
 from dcp_core.precision import autocast
 
-PULSE = 0.5  # seconds between two reports of slow steps
+PULSE = 0.5  # seconds since the last report after which the next step is reported
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: SGD with Nesterov momentum, and augmentation that keeps the label.
+    """A training recipe: SGD with Nesterov momentum, and data augmentation.
 
     Args:
-        lr: the peak learning rate.
-        schedule: "onecycle"; "cosine" from the peak to 0; "linear", which rises to the peak in the first fifth of
-            the steps and falls to 0.
-        decay: "all" parameters, or only "weights": no bias and nothing of batch normalisation.
-        crop_padding: pixels by which a picture may be shifted to each side.
-        border: what a shifted picture shows beside itself: "black", or its own "reflection".
-        flip: mirror half of the pictures; only where that keeps their meaning, not for digits and traffic signs.
-        alternate: with `flip`, mirror every picture in every second epoch instead of at random (Jordan, 2024).
+        lr: peak learning rate.
+        schedule: "onecycle"; "cosine", from the peak to 0; or "linear", which rises to the peak in the first fifth of the
+            steps and then falls to 0.
+        decay: apply weight decay to "all" parameters, or to "weights" only (not to biases and batch normalisation).
+        crop_padding: largest shift of a picture in each direction, pixels.
+        border: content of the uncovered border of a shifted picture: "black", or a "reflection" of the picture.
+        flip: mirror half of the pictures. Use it only if mirroring keeps the label: not for digits and traffic signs.
+        alternate: with `flip`, mirror each picture in every second epoch instead of at random (Jordan, 2024).
     """
 
     epochs: int = 20
@@ -54,7 +54,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training is. `loss` is the mean since the last report."""
+    """The progress of a training. `loss` is the mean loss since the last report, `seconds` the time since the start."""
 
     step: int
     steps: int
@@ -63,19 +63,19 @@ class Progress:
 
     @property
     def fraction(self) -> float:
-        """Share of the steps done, 0 to 1."""
+        """Fraction of the steps that are done, 0 to 1."""
         return self.step / self.steps
 
 
 def augment(images: Tensor, shift: Tensor, mirror: Tensor, padding: int, border: str = "black") -> Tensor:
-    """Crop every picture from its padded self at its own offset, mirror some, scale to [0, 1].
+    """Pad each picture, crop it at its own offset, mirror some pictures, and scale to [0, 1].
 
     Args:
         images: uint8 (N, 3, H, W).
-        shift: integers (N, 2) in 0..2*padding, the crop's row and column.
-        mirror: bool (N,).
+        shift: integers (N, 2) from 0 to 2 * padding: row and column of the crop.
+        mirror: bool (N,), which pictures to mirror.
         padding: pixels added on each side.
-        border: what they show, as in `Recipe`.
+        border: content of the added pixels, as in `Recipe`.
 
     Returns:
         float32 (N, 3, H, W) in channels-last layout.
@@ -95,13 +95,13 @@ def augment(images: Tensor, shift: Tensor, mirror: Tensor, padding: int, border:
 
 
 def _reflected(places: Tensor, length: int) -> Tensor:
-    """Places outside 0..length-1 replaced by those that a mirror on the border shows."""
+    """Replace indices outside 0..length-1 by their reflection at the border."""
     last = length - 1
     return last - (last - places.abs()).abs()
 
 
 def _draw_epoch(count: int, recipe: Recipe, epoch: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Order, crop offsets and mirror flags of one epoch, a function of (seed, epoch) alone."""
+    """Order (count,), crop offsets (count, 2) and mirror flags (count,) of an epoch. They depend only on (seed, epoch)."""
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
     order = torch.randperm(count, generator=generator)
     shift = torch.randint(0, 2 * recipe.crop_padding + 1, (count, 2), generator=generator)
@@ -113,7 +113,7 @@ def _draw_epoch(count: int, recipe: Recipe, epoch: int, device: torch.device) ->
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD on all parameters, or with decay="weights" on those that are not frozen, decaying matrices and filters."""
+    """SGD on all parameters. With decay="weights", frozen ones are left out, and only matrices and filters decay."""
     groups: list[dict] = [{"params": list(model.parameters())}]
     if recipe.decay == "weights":
         learned = [each for each in model.parameters() if each.requires_grad]
@@ -135,13 +135,13 @@ def _scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> 
 
 def _check(images: Tensor, targets: Tensor, recipe: Recipe) -> None:
     if images.dtype != torch.uint8 or images.dim() != 4:
-        raise ValueError(f"training takes uint8 pictures (N, 3, H, W), not {images.dtype} {tuple(images.shape)}")
+        raise ValueError(f"training needs uint8 pictures (N, 3, H, W), not {images.dtype} {tuple(images.shape)}")
     if len(images) != len(targets):
-        raise ValueError(f"{len(images)} pictures but {len(targets)} targets")
+        raise ValueError(f"{len(images)} pictures but {len(targets)} targets: give one target for each picture")
     if len(images) < 2:
-        raise ValueError("training takes at least 2 pictures (batch normalisation needs them)")
+        raise ValueError("training needs at least 2 pictures, because of batch normalisation")
     if recipe.epochs < 1 or recipe.batch_size < 2:
-        raise ValueError("training takes at least 1 epoch and batches of at least 2")
+        raise ValueError("training needs at least 1 epoch and batches of at least 2 pictures")
 
 
 def train(
@@ -157,29 +157,30 @@ def train(
     compile_model: bool = False,
     mixed: bool = True,
 ) -> Generator[Progress, None, None]:
-    """Train `model` in place, yielding progress every `report_every` steps (of slow ones, after each `PULSE`) and
-    at the end. Closing the iterator saves the checkpoint.
+    """Train `model` in place. Yields progress every `report_every` steps, or after `PULSE` seconds, and at the end.
+
+    Closing the generator saves the checkpoint.
 
     Args:
-        model: on the device to train on; pictures and targets are moved there once.
+        model: on the device of the training. Pictures and targets are moved there once.
         images: uint8 (N, 3, H, W).
-        targets: whatever `loss(logits, targets)` takes; labels (N,) or posteriors (N, K) for cross-entropy.
-        loss: mean loss of a batch.
-        checkpoint: file to resume from if it exists, written atomically at most every `save_every`
-            seconds, and removed by whoever keeps the result.
-        compile_model: use torch.compile (worth it from some ten minutes of training on).
-        mixed: compute in the precision of `dcp_core/precision.py`; in float32 without it.
+        targets: second argument of `loss`: labels (N,) or posteriors (N, K) for cross-entropy.
+        loss: function of logits and targets that returns the mean loss of a batch.
+        checkpoint: file from which the training resumes if it exists. It is written atomically, at most every `save_every`
+            seconds. The caller must remove it when the result is stored.
+        compile_model: use torch.compile, which is faster for trainings of more than about ten minutes.
+        mixed: use the precision of `dcp_core/precision.py`; otherwise float32.
 
     Raises:
-        ValueError: for pictures, targets or a recipe that do not fit together.
-        PrecisionError: for a `DCP_PRECISION` that this machine cannot follow.
-        FloatingPointError: when the loss stops being finite.
+        ValueError: if pictures, targets and recipe do not fit together.
+        PrecisionError: if this machine does not support the precision in `DCP_PRECISION`.
+        FloatingPointError: if the loss is not finite.
     """
     _check(images, targets, recipe)
     device = next(model.parameters()).device
     images, targets = images.to(device), targets.to(device)
     model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    # The last, partial batch is kept, but never a single picture: batch normalisation cannot use it.
+    # A partial last batch is used, unless it is a single picture, which batch normalisation cannot use.
     per_epoch = (len(images) + recipe.batch_size - 2) // recipe.batch_size
     steps = per_epoch * recipe.epochs
     optimizer = _optimizer(model, recipe)
@@ -188,7 +189,7 @@ def train(
     forward = torch.compile(model) if compile_model else model
     computing = autocast(device) if mixed else nullcontext()
 
-    began = saved = told = time.monotonic()
+    began = saved = reported = time.monotonic()
     total, since = torch.zeros((), device=device), 0
     for step in range(start, steps):
         epoch, batch = divmod(step, per_epoch)
@@ -204,7 +205,7 @@ def train(
         optimizer.step()
         scheduler.step()
         total, since = total + value.detach(), since + 1
-        if (step + 1) % report_every == 0 or step + 1 == steps or time.monotonic() - told > PULSE:
+        if (step + 1) % report_every == 0 or step + 1 == steps or time.monotonic() - reported > PULSE:
             mean = float(total) / since
             if mean != mean or mean == float("inf"):
                 raise FloatingPointError(f"the loss is {mean} at step {step + 1}: lower the learning rate")
@@ -218,7 +219,7 @@ def train(
                 if checkpoint is not None:
                     _save(checkpoint, model, optimizer, scheduler, step + 1)
                 raise
-            told = time.monotonic()
+            reported = time.monotonic()
     model.eval()
 
 
@@ -231,14 +232,14 @@ def _save(
         "scheduler": scheduler.state_dict(),
         "step": step,
     }
-    write_atomic(path, lambda file: torch.save(state, file))
+    checkpoints.save(path, state)
 
 
 def _resume(path: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: LRScheduler) -> int:
-    """Load a checkpoint if there is one; the number of steps already taken."""
-    if path is None or not path.exists():
+    """Load the checkpoint if it exists. Returns the number of steps that are already done."""
+    state = None if path is None else checkpoints.load(path, next(model.parameters()).device)
+    if state is None:
         return 0
-    state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])

@@ -1,12 +1,12 @@
-"""Named victims: the shipped ones, a user's own, and torchvision's.
+"""Named victims: included ones, the user's own, and those of torchvision.
 
-A victim is a folder `victims/NAME` below `precomputed/` or `home()`:
-`weights.safetensors`, or `model.onnx`, or both; `card.json`, which says what it is and how it was made;
-`test_answers.safetensors`, its clean logits on its whole test set and the labels. Nothing in it is ever unpickled.
-Stored files carry the first digits of their sha256 in their names (see `cards.py`).
+A victim is a folder `victims/NAME` in `precomputed/` or `home()`. Its files are `weights.safetensors`, `model.onnx`, or
+both; `card.json`, which describes the victim and its training; and `test_answers.safetensors`, its clean logits on its
+whole test set and the labels. Pickle files are never loaded. The names of stored files contain the first digits of their
+sha256 (see `cards.py`).
 
-`model.onnx` is the whole of a quantized victim. Beside the weights of an fp32 victim it is the same network for
-ONNX Runtime, which answers several times as fast as eager torch on CPUs (equal to 1e-5).
+A quantized victim has only `model.onnx`. For an fp32 victim, `model.onnx` is the same network as the weights. On CPUs,
+ONNX Runtime answers several times as fast as eager torch, with posteriors equal to 1e-5.
 """
 
 import dataclasses
@@ -37,18 +37,19 @@ from dcp_core.vision import torchvision
 
 TORCHVISION = "torchvision:"
 WEIGHTS, ONNX, CARD, ANSWERS = "weights.safetensors", "model.onnx", "card.json", "test_answers.safetensors"
-PRECISIONS = {"fp32": "fp32", "ptq": "int8 PTQ", "qat": "int8 QAT"}  # of a card, and in words
+PRECISIONS = {"fp32": "fp32", "ptq": "int8 PTQ", "qat": "int8 QAT"}  # value in a card -> description
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a victim is. `test_accuracy` in percent of the whole test set; `precision` one of `PRECISIONS`.
+    """The description of a victim. `test_accuracy` is in percent, `precision` is one of `PRECISIONS`.
 
-    `sha256` is that of the file with the weights, `onnx_sha256` that of `model.onnx` beside an fp32 victim's,
-    `answers_sha256` that of the test answers; `of` is the fp32 victim that a quantized one was made from.
+    `sha256` is that of the main file (weights, or `model.onnx` of a quantized victim), `onnx_sha256` that of `model.onnx` of
+    an fp32 victim, and `answers_sha256` that of the test answers. `of` is the fp32 victim from which a quantized victim was
+    made.
 
     Raises:
-        ValueError: for a size below 1, an unknown precision, an accuracy above 100 or a digest that is no sha256.
+        ValueError: if the size is below 1, the precision is unknown, the accuracy is above 100, or a sha256 is invalid.
     """
 
     name: str
@@ -76,13 +77,13 @@ class Card:
         if self.size < 1:
             raise ValueError(f"size is {self.size}, below one pixel")
         if self.precision not in PRECISIONS:
-            raise ValueError(f"precision {self.precision!r} is none of {', '.join(PRECISIONS)}")
+            raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if self.test_accuracy is not None and not 0 <= self.test_accuracy <= 100:
             raise ValueError(f"test_accuracy is {self.test_accuracy}, not a percentage")
 
     @property
     def files(self) -> dict[str, str]:
-        """The files that belong to the victim, each with its sha256; "" where the card does not know it."""
+        """The files of the victim with their sha256, which is "" if the card does not have it."""
         network = (
             {WEIGHTS: self.sha256, ONNX: self.onnx_sha256} if self.precision == "fp32" else {ONNX: self.sha256}
         )
@@ -98,36 +99,36 @@ class Victim:
 
 
 def cards() -> list[Card]:
-    """The victims on this machine whose cards can be read, shipped ones first."""
+    """The cards of the victims on this machine, included ones first. Cards that cannot be read are left out."""
     return [found for found in _every_card() if isinstance(found, Card)]
 
 
 def names() -> list[str]:
-    """Their names."""
+    """The names of the victims of `cards`."""
     return [found.name for found in cards()]
 
 
 def problems() -> list[VictimError]:
-    """What is wrong with the cards that cannot be read: `cards` and `names` leave these victims out."""
+    """One error for each card that cannot be read. `cards` and `names` leave these victims out."""
     return [found for found in _every_card() if isinstance(found, VictimError)]
 
 
 def card(name: str) -> Card:
-    """What is known of a victim, without loading its weights.
+    """The card of a victim. Its weights are not loaded.
 
     Raises:
-        VictimError: for an unknown name or a broken card.
+        VictimError: if the name is unknown or the card is damaged.
     """
     return _card_in(_folder(name))
 
 
 def load(name: str, device: str = "cpu") -> Victim:
-    """A victim ready to answer. `torchvision:NAME` gives any classification model of torchvision on ImageNet.
+    """Load a victim. `torchvision:NAME` loads a classification model of torchvision on ImageNet.
 
-    What has a `model.onnx` answers by ONNX Runtime: quantized victims always, fp32 ones on CPUs.
+    Quantized victims use ONNX Runtime. Victims in fp32 use it on CPUs if they have a `model.onnx`.
 
     Raises:
-        VictimError: for an unknown name, files that do not match the card, or weights that cannot be fetched.
+        VictimError: if the name is unknown, files do not match the card, or weights cannot be downloaded.
     """
     if name.startswith(TORCHVISION):
         return _load_torchvision(name, device)
@@ -135,7 +136,10 @@ def load(name: str, device: str = "cpu") -> Victim:
     if known.precision == "fp32" and not (known.onnx_sha256 and torch.device(device).type == "cpu"):
         return Victim(known, network(name).to(device))
     content = onnx_file(name)
-    from dcp_core.models.onnx_model import OnnxClassifier, OnnxError  # ONNX Runtime: not for every command
+    from dcp_core.models.onnx_model import (
+        OnnxClassifier,
+        OnnxError,
+    )  # imports ONNX Runtime, which few commands need
 
     try:
         model = OnnxClassifier(content, known.size, len(known.classes))
@@ -145,10 +149,10 @@ def load(name: str, device: str = "cpu") -> Victim:
 
 
 def network(name: str) -> Classifier:
-    """The torch network of an fp32 victim, for who trains it further or asks for its gradients; on the CPU.
+    """The torch network of an fp32 victim on the CPU, for further training or gradients.
 
     Raises:
-        VictimError: as `load`, and for a quantized victim, which has none.
+        VictimError: as `load`, and if the victim is quantized, because it has no torch network.
     """
     if name.startswith(TORCHVISION):
         model = _load_torchvision(name, "cpu").model
@@ -170,7 +174,7 @@ def onnx_file(name: str) -> bytes:
     """The content of a victim's `model.onnx`.
 
     Raises:
-        VictimError: if it has none (the message has the command that makes it), or one that is not the card's.
+        VictimError: if there is none (the message has the command that makes it), or it does not match the card.
     """
     known = card(name)
     if known.precision == "fp32" and not known.onnx_sha256:
@@ -181,10 +185,10 @@ def onnx_file(name: str) -> bytes:
 
 
 def size(name: str, file: str) -> int:
-    """Bytes on disk of one of a victim's files: `WEIGHTS`, `ONNX` or `ANSWERS`.
+    """Size in bytes of a file of a victim: `WEIGHTS`, `ONNX` or `ANSWERS`.
 
     Raises:
-        VictimError: for an unknown victim or a file that it does not have.
+        VictimError: if the victim is unknown or does not have the file.
     """
     path = _path(card(name), file)
     if not path.exists():
@@ -193,10 +197,10 @@ def size(name: str, file: str) -> int:
 
 
 def test_answers(name: str) -> tuple[Tensor, Tensor]:
-    """Clean logits float32 (N, K) on the victim's full test set, and its labels int64 (N,).
+    """Clean logits, float32 (N, K), on the victim's whole test set, and the labels, int64 (N,).
 
     Raises:
-        VictimError: when the file is missing, broken or not the one that the card describes.
+        VictimError: if the file is missing, damaged, or does not match the card.
     """
     known = card(name)
     path = _path(known, ANSWERS)
@@ -221,17 +225,21 @@ def save(
     labels: Tensor,
     root: Path | None = None,
 ) -> Card:
-    """Store a victim and its clean answers on its test set; the card's measured fields are filled in here.
+    """Store a victim and its clean answers to its test set.
 
-    A victim of the same name is replaced in one step: whoever is interrupted leaves the old one or the new one.
+    A victim of the same name is replaced atomically: after an interruption, the old or the new one is complete.
 
     Args:
-        described: a card with the fields that nobody can measure from the model.
-        logits: clean logits (N, K) on the test set; labels (N,).
-        root: the folder of victims; `home()/victims` without it.
+        described: a card with all fields that cannot be computed from the model.
+        logits: clean logits (N, K) on the test set.
+        labels: (N,).
+        root: folder of victims. Default: `home()/victims`.
+
+    Returns:
+        The complete card, with accuracy, number of parameters, checksums, date, versions and hardware.
 
     Raises:
-        VictimError: for a name that cannot be a folder's.
+        VictimError: if the name is not valid as the name of a folder.
     """
     folder = _new_folder(described.name, root)
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
@@ -239,7 +247,7 @@ def save(
         described,
         parameters=sum(p.numel() for p in model.parameters()),
         sha256=store_file(folder, WEIGHTS, tensors_as_bytes(weights)),
-        onnx_sha256="",  # of a network that is no longer there
+        onnx_sha256="",  # an older ONNX file does not belong to the new network
         hardware=described.hardware or hardware(next(model.parameters()).device),
     )
     return _complete(folder, complete, logits, labels)
@@ -248,7 +256,7 @@ def save(
 def save_quantized(
     content: bytes, described: Card, logits: Tensor, labels: Tensor, root: Path | None = None
 ) -> Card:
-    """Store a victim that is one ONNX file; as `save`."""
+    """Store a quantized victim, which is one ONNX file; see `save`."""
     folder = _new_folder(described.name, root)
     digest = store_file(folder, ONNX, content)
     described = dataclasses.replace(described, sha256=digest, hardware=described.hardware or hardware())
@@ -256,7 +264,7 @@ def save_quantized(
 
 
 def add_onnx(name: str, content: bytes) -> Card:
-    """Store `model.onnx` beside the weights of an fp32 victim; from then on ONNX Runtime answers for it on CPUs."""
+    """Store `model.onnx` beside the weights of an fp32 victim, which then uses ONNX Runtime on CPUs."""
     folder, known = _folder(name), card(name)
     complete = dataclasses.replace(known, onnx_sha256=store_file(folder, ONNX, content))
     replace_card(folder / CARD, complete)
@@ -278,10 +286,10 @@ def _complete(folder: Path, described: Card, logits: Tensor, labels: Tensor) -> 
 
 
 def checked_name(name: str) -> str:
-    """A new victim's name, if it can be a folder's.
+    """Check the name of a new victim, and return it.
 
     Raises:
-        VictimError: if it cannot.
+        VictimError: if it is not valid as the name of a folder.
     """
     if not name or name.startswith((".", TORCHVISION)) or Path(name).name != name:
         raise VictimError(f"a victim's name is also a folder's: {name!r} cannot be one, choose another")
@@ -293,12 +301,12 @@ def _new_folder(name: str, root: Path | None) -> Path:
 
 
 def roots() -> tuple[Path, Path]:
-    """The folders of victims: the shipped ones, and this machine's user's own."""
+    """The folders of victims: of the included ones, and of the user's own."""
     return PRECOMPUTED / "victims", home() / "victims"
 
 
 def _every_card() -> list[Card | VictimError]:
-    """Each victim's card, or what is wrong with it."""
+    """The card of each victim, or the error of a card that cannot be read."""
     folders: dict[str, Path] = {}
     for root in roots():
         for path in sorted(root.glob(f"*/{CARD}")):
@@ -327,7 +335,7 @@ def _path(known: Card, file: str) -> Path:
 
 def _folder(name: str) -> Path:
     for root in roots():
-        # Comparing with the folder's entries keeps a name such as "../../etc" from leading elsewhere.
+        # Compared with existing entries, so that a name such as "../../etc" cannot leave the folder.
         if any(card.parent.name == name for card in root.glob(f"*/{CARD}")):
             return root / name
     raise VictimError(
@@ -346,7 +354,7 @@ def _load_torchvision(name: str, device: str) -> Victim:
         network = models.get_model(short, weights=weights)
     except (OSError, RuntimeError) as error:
         raise VictimError(
-            f"the weights of {short} could not be fetched ({error}): check the connection"
+            f"the weights of {short} could not be downloaded ({error}): check the internet connection"
         ) from error
     preset = weights.transforms()
     model = Classifier(network, tuple(preset.mean), tuple(preset.std)).to(device).eval()

@@ -15,11 +15,13 @@ from dcp_core.plots.curves import (
     l1_distribution,
     strength_curves,
 )
+from dcp_core.plots.overview import accuracy_bars, describe_accuracies
 from dcp_core.plots.runs import compared, describe_pairs, describe_run_curves, pairs, run_curves
 from dcp_core.plots.tables import cost_dots, describe_cost, describe_table2, table2_bars, table2_gaps
 from dcp_core.plots.thief import describe_thief_scatter, thief_scatter
 
 __all__ = [
+    "accuracy_bars",
     "all_defenses",
     "answer_bars",
     "answer_table",
@@ -27,6 +29,7 @@ __all__ = [
     "class_values",
     "compared",
     "cost_dots",
+    "describe_accuracies",
     "describe_answer",
     "describe_cost",
     "describe_l1_distribution",

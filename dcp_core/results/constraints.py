@@ -1,6 +1,7 @@
 """Operating points: the constraints of Table II, and the Pareto front.
 
-Points are result rows (`dcp_core/results/schema.py`): the thief's error, what the owner pays for it, the strength.
+Points are result rows (`dcp_core/results/schema.py`) with the thief's error, the owner's error, the mean l1 distance and
+the strength of the defense.
 """
 
 from collections.abc import Hashable, Sequence
@@ -18,9 +19,9 @@ L1_LIMITS: dict[L1, str] = {
     "l1_queries": "l1 on the thief's queries",
     "l1": "l1 on customers' answers (test set)",
 }
-"""What a limit on the mean l1 distance can hold for: columns of result rows and their names."""
+"""The answers for which a limit on the mean l1 distance can hold: column of result rows -> name."""
 L1_DEFAULT: L1 = "l1_queries"
-"""Table II of the paper does not say which; the code released with it takes the mean over the transfer set."""
+"""Table II of the paper does not say for which answers its limit holds. Its released code uses the transfer set."""
 
 STD = "adversary_error_std"
 ROUNDING = 1e-9  # 8.05 - 7.05 must not exceed 1
@@ -28,22 +29,29 @@ ROUNDING = 1e-9  # 8.05 - 7.05 must not exceed 1
 
 @dataclass(frozen=True)
 class Best:
-    """The best thief error that a defense can force under both constraints."""
+    """The largest thief error that a defense reaches under both constraints."""
 
     adversary_error: float
     """Percent; NaN if no point meets the constraints."""
     between: tuple[Hashable, ...]
-    """Index labels of the point that attains it, or of the two measured points that it lies between."""
+    """Index labels of the measured point with this error, or of the two neighbouring points between which it lies."""
     strength: float
-    """Of that point; linear between two."""
+    """Strength of the defense at that point; interpolated linearly between two points."""
     reason: str
-    """Why there is none; else empty."""
+    """Why no point meets the constraints; empty if one does."""
 
 
 def admissible(
     points: pd.DataFrame, max_defender_increase: float, max_l1: float, l1: L1 = L1_DEFAULT
 ) -> pd.DataFrame:
-    """The points that meet both constraints; those that lack a number do not."""
+    """The points that meet both constraints. Points with a missing number are left out.
+
+    Args:
+        points: result rows.
+        max_defender_increase: largest rise of the owner's error, percentage points.
+        max_l1: largest mean l1 distance, 0 to 2.
+        l1: the answers for which `max_l1` holds.
+    """
     increase = points["defender_error"] - points["victim_error"]
     return points[(increase <= max_defender_increase + ROUNDING) & (points[l1] <= max_l1 + ROUNDING)]
 
@@ -56,16 +64,16 @@ def best_under(
     *,
     l1: L1 = L1_DEFAULT,
 ) -> Best:
-    """A cell of Table II: the largest thief error with the owner's error and the l1 distance held down.
+    """A cell of Table II: the largest thief error with limits on the owner's error and on the l1 distance.
 
     Args:
-        points: measured points of *one* curve (one defense, victim, attack, seed or mean over seeds). Rows that
-            lack a number are left out.
-        max_defender_increase: percentage points of defender error over the undefended victim's.
-        max_l1: mean l1 distance, 0 to 2.
-        mode: "discrete", only points that were measured; "piecewise", also between neighbours in strength, as if
-            all three numbers were linear there (exact: each segment is cut to where both constraints hold).
-        l1: what `max_l1` limits, one of `L1_LIMITS`.
+        points: measured points of *one* curve (one defense, victim and attack; one seed, or the mean over seeds). Rows
+            with a missing number are left out.
+        max_defender_increase: largest rise of the owner's error over the undefended victim's, percentage points.
+        max_l1: largest mean l1 distance, 0 to 2.
+        mode: "discrete" uses measured points only. "piecewise" also interpolates all three numbers linearly between
+            points of neighbouring strength; the best point on each segment is computed exactly.
+        l1: the answers for which `max_l1` holds, one of `L1_LIMITS`.
     """
     known = points.dropna(subset=["victim_error", "defender_error", "adversary_error"]).sort_values("strength")
     if known.empty:
@@ -95,12 +103,12 @@ def best_under(
 
 
 def l1_limit(max_l1: float, l1: L1 = L1_DEFAULT) -> str:
-    """The l1 constraint for captions: "mean l1 on the thief's queries ≤ 0.9"."""
+    """The l1 constraint as a text for captions: "mean l1 on the thief's queries ≤ 0.9"."""
     return f"mean {L1_LIMITS[l1]} ≤ {max_l1:g}"
 
 
 def limits(increases: Sequence[float], max_l1: float, l1: L1 = L1_DEFAULT) -> str:
-    """Both constraints for captions: "owner's error up by at most 1, 2 points, mean l1 on ... ≤ 0.9"."""
+    """Both constraints as a text for captions: "owner's error up by at most 1, 2 points, mean l1 on ... ≤ 0.9"."""
     points = ", ".join(f"{each:g}" for each in increases) + (" point" if list(increases) == [1] else " points")
     return f"owner's error up by at most {points}, {l1_limit(max_l1, l1)}"
 
@@ -113,14 +121,16 @@ def table2(
     *,
     l1: L1 = L1_DEFAULT,
 ) -> pd.DataFrame:
-    """Table II of measured points: `best_under` for each defense and allowed increase.
+    """Table II for measured points: `best_under` for each defense and each allowed increase.
 
     Args:
-        points: rows of one victim, attack and query set, one curve a defense. Unreliable ones are left out.
+        points: rows of one victim, attack and query set, with one curve for each defense. Unreliable rows are left out.
+        increases: allowed rises of the owner's error, percentage points.
+        max_l1, mode, l1: as for `best_under`.
 
     Returns:
-        Columns source ("measured"), defense, max_defender_increase, max_l1, the fields of `Best`, and of the point that
-        attains it adversary_error_std and by_seed (see `rows.over_seeds`); NaN where unknown and between two points.
+        Columns source ("measured"), defense, max_defender_increase, max_l1, the fields of `Best`, and the point's
+        adversary_error_std and by_seed (see `rows.over_seeds`), which are NaN if unknown or between two points.
     """
     trusted = points[~points["unreliable"]]
     rows = []
@@ -136,11 +146,12 @@ def table2(
 
 
 def added(cells: pd.DataFrame) -> pd.DataFrame:
-    """What each defense adds: cells of Table II whose `adversary_error` is the rise, in percentage points, over "none" of
-    the same source and allowance. A weak thief errs more with or without a defense; this tells the two apart.
+    """The rise of the thief's error by each defense: cells of Table II in which `adversary_error` is the difference, in
+    percentage points, to "none" of the same source and allowed increase. Unlike the error itself, the difference does not
+    grow because the attack is weak.
 
-    Where both have two seeds in common, the rise is the mean of the differences of each seed, and `low` to `high` its 95 %
-    interval (`pairing.paired`).
+    If both have at least one seed in common, the rise is the mean of the differences for each seed. With two or more common
+    seeds, `low` and `high` are its 95 % interval (`pairing.paired`).
     """
     by = ["source", "max_defender_increase"]
     undefended = {key: group.iloc[0] for key, group in cells[cells["defense"] == "none"].groupby(by)}
@@ -155,7 +166,8 @@ def added(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _feasible_ends(a: np.ndarray, b: np.ndarray, limits: np.ndarray) -> tuple[float, ...]:
-    """Both ends, as fractions of the way from a to b, of the part where every cost is within its limit."""
+    """The part of the segment from a to b in which all costs are within their limits, as start and end fractions (0 to 1).
+    Empty if there is no such part."""
     low, high = 0.0, 1.0
     for start, slope, limit in zip(a, b - a, limits, strict=True):
         if slope == 0:
@@ -178,9 +190,10 @@ def _why(costs: np.ndarray, max_increase: float, max_l1: float, l1: L1) -> str:
 
 
 def pareto_front(points: pd.DataFrame, costs: Sequence[str] = ("defender_error",)) -> pd.DataFrame:
-    """The points that no other one beats: none has a thief error as high at costs as low, and one of them better.
+    """The Pareto-optimal points: no other point is at least as good in the thief's error (high is good) and in all costs
+    (low is good), and better in one of them.
 
-    Equal points all stay. Rows that lack one of the numbers are left out; the rest comes sorted by cost.
+    Equal points all stay. Rows with a missing number are left out. The result is sorted by cost.
     """
     known = points.dropna(subset=["adversary_error", *costs])
     values = np.column_stack([known[list(costs)].to_numpy(float), -known["adversary_error"].to_numpy(float)])

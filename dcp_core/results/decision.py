@@ -1,7 +1,7 @@
-"""Measured operating points under what an owner can bear, and what the best measured thief keeps behind each.
+"""The operating points of defenses within an owner's limits, and the best measured thief against each.
 
-Points are result rows averaged over seeds (`rows.thief_points`). A case has those of one victim and one attack, with all
-that thieves do with the answers. `verdict.py` makes an answer of them.
+Points are result rows averaged over seeds (`rows.thief_points`). A case has the points of one victim and one attack, for
+all treatments of the answers by thieves. `verdict.py` derives a recommendation from them.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from dcp_core.results.constraints import L1, L1_DEFAULT, admissible, best_under
 from dcp_core.results.pairing import difference, holm
 from dcp_core.results.rows import settings
 
-AS_IS, TOP_1 = "as is", "top-1"  # what a thief does with the answers, as result rows name it
+AS_IS, TOP_1 = "as is", "top-1"  # values of the column `thief`: what a thief does with the answers
 MORE = [
     "increase",
     "gain",
@@ -32,19 +32,26 @@ MORE = [
 
 @dataclass(frozen=True)
 class Needs:
-    """What an owner can bear. `increase`: percentage points of his own error; `l1`: mean l1 distance, 0 to 2, on what
-    `l1_of` says; `one_file`: victim and defense must fit into one ONNX file, for a device; `label_only`: customers need
-    the top class alone, no probabilities."""
+    """The limits and requirements of an owner."""
 
     increase: float
+    """Largest rise of the owner's error, percentage points."""
     l1: float
+    """Largest mean l1 distance, 0 to 2."""
     one_file: bool = False
+    """Victim and defense must fit into one ONNX file, for an edge device."""
     l1_of: L1 = L1_DEFAULT
+    """The answers for which the limit `l1` holds."""
     label_only: bool = False
+    """Customers need only the top class, not the probabilities."""
 
 
 def measured_cases(points: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """From the name of each case, measured with a defense and without, to its points."""
+    """Points by the name of their case, for all cases that were measured with a defense and without.
+
+    Args:
+        points: of `rows.thief_points`.
+    """
     groups = settings(points[points["source"] == "measured"], ["thief"])
     return {
         name: case for name, case in groups.items() if len(undefended(case)) and len(case["defense"].unique()) > 1
@@ -52,7 +59,7 @@ def measured_cases(points: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def undefended(case: pd.DataFrame) -> pd.DataFrame:
-    """The point to compare with, if it was measured: no defense, and a thief who trusts the answers."""
+    """The baseline, as a frame of one row (none if it was not measured): no defense, and a thief who trusts the answers."""
     return case[(case["defense"] == "none") & (case["thief"] == AS_IS)]
 
 
@@ -62,20 +69,20 @@ def trusted(case: pd.DataFrame) -> pd.DataFrame:
 
 
 def operating_points(case: pd.DataFrame, needs: Needs) -> pd.DataFrame:
-    """For each measured defense, the point within the needs where the thief who trusts the answers errs most, as in
-    Table II.
+    """For each measured defense, the point within the limits at which the error of the thief who trusts the answers is
+    largest, as in Table II.
 
     Returns:
-        One row a defense, the largest gain first: the columns of its point and
-        `increase`, percentage points of the owner's error;
-        `gain`, percentage points that it adds to the undefended thief's error, paired by seed, with `gain_low` and
-        `gain_high`, its 95 % interval, and `pairs`, the number of seeds on both sides;
-        `proven`, whether the gain is positive after Holm's correction over all admissible points of all defenses, because
-        each row is the best of several;
-        `best_thief`, `best_error` and `kept`: of the measured thieves at this point the one whose clone errs least, and
-        what it is worth (`kept`);
-        `why_not`, why a defense has no point, else empty.
-        Empty without a trusted undefended point to compare with.
+        One row for each defense, sorted by falling gain. Empty if there is no reliable undefended point. Columns: those of
+        the point, and
+        `increase`: rise of the owner's error, percentage points;
+        `gain`: rise of the thief's error over the undefended thief's, percentage points, paired by seed; `gain_low` and
+        `gain_high`: its 95 % interval; `pairs`: number of common seeds;
+        `proven`: whether the gain is positive after Holm's correction over all admissible points of all defenses, which is
+        needed because each row is the best of several points;
+        `best_thief` and `best_error`: the measured thief with the lowest error at this point, and this error (percent);
+        `kept`: what this thief keeps of the model, see the function `kept`;
+        `why_not`: why a defense has no point; empty if it has one.
     """
     points = trusted(case)
     bare = undefended(points)
@@ -99,30 +106,32 @@ def operating_points(case: pd.DataFrame, needs: Needs) -> pd.DataFrame:
 
 
 def behind(points: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
-    """Points of all measured thieves at the defense and parameters of the chosen point."""
+    """Points of all thieves that were measured against the defense of the chosen point, with the same parameters."""
     return points[(points["defense"] == chosen["defense"]) & (points["parameters"] == chosen["parameters"])]
 
 
 def least_error(points: pd.DataFrame) -> pd.Series:
-    """The point of the thief whose clone errs least."""
+    """The point with the lowest thief error."""
     return points.sort_values("adversary_error").iloc[0]
 
 
 def label_only(case: pd.DataFrame) -> pd.Series | None:
-    """What an API gives away that sends nothing but labels: the thief who keeps the top class of undefended answers."""
+    """The point of an API that sends labels only: the thief who keeps only the top class of undefended answers. None if it
+    was not measured."""
     points = trusted(case)
     same = points[(points["defense"] == "none") & (points["thief"] == TOP_1)]
     return None if same.empty else same.iloc[0]
 
 
 def kept(point: pd.Series, error: float | None = None) -> float:
-    """What a clone is worth: its accuracy above chance as a share of the victim's, 0 to 1 and a little over.
+    """The share of the model that a thief keeps: the clone's accuracy above chance, divided by the victim's accuracy above
+    chance. 0 means no better than guessing; it can be slightly above 1.
 
     1 for a victim that is no better than guessing: any clone is worth as much.
 
     Args:
-        point: of the clone.
-        error: percent; without it, the point's thief error.
+        point: a row with the columns dataset, victim, victim_error and adversary_error.
+        error: error of the clone, percent. Default: the point's adversary_error.
     """
     chance = _chance(str(point["dataset"]), str(point["victim"]))
     wrong = float(point["adversary_error"]) if error is None else error
@@ -131,7 +140,7 @@ def kept(point: pd.Series, error: float | None = None) -> float:
 
 
 def _chance(dataset: str, victim: str) -> float:
-    """Accuracy of guessing, percent; 0 if the number of classes is not known."""
+    """Accuracy of guessing, percent; 0 if the number of classes is unknown."""
     classes = DATASETS[dataset].classes if dataset in DATASETS else 0
     if not classes and victim in zoo.names():
         classes = len(zoo.card(victim).classes)
@@ -139,19 +148,21 @@ def _chance(dataset: str, victim: str) -> float:
 
 
 def _proven(defended: pd.DataFrame, bare: pd.DataFrame, needs: Needs) -> set[object]:
-    """Index labels of the admissible points whose gain Holm's correction leaves standing."""
-    tried = admissible(defended, needs.increase, needs.l1, needs.l1_of)
-    gains = [difference(point, bare.iloc[0]) for _, point in tried.iterrows()]
-    stands = holm([gain.p for gain in gains])
+    """Index labels of the admissible points with a gain that is significantly positive after Holm's correction."""
+    candidates = admissible(defended, needs.increase, needs.l1, needs.l1_of)
+    gains = [difference(point, bare.iloc[0]) for _, point in candidates.iterrows()]
+    significant = holm([gain.p for gain in gains])
     return {
-        at for at, gain, rejected in zip(tried.index, gains, stands, strict=True) if rejected and gain.mean > 0
+        at
+        for at, gain, rejected in zip(candidates.index, gains, significant, strict=True)
+        if rejected and gain.mean > 0
     }
 
 
 def _unfit(name: str) -> str:
-    """Why a defense does not go into one file with the victim; else empty."""
+    """Why a defense cannot be in one ONNX file with the victim; empty if it can."""
     if name in DEFENSES and DEFENSES[name].in_one_file():
         return ""
     if name in DEFENSES and DEFENSES[name].needs_inputs:
-        return "needs a second network beside the victim, which does not go into one file"
-    return "has no form for an ONNX file"
+        return "needs a second network, which cannot be in one file with the victim"
+    return "cannot be exported as ONNX nodes"

@@ -1,7 +1,8 @@
-"""Differences of thieves' errors, paired by seed.
+"""Differences between thieves' errors, paired by seed.
 
-Runs of one seed share the clone's initialisation, the sample of the query pool and the order of batches, whatever the
-defense. Their difference scatters less than either of them, so it is the difference of each seed that is averaged.
+Runs with the same seed share the clone's initialisation, the sample of the query pool and the order of batches, for all
+defenses. The difference of two such runs varies less than their errors. Therefore differences are computed for each seed
+and then averaged.
 """
 
 from collections.abc import Sequence
@@ -21,22 +22,22 @@ class Interval:
     """A mean of paired differences in percentage points, with its 95 % t interval."""
 
     mean: float
-    """NaN without a pair."""
+    """NaN if there is no pair."""
     low: float
-    """NaN with fewer than two pairs; so are `high` and `p`."""
+    """`low`, `high` and `p` are NaN if there are fewer than two pairs."""
     high: float
     p: float
-    """Two-sided p-value of a mean of zero."""
+    """Two-sided p-value of the hypothesis that the true mean is zero."""
     pairs: int
-    """How many seeds both sides have."""
+    """Number of common seeds."""
 
 
 def paired(rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> Interval:
-    """How much larger the thief's error is in `rows_a` than in `rows_b`, over the seeds that both have.
+    """The mean difference of the thief's error, `rows_a` minus `rows_b`, over the seeds that both have.
 
     Args:
-        rows_a: one row a seed, with columns `seed` and `adversary_error` (percent). Rows without a seed are left out.
-        rows_b: the same.
+        rows_a, rows_b: one row for each seed, with columns `seed` and `adversary_error` (percent). Rows without a seed
+            are left out.
     """
     a, b = (rows.dropna(subset=["seed"]).set_index("seed")["adversary_error"] for rows in (rows_a, rows_b))
     differences = (a - b).dropna().to_numpy(float)
@@ -53,8 +54,10 @@ def paired(rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> Interval:
 
 
 def difference(point: pd.Series, other: pd.Series) -> Interval:
-    """How much larger the thief's error is at one point of `rows.thief_points` than at another: paired by seed; the
-    difference of the means, without an interval, where no seed is on both sides."""
+    """The difference of the thief's error between two points of `rows.thief_points`, `point` minus `other`, paired by seed.
+
+    Without a common seed it is the difference of the means, without an interval.
+    """
     found = paired(seeds_of(point), seeds_of(other))
     if found.pairs:
         return found
@@ -62,13 +65,14 @@ def difference(point: pd.Series, other: pd.Series) -> Interval:
 
 
 def holm(p_values: Sequence[float], level: float = 1 - CONFIDENCE) -> list[bool]:
-    """Which of several hypotheses are rejected so that any true one is with a probability of at most `level`.
+    """Which of n hypotheses are rejected, such that the probability to reject any true one is at most `level`.
 
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979: the smallest p-value must be at most `level` / n,
-    the next `level` / (n - 1), and so on until one is not.
+    the next `level` / (n - 1), and so on. The first larger one and all after it are not rejected.
 
     Args:
-        p_values: of n tests; NaN, a test that could not be made, counts for nothing and is not rejected.
+        p_values: of the n tests. NaN means that a test was impossible: it is not counted in n, and not rejected.
+        level: family-wise error rate.
     """
     rejected = [False] * len(p_values)
     known = sorted((p, i) for i, p in enumerate(p_values) if not np.isnan(p))

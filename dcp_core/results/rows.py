@@ -1,6 +1,6 @@
-"""Every number knows where it comes from: result rows (`schema.py`) and where they are kept.
+"""Read, write and average result rows (`schema.py`). Each row states how its numbers were obtained.
 
-Rows live in CSV files: the shipped ones in `precomputed/results`, a user's own in `home()/results`.
+Rows are stored in CSV files: included ones in `precomputed/results`, the user's own in `home()/results`.
 """
 
 import hashlib
@@ -12,34 +12,45 @@ from typing import Any
 
 import pandas as pd
 
+from dcp_core.attacks import ATTACKS
+from dcp_core.attacks.base import AS_IS
+from dcp_core.data.datasets import pool_words
 from dcp_core.files import PRECOMPUTED, home, write_atomic
 from dcp_core.results.schema import AVERAGED, COLUMNS, CONDITIONS, ResultsError, check
 
 SHIPPED = PRECOMPUTED / "results"
 MANIFEST = "manifest.json"
 SETTING = [
-    "thief",
     "attack",
-    "queries_from",
     "budget",
+    "queries_from",
+    "thief",
     "epochs",
     "clone",
     "victim",
     "precision",
 ]
-IN_COLUMNS = {"epochs", "treatment", "repeats"}  # attack parameters that other columns of a row tell
+THIEVES = {
+    AS_IS: "trusts the answers",
+    "top-1": "uses the top class alone",
+    "average": "asks repeatedly and averages",
+    "recovery (bayes)": "recovers the answers (Bayes)",
+    "recovery (inverse)": "recovers the answers (inverse)",
+}
+"""Values of the column `thief`, in words."""
+IN_COLUMNS = {"epochs", "treatment", "repeats"}  # attack parameters that are also in other columns of a row
 
 
 def load_results(*folders: Path) -> tuple[pd.DataFrame, list[ResultsError]]:
-    """All results of the folders, `precomputed/results` and `home()/results` without any, and what is wrong there.
+    """All result rows of the folders, and a list of problems. Default: `precomputed/results` and `home()/results`.
 
-    A row with `max_defender_increase` is a bound, as the paper's Table II gives them: its `adversary_error` is the
-    largest of all points that stay within that increase and `max_l1`; where the point lies is not known.
+    A row with `max_defender_increase` is a bound, as in Table II of the paper: its `adversary_error` is the largest of all
+    points that stay within that increase and `max_l1`. The exact position of that point is unknown.
 
     Returns:
-        A frame with `id` ("precomputed/file.csv:12", where the row is) and all of `COLUMNS` in their dtypes; and
-        an error for every bad cell (its row is left out), file that is unreadable or has an unknown column (left
-        out), and file that is not as the folder's manifest says. A folder that does not exist has no results.
+        A frame with `id` (file and line, "precomputed/file.csv:12") and all of `COLUMNS` in their dtypes. And one error for
+        each invalid cell (its row is left out), for each file that is unreadable or has an unknown column (it is left
+        out), and for each file that differs from the folder's manifest. A folder that does not exist has no rows.
     """
     tables, problems = [], []
     for folder in folders or (SHIPPED, home() / "results"):
@@ -54,12 +65,16 @@ def load_results(*folders: Path) -> tuple[pd.DataFrame, list[ResultsError]]:
 
 
 def write_results(path: Path, rows: pd.DataFrame, *, append: bool = False) -> None:
-    """Write rows with columns of `COLUMNS` (an `id` is ignored) to a CSV file, in one step; or add them to it.
+    """Write rows with columns of `COLUMNS` to a CSV file, atomically. The column `id` is not written.
 
-    One writer a file: of two that append at once, one loses its rows.
+    Only one process may append to a file at a time; if two do, the rows of one are lost.
+
+    Args:
+        append: keep the rows that are already in the file.
 
     Raises:
-        ResultsError: if a row breaks the schema, or the file to append to does. Nothing is written then.
+        ResultsError: if a row, or the file to append to, violates the schema. Nothing is written then.
+        OSError: if the file cannot be written.
     """
     csv = rows.drop(columns="id", errors="ignore").to_csv(index=False)
     tables = [_read("new rows", io.StringIO(csv))]
@@ -73,16 +88,16 @@ def write_results(path: Path, rows: pd.DataFrame, *, append: bool = False) -> No
 
 
 def keys_in(path: Path) -> set[str]:
-    """Keys of the runs whose rows are in a CSV file; none if there is no such file.
+    """Keys of the runs with rows in a CSV file. Empty if there is no such file.
 
     Raises:
-        ResultsError: for a file that is not one of results.
+        ResultsError: if the file is not a file of result rows.
     """
     return set(_read(path.name, path).get("key", ())) if path.exists() else set()
 
 
 def write_manifest(folder: Path = SHIPPED) -> None:
-    """Renew the readable list of a folder's files: what made each, how many rows it has, its sha256."""
+    """Write the manifest of a folder: for each CSV file the commands that made it, the number of rows and the sha256."""
     files = {}
     for path in sorted(folder.glob("*.csv")):
         rows = _read(path.name, path)
@@ -92,12 +107,12 @@ def write_manifest(folder: Path = SHIPPED) -> None:
 
 
 def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Thief's results averaged over runs that differ only by their seed; of a run made twice, the last counts.
+    """Result rows of attacks, averaged over runs that differ only in their seed. Of two equal runs, the last is used.
 
     Returns:
-        One row a set of `CONDITIONS`: means of `AVERAGED` (NaN where a run lacks the number), `adversary_error_std`
-        (NaN for one run), `runs`, the runs' `id`s joined by spaces, `where` and `reason` of the first, and `by_seed`,
-        which `seeds_of` reads.
+        One row for each set of `CONDITIONS`: means of `AVERAGED` (NaN if the number is missing in a run);
+        `adversary_error_std`, the sample standard deviation over seeds (NaN for one run); `runs`, their number; their `id`s
+        joined by spaces; `where` and `reason` of the first; and `by_seed`, which `seeds_of` reads.
     """
     named: dict[str, Any] = {name: (name, "mean") for name in AVERAGED}
     named |= {"adversary_error_std": ("adversary_error", "std"), "runs": ("id", "size"), "id": ("id", " ".join)}
@@ -114,40 +129,47 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def seeds_of(point: pd.Series) -> pd.DataFrame:
-    """The runs behind a point of `thief_points`: columns `seed` and `adversary_error` (percent), one row a seed; no row
-    where they are not known."""
+    """The single runs of a point of `thief_points`: columns `seed` and `adversary_error` (percent), one row for each seed.
+    Empty if they are unknown."""
     known = point.get("by_seed")
     errors = json.loads(known) if isinstance(known, str) else {}
     return pd.DataFrame({"seed": list(errors), "adversary_error": list(errors.values())}, dtype=float)
 
 
 def thief_points(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows that tell a thief's error, averaged `over_seeds`."""
+    """All result rows that have a thief's error, averaged by `over_seeds`."""
     return over_seeds(rows.dropna(subset=["adversary_error"]))
 
 
 def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
-    """Points by what was attacked and how, so that those of one setting differ only by the defense (and `besides`).
+    """Group points by setting: victim and attack. Points of one setting differ only in the defense (and in `besides`).
+
+    Args:
+        points: of `thief_points`.
+        besides: columns of `SETTING` that may differ within a group.
 
     Returns:
-        From the setting's name, made of what tells it from the others (of everything, if there is but one), to its
-        points; the setting with most points first.
+        Points by the name of their setting, the setting with most points first. A name has the attack and the values that
+        differ between the settings (all values, if there is only one setting): "KnockoffNets · 2,000 queries".
     """
     columns = [name for name in SETTING if name not in besides]
-    telling = [name for name in columns if len(points[name].unique()) > 1] or columns
+    distinguishing = [name for name in columns if len(points[name].unique()) > 1] or columns
+    if "victim" in distinguishing and "precision" in distinguishing:
+        distinguishing.remove("precision")  # a victim has only one
+    distinguishing = ["attack", *(name for name in distinguishing if name != "attack")]
     named = {}
-    for _, alike in points.groupby(columns, dropna=False, sort=False):
-        first = alike.iloc[0]
-        words = [_words(name, first[name]) for name in telling if pd.notna(first[name])]
-        for differing, group in alike.groupby(differing_parameters(alike), sort=False):
+    for _, same in points.groupby(columns, dropna=False, sort=False):
+        first = same.iloc[0]
+        words = [_words(name, first) for name in distinguishing if pd.notna(first[name])]
+        for differing, group in same.groupby(differing_parameters(same), sort=False):
             named[" · ".join([*words, *([differing] if differing else [])])] = group
     return dict(sorted(named.items(), key=lambda item: -len(item[1])))
 
 
 def differing_parameters(rows: pd.DataFrame) -> pd.Series:
-    """For each row, its attack parameters that differ between the rows of the same attack: "batch 64, lr 0.1".
+    """For each row, the attack parameters that differ between rows of the same attack, as a text: "batch 64, lr 0.1".
 
-    Parameters with a column of their own (`IN_COLUMNS`) are left out. Empty where nothing differs.
+    Parameters that have a column (`IN_COLUMNS`) are left out. Empty if no parameter differs.
     """
     given = [json.loads(text) if isinstance(text, str) else {} for text in rows["attack_parameters"]]
     values: dict[tuple[str, str], set[str]] = {}
@@ -165,27 +187,40 @@ def differing_parameters(rows: pd.DataFrame) -> pd.Series:
     return pd.Series(words, rows.index, dtype="object")
 
 
-def _words(column: str, value: Any) -> str:
-    return (
-        f"{value:,} {'queries' if column == 'budget' else column}"
-        if column in ("budget", "epochs")
-        else str(value)
-    )
+def _words(column: str, point: pd.Series) -> str:
+    """What a column of a point says, in words."""
+    value = point[column]
+    match column:
+        case "attack":
+            return ATTACKS[value].short if value in ATTACKS else str(value)
+        case "budget":
+            return f"{value:,} queries"
+        case "queries_from":
+            return pool_words(str(point.get("dataset")), str(value))
+        case "thief":
+            return THIEVES.get(value, str(value))
+        case "epochs":
+            return f"{value:,} training epochs"
+        case "clone" | "victim":
+            return f"{column} {value}"
+        case "precision":
+            return f"victim in {value}"
+    return str(value)
 
 
 def paper_table1() -> pd.DataFrame:
-    """Table I: columns defense, and fast_inference, no_auxiliary_model, low_perturbation (bool).
+    """Table I of the paper: columns defense, and fast_inference, no_auxiliary_model, low_perturbation (bool).
 
-    It judges methods and has no numbers, so it is not made of result rows.
+    The table has properties of methods and no numbers. Therefore it is not stored as result rows.
     """
     return pd.read_csv(PRECOMPUTED / "paper_table1.csv")
 
 
 def _read(name: str, source: Path | io.StringIO) -> pd.DataFrame:
-    """A CSV file as strings, each row indexed by name and line.
+    """Read a CSV file as strings. The index of each row is "name:line".
 
     Raises:
-        ResultsError: for a file that cannot be read, or has a column that the schema does not know.
+        ResultsError: if the file cannot be read, or has a column that is not in the schema.
     """
     try:
         text = pd.read_csv(source, dtype=str, keep_default_na=False, index_col=False)
@@ -197,22 +232,24 @@ def _read(name: str, source: Path | io.StringIO) -> pd.DataFrame:
 
 
 def _deviations(folder: Path) -> list[ResultsError]:
-    """Files that are not as the folder's manifest says, if it has one."""
+    """One error for each file that differs from the folder's manifest. Empty if the folder has no manifest."""
     path = folder / MANIFEST
     if not path.exists():
         return []
     try:
         listed = {name: file["sha256"] for name, file in json.loads(path.read_text("utf-8")).items()}
     except (ValueError, LookupError, TypeError, AttributeError):
-        return [ResultsError(f"{path.name}: not a list of files as write_manifest makes it")]
+        return [ResultsError(f"{path.name}: not a list of files; write it again with write_manifest")]
     found = {file.name: _sha256(file) for file in folder.glob("*.csv")}
     return [
-        ResultsError(f"{name}: not as {MANIFEST} lists it; if it should be, renew the list (write_manifest)")
+        ResultsError(
+            f"{name}: differs from its entry in {MANIFEST}; if the change is intended, run write_manifest again"
+        )
         for name in sorted(listed.keys() | found.keys())
         if listed.get(name) != found.get(name)
     ]
 
 
 def _sha256(path: Path) -> str:
-    """Of the text with Unix line ends, so that a checkout on Windows has the same."""
+    """sha256 of a text file with Unix line endings, so that it is the same in a checkout on Windows."""
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()

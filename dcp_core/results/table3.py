@@ -1,6 +1,6 @@
-"""Table III from result rows: what each defense costs, as a ratio to no defense, measured beside published.
+"""Table III from result rows: the cost of each defense as a ratio to no defense, measured and published.
 
-Pure pandas: no torch.
+This module uses pandas only and does not import torch.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,14 @@ ORIGIN = ["victim", "dataset", "batch", "clock", "where", "hardware", "versions"
 def measurements(
     rows: pd.DataFrame, victim: str, begun: Mapping[str, float] | None = None
 ) -> dict[str, pd.DataFrame]:
-    """A victim's measured costs by the file they are in ("precomputed/bench_signs-resnet8.csv").
+    """Measured cost rows of a victim, by the file that has them ("precomputed/bench_signs-resnet8.csv").
 
-    The user's own go first, the newest of them first of all.
+    The user's own measurements come first, newest first; the included ones follow.
 
     Args:
-        begun: when the run of a file began, by the file's name without its folder; a row's date is but a day.
+        rows: result rows.
+        begun: start time of the run of each file, by file name without folder. It sorts measurements of the same day,
+            because rows have only a date.
     """
     begun = begun or {}
     costs = rows[(rows["source"] == "measured") & (rows["victim"] == victim) & rows["batch"].notna()]
@@ -33,17 +35,17 @@ def measurements(
 
 
 def table3(measured: pd.DataFrame, paper: pd.DataFrame, batch: int) -> pd.DataFrame:
-    """One measurement beside the paper's rows of one data set.
+    """Rows of one measurement and of the paper for one data set, in one table.
 
     Args:
-        measured: rows of `measurements`, maybe none; those of other batch sizes are left out.
+        measured: rows of one file of `measurements`, or an empty frame. Rows of other batch sizes are left out.
         paper: rows of the paper's Table III for one data set.
-        batch: queries answered at once; the paper's are of 64.
+        batch: queries in one batch; 64 in the paper.
 
     Returns:
-        `who` (`OURS`, `LITERAL` or `PAPER`), `defense`, `latency` and `energy` as ratios to no defense (NaN where unknown)
-        with `latency_low`, `latency_high`; `latency_ms` with its interval and `latency_p95_ms`; `energy_mj` with its
-        range, or `energy_wh`; `repeats`, `memory_mb`, and `ORIGIN`.
+        Columns `who` (`OURS`, `LITERAL` or `PAPER`) and `defense`; `latency` and `energy` as ratios to no defense (NaN if
+        unknown), with the interval `latency_low` to `latency_high`; `latency_ms` with its interval, and `latency_p95_ms`;
+        `energy_mj` with its range, or `energy_wh`; `repeats`, `memory_mb`, and the columns `ORIGIN`.
     """
     ours = measured[measured["batch"] == batch]
     mine = ours.assign(

@@ -12,10 +12,9 @@ from pathlib import Path
 import torch
 
 from dcp_core.runs import launch
-from dcp_core.runs.folder import LOG, SPEC
+from dcp_core.runs.folder import LOG, spec_in
 from dcp_core.runs.journal import record
 from dcp_core.runs.locks import give, retake
-from dcp_core.runs.spec import read_spec
 
 
 def work(slot: int) -> None:
@@ -40,7 +39,7 @@ def work(slot: int) -> None:
 def run_one(folder: Path) -> None:
     """Run or resume the run in a folder. What it prints goes to its log; errors are recorded in its status."""
     try:
-        spec = read_spec((folder / SPEC).read_text("utf-8"))
+        spec = spec_in(folder)
         log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, sys.stdout.fileno())
         os.dup2(log, sys.stderr.fileno())

@@ -1,15 +1,16 @@
 """Describe runs in words and tables, for pages and command line."""
 
 import dataclasses
-import json
-from pathlib import Path
+import re
 from typing import Any
 
 import pandas as pd
 
 from dcp_core.attacks.base import AS_IS
+from dcp_core.data.datasets import pool_words
 from dcp_core.defenses import Defense
 from dcp_core.models import zoo
+from dcp_core.results.rows import THIEVES
 from dcp_core.runs import store
 from dcp_core.runs.spec import RunSpec, Spec
 from dcp_core.runs.store import RunView
@@ -28,10 +29,11 @@ def defense_words(defense: Defense) -> str:
 
 
 def attack_words(spec: RunSpec) -> str:
-    """An attack with its budget and query pool: 'KnockoffNets top-1, 2,000 of textures'."""
-    attack = spec.make_attack()
-    words = attack.short + (f" {attack.thief}" if attack.thief != AS_IS else "")
-    return f"{words}, {spec.budget:,} {f'of {Path(spec.pool).name}' if spec.pool else 'queries'}"
+    """An attack in facts: 'KnockoffNets, 2,000 similar pictures (signs_pool), uses the top class alone'."""
+    attack, card = spec.make_attack(), card_of(spec.victim)
+    asked = pool_words(card.dataset if card else "", spec.pool) if spec.pool else "queries"
+    words = [attack.short, f"{spec.budget:,} {asked}"]
+    return ", ".join(words + ([THIEVES.get(attack.thief, attack.thief)] if attack.thief != AS_IS else []))
 
 
 def name_of(view: RunView[Spec]) -> str:
@@ -64,10 +66,11 @@ def table_of(views: list[RunView[RunSpec]], states: list[str], text: str) -> pd.
 
     Args:
         states: keep only runs in one of these states; an empty list keeps all.
-        text: keep only runs that contain it in any column, in upper or lower case.
+        text: keep only runs in which a word of any cell begins with it, in upper or lower case.
     """
     rows = [row_of(view) for view in views if not states or view.state in states]
-    return pd.DataFrame([row for row in rows if text.lower() in json.dumps(row, default=str).lower()])
+    begins = re.compile(rf"(?<!\w){re.escape(text)}", re.IGNORECASE)
+    return pd.DataFrame([row for row in rows if any(begins.search(str(cell)) for cell in row.values())])
 
 
 def clearest_pair(views: list[RunView[RunSpec]]) -> list[str]:

@@ -16,6 +16,7 @@ from dcp_core.models.architectures import build
 from dcp_core.models.auxiliary import arm
 from dcp_core.models.fast import WHITEN_LEAST
 from dcp_core.models.inference import predict
+from dcp_core.models.pretrained import FEATURES, FROZEN, REPORT, STEPS, FrozenNet, train_head
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.worker import LOGS, TRANSFER_PICTURES, curve_pictures
 
@@ -57,7 +58,39 @@ def estimate(spec: RunSpec) -> Estimate:
 
 def _attack_seconds(spec: RunSpec) -> float:
     attack, defense = spec.make_attack(), spec.make_defense()
+    if spec.clone == FROZEN:
+        return _frozen_seconds(spec)
     return attack.seconds(spec.budget, partial(_timed, spec.victim, spec.clone, defense))
+
+
+def _frozen_seconds(spec: RunSpec) -> float:
+    """Seconds of an attack with a pretrained clone if no features are stored yet."""
+    card = _victim(spec.victim).card
+    pictures = spec.budget // spec.attack_parameters.get("repeats", 1)
+    feature = _speed_of_clone(spec.clone, len(card.classes), card.size)
+    answer = _speed_of_answer(spec.victim, spec.make_defense())
+    return spec.budget * answer + pictures * feature + STEPS / REPORT * _speed_of_head(len(card.classes))
+
+
+@lru_cache(maxsize=64)
+def _speed_of_answer(victim: str, defense: Defense) -> float:
+    """Seconds of one defended answer."""
+    size = _victim(victim).card.size
+    oracle = _theft(victim, FROZEN, defense, 2 * PIECE, None).oracle
+    pictures = _noise(PIECE, size)
+    oracle.query(pictures[:8])
+    began = time.monotonic()
+    oracle.query(pictures)
+    return (time.monotonic() - began) / PIECE
+
+
+@lru_cache(maxsize=16)
+def _speed_of_head(classes: int) -> float:
+    """Seconds of the steps between two reports of the training of a pretrained clone's head."""
+    network = FrozenNet(classes)
+    features, targets = torch.rand(PIECE, FEATURES), torch.full((PIECE, classes), 1 / classes)
+    first, last = train_head(network, features, targets, 0, steps=2 * REPORT)
+    return last.seconds - first.seconds
 
 
 @lru_cache(maxsize=64)

@@ -5,7 +5,8 @@ status.json              which process works on it, and its progress; the modifi
 events.jsonl             the events of the attack, one on each line
 sample.png               pictures sent to the victim, with the answers
 worker.log               what the worker printed
-state.pt, training.pt    checkpoints; deleted when the run is done
+state.pt, training.pt    checkpoints, see `checkpoints.py`; deleted when the run is done
+state.older.pt, ...      the checkpoints before these
 clone.safetensors        the clone's weights, when an attack is done
 result.json              written last: the run is done when this file exists
 queued                   exists while the run waits in the queue
@@ -14,18 +15,36 @@ lock                     locked by the process that works on the run
 """
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from dcp_core.attacks.base import ATTACK_STATE, TRAINING_STATE
-from dcp_core.files import home, write_atomic
-from dcp_core.runs.spec import Spec, SpecError, read_spec
+from dcp_core.files import home, read_object, write_atomic
+from dcp_core.results.schema import check_values
+from dcp_core.runs.spec import Spec, SpecError, spec_from
 
 SPEC, RESULT, CLONE = "spec.json", "result.json", "clone.safetensors"
 STATUS, EVENTS, SAMPLE, LOG = "status.json", "events.jsonl", "sample.png", "worker.log"
 QUEUED, STOP, LOCK = "queued", "stop", "lock"
 STATES = (ATTACK_STATE, TRAINING_STATE)
+WRITTEN = (SPEC, RESULT, CLONE, STATUS, SAMPLE, QUEUED, *STATES)  # by `write_atomic`
+SPEC_BYTES, RESULT_BYTES = 100_000, 10_000_000  # larger files are not this program's
+MOST_QUERIES = 2**53  # more than any run makes
+ACHIEVED = (
+    "victim_error",
+    "defender_error",
+    "adversary_error",
+    "fidelity",
+    "l1",
+    "l1_queries",
+    "n_test",
+)  # every attack's
+
+
+class FolderError(ValueError):
+    """A file in a run's folder is damaged. The message names it and says what to do."""
 
 
 def root() -> Path:
@@ -57,23 +76,66 @@ def claim(spec: Spec, folder: Path) -> None:
     path = folder / SPEC
     if not path.exists():
         write_atomic(path, lambda file: file.write(spec.to_json().encode()))
-    elif read_spec(path.read_text()) != spec:
+    elif spec_in(folder) != spec:
         raise SpecError(f"{folder} belongs to another run: choose another folder, or delete this one")
-    for half in folder.glob(
-        ".*.pt.*"
-    ):  # an incomplete checkpoint, left by a worker that was killed while writing it
-        half.unlink()
+
+
+def spec_in(folder: Path) -> Spec:
+    """The spec of the run in a folder.
+
+    Raises:
+        FolderError: for a spec that cannot be read or has impossible parameters.
+    """
+    path = folder / SPEC
+    try:
+        return spec_from(read_object(path, SPEC_BYTES))
+    except (OSError, ValueError) as error:
+        raise FolderError(f"{path} cannot be read ({error}): delete this run, and start it again") from error
 
 
 def result(folder: Path) -> dict[str, Any] | None:
-    """The result of a finished run; None while it is not done.
+    """The result of a finished run; None while it is not done. Entries that this version does not know are kept.
 
     Every result has `rows` of the common schema, the number of `queries` answered and the `seconds` taken. An attack has
     one row, and also `class_errors` of the clone and its `transfer_rate`, both in percent. A measurement of costs also
     has the entries that `bench.run` describes.
+
+    Raises:
+        FolderError: for a result that cannot be read, lacks an entry or has one of another kind.
     """
     path = folder / RESULT
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        if not path.exists():
+            return None
+        found = read_object(path, RESULT_BYTES)
+        _check_result(found)
+    except (OSError, ValueError) as error:
+        raise FolderError(f"{path} cannot be read ({error}): delete this file, and run it again") from error
+    return found
+
+
+def _check_result(found: dict[str, Any]) -> None:
+    """Raise a ValueError that says what is wrong with the content of a result."""
+    rows, queries, missing = found.get("rows"), found.get("queries"), found.get("missing", {})
+    if not isinstance(rows, list) or not rows:
+        raise ValueError("it has no rows")
+    for row in rows:
+        check_values(row, required=ACHIEVED if row_of_attack(row) else ())
+    if not isinstance(queries, int) or not 0 <= queries <= MOST_QUERIES:
+        raise ValueError("queries is not a whole number from 0")
+    if row_of_attack(rows[0]) and not _is_number(found.get("transfer_rate")):
+        raise ValueError("transfer_rate is not a number")
+    if not isinstance(missing, dict) or not all(isinstance(reason, str) for reason in missing.values()):
+        raise ValueError("missing is not an object of texts")
+
+
+def row_of_attack(row: Any) -> bool:
+    """Whether a result row comes from an attack, not from a measurement of costs."""
+    return isinstance(row, dict) and bool(row.get("attack"))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def keep_result(folder: Path, found: dict[str, Any]) -> None:

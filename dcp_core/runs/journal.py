@@ -7,6 +7,7 @@ writer. A worker that is killed may leave an incomplete last line in `events.jso
 import _thread
 import dataclasses
 import json
+import logging
 import threading
 import time
 import traceback
@@ -21,9 +22,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dcp_core.attacks import Event
-from dcp_core.files import home, write_atomic
+from dcp_core.files import home, remove_temporary, write_atomic
 from dcp_core.results.rows import write_results
-from dcp_core.runs.folder import EVENTS, LOCK, LOG, QUEUED, SAMPLE, STOP, claim, result
+from dcp_core.runs.folder import EVENTS, LOCK, LOG, QUEUED, SAMPLE, STOP, WRITTEN, claim, result
 from dcp_core.runs.locks import holding
 from dcp_core.runs.spec import Spec
 from dcp_core.runs.status import Status, beat
@@ -63,6 +64,7 @@ def record(
             raise RunBusy(f"another process works on the run in {folder}: wait for it, or stop it")
         for name in (QUEUED, STOP):
             (folder / name).unlink(missing_ok=True)
+        remove_temporary(folder, WRITTEN)
         if result(folder) is None:
             device = device or ("cuda" if torch.cuda.is_available() else "cpu")
             yield from _session(spec, folder, device, save_every)
@@ -89,6 +91,8 @@ def _session(spec: Spec, folder: Path, device: str, save_every: float) -> Iterat
             status = dataclasses.replace(status, fraction=before.fraction, queries=before.queries)
     journal = _Journal(folder, status)
     journal.log(f"{'resumed' if journal.path.exists() else 'started'}: {spec.command.split(' -m ')[1]}")
+    warnings = _ToLog(journal)
+    logging.getLogger("dcp_core").addHandler(warnings)
     events: Iterator[Event] | None = None
     try:
         events = run(spec, folder, device=device, save_every=save_every, report=journal.report)
@@ -116,7 +120,20 @@ def _session(spec: Spec, folder: Path, device: str, save_every: float) -> Iterat
         journal.end("failed", sentence(error))
         raise
     finally:
+        logging.getLogger("dcp_core").removeHandler(warnings)
         journal.close()
+
+
+class _ToLog(logging.Handler):
+    """Adds the warnings of this package to a run's log."""
+
+    def __init__(self, journal: "_Journal") -> None:
+        super().__init__(logging.WARNING)
+        self.journal = journal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        self.journal.log(record.getMessage())
 
 
 def _close(events: Iterator[Event] | None) -> None:

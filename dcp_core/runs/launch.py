@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from dcp_core.files import write_atomic
+from dcp_core.files import read_object, write_atomic
 from dcp_core.runs import store
 from dcp_core.runs.folder import QUEUED, STOP, claim, folder_of, result, root, slot
 from dcp_core.runs.locks import take
@@ -25,6 +25,7 @@ from dcp_core.runs.status import Status
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 SAVING = 20.0  # seconds that a worker has to save its state after it has noticed a request to stop
+MARK_BYTES = 1000  # a larger file `queued` is not this program's
 POLITE = 1.0  # seconds that a worker has to notice a request to stop
 
 
@@ -84,8 +85,8 @@ def turns() -> list[tuple[Path, float]]:
 
     def since(mark: Path) -> float:
         try:
-            return float(json.loads(mark.read_text())["since"])
-        except (OSError, ValueError, TypeError, KeyError):
+            return float(read_object(mark, MARK_BYTES)["since"])
+        except (OSError, ValueError, TypeError, KeyError, OverflowError):
             return float("inf")
 
     marks = [(mark.parent, since(mark)) for mark in root().glob(f"*/{QUEUED}")]

@@ -21,6 +21,7 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
+from dcp_core import checkpoints
 from dcp_core.files import write_atomic
 from dcp_core.runs import store
 from dcp_core.runs.folder import LOCK, QUEUED, SPEC, STATES, STATUS, STOP, claim, folder_of, result, shared
@@ -182,7 +183,7 @@ def _receive(job: _Job) -> bool:
 def _finish(job: _Job, say: Callable[[str], object]) -> None:
     if result(job.folder) is not None:
         for name in STATES:
-            (job.folder / name).unlink(missing_ok=True)
+            checkpoints.remove(job.folder / name)
         add_to_results(job.spec, job.folder)
     os.close(job.lock)
     seen = store.view(job.folder)

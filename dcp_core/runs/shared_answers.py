@@ -112,7 +112,7 @@ def _asked(runs: list[RunSpec], count: int) -> Tensor:
 
 def _compute_missing(card: zoo.Card, pool: ImageSet, defense: Defense | None, indices: Tensor) -> None:
     path = _path(card, pool, defense)
-    known, rows = _stored(path)
+    known, rows = stored_rows(path)
     missing = torch.tensor(sorted(set(indices.tolist()) - set(known.tolist())), dtype=torch.int64)
     if not len(missing):
         return
@@ -150,7 +150,7 @@ def _path(card: zoo.Card, pool: ImageSet, defense: Defense | None = None) -> Pat
     return shared() / f"{about.hexdigest()[:20]}.safetensors"
 
 
-def _stored(path: Path) -> tuple[Tensor, Tensor]:
+def stored_rows(path: Path) -> tuple[Tensor, Tensor]:
     """Indices and rows of a cache file; empty if it is missing or damaged."""
     try:
         stored = load_bytes(path.read_bytes())
@@ -160,7 +160,7 @@ def _stored(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _read(path: Path, pool: ImageSet) -> RowCache | None:
-    indices, rows = _stored(path)
+    indices, rows = stored_rows(path)
     return RowCache(pool.images, indices, rows) if len(indices) else None
 
 

@@ -11,7 +11,13 @@ from dcp_core.attacks import Attack, make_attack
 from dcp_core.costs.latency import CLOCKS
 from dcp_core.defenses import Defense, make_defense
 from dcp_core.defenses.base import ALWAYS_THERE, identity
-from dcp_core.models.architectures import ARCHITECTURES
+from dcp_core.models.architectures import CLONES
+from dcp_core.models.pretrained import FROZEN
+
+MOST_SEED = 2**32 - 1
+MOST_QUERIES = 10**12
+MOST_SECONDS = 10**6
+MOST_TEXT = 1000  # characters of a victim's name or a pool's path
 
 
 class SpecError(ValueError):
@@ -31,8 +37,8 @@ class RunSpec:
         seed: of all random numbers of the thief and of the defense.
 
     Raises:
-        ValueError: for an unknown attack, defense, architecture or parameter, a value out of range, a pool that is
-            missing or not needed.
+        ValueError: for an unknown attack, defense, architecture or parameter, a value of another type or out of range,
+            a pool that is missing or not needed.
     """
 
     victim: str
@@ -48,19 +54,27 @@ class RunSpec:
     kind: ClassVar[str] = "attack"
 
     def __post_init__(self) -> None:
+        _check_text("victim", self.victim)
+        if self.pool is not None:
+            _check_text("pool", self.pool)
+        if self.clone != "":
+            _check_text("clone", self.clone)
+        _check_whole("query budget", self.budget, 1, MOST_QUERIES)
+        _check_whole("seed", self.seed, 0, MOST_SEED)
         attack = make_attack(self.attack, **self.attack_parameters)
-        object.__setattr__(self, "attack_parameters", dataclasses.asdict(attack))
         object.__setattr__(self, "clone", self.clone or attack.usual_clone)
+        attack = attack.for_clone(self.clone)
+        object.__setattr__(self, "attack_parameters", dataclasses.asdict(attack))
         defense = make_defense(self.defense, **self.defense_parameters)
         object.__setattr__(self, "defense_parameters", defense.values())
-        if self.clone not in ARCHITECTURES:
-            raise SpecError(f"unknown architecture '{self.clone}'; known: {', '.join(ARCHITECTURES)}")
+        if self.clone not in CLONES:
+            raise SpecError(f"unknown architecture '{self.clone}'; known: {', '.join(CLONES)}")
+        if self.clone == FROZEN and not attack.needs_pool:
+            raise SpecError(f"{FROZEN} learns from a query pool, which {attack.title} does not take")
         if attack.needs_pool and self.pool is None:
             raise SpecError(f"{attack.title} needs a query pool, for example signs_pool or textures")
         if not attack.needs_pool and self.pool is not None:
             raise SpecError(f"{attack.title} generates its own pictures: it takes no query pool")
-        if self.budget < 1:
-            raise SpecError(f"the query budget must be at least 1, not {self.budget}")
 
     def make_attack(self) -> Attack:
         """The attack with its parameters."""
@@ -71,7 +85,7 @@ class RunSpec:
         return make_defense(self.defense, **self.defense_parameters)
 
     def to_json(self) -> str:
-        """Readable JSON; `from_json` gives the same spec."""
+        """Readable JSON; `spec_from` gives the same spec."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -83,14 +97,23 @@ class RunSpec:
         Raises:
             ValueError: for text that is not a spec.
         """
+        return cls.from_object(json.loads(text))
+
+    @classmethod
+    def from_object(cls, given: dict[str, Any]) -> "RunSpec":
+        """The spec of an attack from the object in its JSON; entries that this version does not know are ignored.
+
+        Raises:
+            ValueError: for anything else.
+        """
         try:
-            given = json.loads(text)
             made = make_attack(given.get("attack", cls.attack), **given.get("attack_parameters", {}))
             earlier = {
                 name: each.before for name, each in made.parameters().items() if each.before is not ALWAYS_THERE
             }
-            return cls(**given | {"attack_parameters": earlier | given.get("attack_parameters", {})})
-        except TypeError as error:
+            known = _known(cls, given)
+            return cls(**known | {"attack_parameters": earlier | given.get("attack_parameters", {})})
+        except (TypeError, AttributeError) as error:
             raise SpecError(f"this is not the spec of an attack: {error}") from error
 
     @property
@@ -124,7 +147,7 @@ class BenchSpec:
         seed: of the random order in which defenses are timed. Another seed makes another measurement.
 
     Raises:
-        SpecError: for a time limit that is not above 0, or an unknown clock.
+        SpecError: for a time limit that is not above 0, an unknown clock, or a value of another type.
     """
 
     victim: str
@@ -135,14 +158,18 @@ class BenchSpec:
     kind: ClassVar[str] = "bench"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.seconds, int | float) or not 0 < self.seconds < float("inf"):
-            raise SpecError(f"the time limit must be a number of seconds above 0, not {self.seconds!r}")
-        if self.clock not in CLOCKS:
+        _check_text("victim", self.victim)
+        _check_whole("seed", self.seed, 0, MOST_SEED)
+        if not isinstance(self.seconds, int | float) or not 0 < self.seconds <= MOST_SECONDS:
+            raise SpecError(
+                f"the time limit must be above 0 and at most {MOST_SECONDS:,} seconds, not {self.seconds!r:.60}"
+            )
+        if not isinstance(self.clock, str) or self.clock not in CLOCKS:
             raise SpecError(f"unknown clock '{self.clock}'; known: {', '.join(CLOCKS)}")
         object.__setattr__(self, "seconds", float(self.seconds))  # 60 and 60.0 give the same key
 
     def to_json(self) -> str:
-        """Readable JSON; `read_spec` gives the same spec."""
+        """Readable JSON; `spec_from` gives the same spec."""
         return json.dumps({"kind": self.kind} | dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @property
@@ -180,16 +207,31 @@ def defense_command(action: str, victim: str, defense: Defense) -> str:
     return f"python -m dcp_core {action} {shlex.join(words)}"
 
 
-def read_spec(text: str) -> Spec:
-    """Read the spec of an attack or of a measurement from JSON.
+def spec_from(given: dict[str, Any]) -> Spec:
+    """The spec of an attack or of a measurement from the object in its JSON; entries that this version does not know
+    are ignored.
 
     Raises:
-        ValueError: for text that is not a spec.
+        ValueError: for an object that is not a spec.
     """
-    given = json.loads(text)
-    if not isinstance(given, dict) or given.pop("kind", RunSpec.kind) != BenchSpec.kind:
-        return RunSpec.from_json(text)
+    if given.get("kind", RunSpec.kind) != BenchSpec.kind:
+        return RunSpec.from_object(given)
     try:
-        return BenchSpec(**given)
+        return BenchSpec(**_known(BenchSpec, given))
     except TypeError as error:
         raise SpecError(f"this is not the spec of a measurement: {error}") from error
+
+
+def _known(kind: type[Spec], given: dict[str, Any]) -> dict[str, Any]:
+    """The entries that are fields of this kind of spec."""
+    return {each.name: given[each.name] for each in dataclasses.fields(kind) if each.name in given}
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= MOST_TEXT:
+        raise SpecError(f"the {name} must be printable text of 1 to {MOST_TEXT:,} characters, not {value!r:.60}")
+
+
+def _check_whole(name: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise SpecError(f"the {name} must be a whole number from {low} to {high:,}, not {value!r:.60}")

@@ -11,15 +11,17 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import psutil
 
-from dcp_core.files import write_atomic
+from dcp_core.files import read_object, write_atomic
 from dcp_core.runs.folder import STATUS
 
 SILENCE = 30.0  # seconds without a heartbeat after which a worker on another machine counts as lost
 SAME_START = 2.0  # seconds by which the start time of a process may change when the system clock is adjusted
+STATUS_BYTES = 100_000  # a larger file is not a status
+MOST = 2.0**53  # no number of a status is larger
 
 WorkerState = Literal["running", "stopping", "interrupted", "failed", "done"]
 
@@ -78,20 +80,23 @@ class Status:
         """Read the status in a folder; None if there is none.
 
         Raises:
+            OSError: for a file that cannot be read.
             ValueError: for a file that is not a status.
         """
         path = folder / STATUS
         if not path.exists():
             return None
-        given = json.loads(path.read_text("utf-8"))
-        if not isinstance(given, dict):
-            raise ValueError(f"{path} is not a status")
+        given = read_object(path, STATUS_BYTES)
         fields: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             value, wanted = given.get(field.name, field.default), type(field.default)
             if not isinstance(value, (int, float) if wanted is float else wanted):
-                raise ValueError(f"{path}: {field.name} is {value!r}")
+                raise ValueError(f"{path}: {field.name} is {value!r:.60}")
+            if isinstance(value, int | float) and not -MOST < value < MOST:  # also true for NaN
+                raise ValueError(f"{path}: {field.name} is not a possible number")
             fields[field.name] = value
+        if fields["state"] not in get_args(WorkerState):
+            raise ValueError(f"{path}: state is {fields['state']!r:.60}")
         return cls(**fields)
 
     def process(self) -> psutil.Process | None:

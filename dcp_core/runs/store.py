@@ -4,7 +4,9 @@ Other processes may change or delete a folder while it is read. A run that canno
 a reason; the other runs are still listed.
 """
 
+import io
 import json
+import math
 import os
 import shutil
 import time
@@ -15,16 +17,31 @@ from typing import Any, Generic, Literal, TypeVar
 import pandas as pd
 from PIL import Image
 
-from dcp_core.files import PRECOMPUTED, home
-from dcp_core.runs.folder import EVENTS, LOCK, LOG, QUEUED, SAMPLE, SPEC, STOP, result, root, used_bytes
+from dcp_core.files import PRECOMPUTED, home, open_regular, read_regular
+from dcp_core.runs.folder import (
+    EVENTS,
+    LOCK,
+    LOG,
+    QUEUED,
+    RESULT,
+    SAMPLE,
+    SPEC,
+    STOP,
+    result,
+    root,
+    row_of_attack,
+    spec_in,
+    used_bytes,
+)
 from dcp_core.runs.locks import holding
-from dcp_core.runs.spec import BenchSpec, RunSpec, Spec, read_spec
+from dcp_core.runs.spec import BenchSpec, RunSpec, Spec
 from dcp_core.runs.status import Status, silence
 
 State = Literal["queued", "running", "stopping", "interrupted", "failed", "done", "unreadable"]
 ACTIVE = ("queued", "running", "stopping")
 GIGABYTE = 1e9
 SHIPPED = PRECOMPUTED / "runs"
+EVENTS_BYTES, SAMPLE_BYTES, SAMPLE_PIXELS = 20_000_000, 20_000_000, 4_000_000  # larger ones are not this program's
 KEEP_FREE = 0.5  # gigabytes of the disk that must stay free
 
 
@@ -106,10 +123,12 @@ def benches() -> list[RunView[BenchSpec]]:
 
 def _views(place: Path, kind: type[AnySpec]) -> list[RunView[AnySpec]]:
     try:
-        folders = [entry for entry in place.iterdir() if not entry.name.startswith(".") and entry.is_dir()]
+        entries = list(place.iterdir())
     except OSError:
         return []
-    seen = [view(folder) for folder in folders]
+    # A name that cannot be printed is not one of a run, and no page could show it.
+    named = [entry for entry in entries if not entry.name.startswith(".") and entry.name.isprintable()]
+    seen = [view(folder) for folder in named if os.path.isdir(folder)]
     wanted = [each for each in seen if each.spec is None or isinstance(each.spec, kind)]
     return sorted(wanted, key=lambda v: (-v.created, v.key))  # type: ignore[arg-type]  # their specs are of this kind
 
@@ -118,18 +137,20 @@ def view(folder: Path) -> RunView[Spec]:
     """The state of the run in a folder; raises no error."""
     try:
         return _view(folder)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except Exception as error:  # whatever is wrong with one folder must not hide the others
         return RunView(folder, "unreadable", message=f"this version cannot read the run: {error}")
 
 
 def _view(folder: Path) -> RunView[Spec]:
-    spec = read_spec((folder / SPEC).read_text("utf-8"))
-    created = (folder / SPEC).stat().st_mtime
+    spec = spec_in(folder)
+    created = min((folder / SPEC).stat().st_mtime, time.time())
     found = result(folder)
     if found is not None:
-        if isinstance(spec, RunSpec) and not {"adversary_error", "fidelity"} <= found["rows"][0].keys():
-            raise ValueError("its result is incomplete")
-        return RunView(folder, "done", spec, "", "done", 1.0, int(found["queries"]), created=created, result=found)
+        if isinstance(spec, RunSpec) != row_of_attack(found["rows"][0]):
+            raise ValueError(
+                f"{folder / RESULT} is the result of another kind of run: delete this file, and run it again"
+            )
+        return RunView(folder, "done", spec, "", "done", 1.0, found["queries"], created=created, result=found)
     status = Status.read(folder)
     if (folder / QUEUED).exists():
         where = {} if status is None else {"fraction": status.fraction, "queries": status.queries}
@@ -137,11 +158,15 @@ def _view(folder: Path) -> RunView[Spec]:
     if status is None:
         return RunView(folder, "interrupted", spec, "not started", created=created)
     message, state = status.message, status.state
+    if state == "done":
+        state, message = "interrupted", "its result is missing: resume it"
     if state in ("running", "stopping"):
         if status.alive(folder):
             state = "stopping" if (folder / STOP).exists() else state
         else:
-            state, message = "interrupted", f"the worker on {status.host} ended unexpectedly"
+            stopped = (folder / STOP).exists()
+            message = "stopped by you" if stopped else f"the worker on {status.host} ended unexpectedly"
+            state = "interrupted"
     return RunView(
         folder,
         state,
@@ -172,21 +197,25 @@ def events(folder: Path) -> pd.DataFrame:
     """
     kept: list[dict[str, Any]] = []
     try:
-        lines = (folder / EVENTS).read_bytes().splitlines()
+        lines = read_regular(folder / EVENTS, EVENTS_BYTES).splitlines()
     except OSError:
         lines = []
     for line in lines:
         try:
             event = json.loads(line)
             numbers = {name: float(event[name]) for name in ("time", "fraction", "queries")}
-            numbers |= {name: float(event.get(name, "nan")) for name in ("error", "fidelity")}
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            scores = {name: float(event.get(name, "nan")) for name in ("error", "fidelity")}
+            if not all(map(math.isfinite, numbers.values())) or any(map(math.isinf, scores.values())):
+                continue
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             continue
         while kept and kept[-1]["fraction"] > numbers["fraction"]:
             kept.pop()
         losses = event.get("losses")
         kept.append(
-            numbers | {"phase": str(event.get("phase")), "losses": losses if isinstance(losses, dict) else {}}
+            numbers
+            | scores
+            | {"phase": str(event.get("phase")), "losses": losses if isinstance(losses, dict) else {}}
         )
     return pd.DataFrame(kept, columns=["time", "phase", "fraction", "queries", "losses", "error", "fidelity"])
 
@@ -194,22 +223,26 @@ def events(folder: Path) -> pd.DataFrame:
 def sample(folder: Path) -> tuple[Image.Image, list[list[tuple[int, float]]]] | None:
     """Pictures sent to the victim, side by side, and the top classes of its answers, [(class, probability), ...] each.
 
-    None if there is no readable sample.
+    None if there is no readable sample of a possible size.
     """
     try:
-        with Image.open(folder / SAMPLE) as picture:
+        file = io.BytesIO(read_regular(folder / SAMPLE, SAMPLE_BYTES))
+        with Image.open(file, formats=["PNG"]) as picture:
+            if picture.width * picture.height > SAMPLE_PIXELS:
+                return None
             picture.load()
             text = picture.info.get("answers", "[]")
             answers = [[(int(c), float(p)) for c, p in row] for row in json.loads(text)]
-            return picture.convert("RGB"), answers
-    except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError):
+            possible = all(0 <= c < 2**31 and 0 <= p <= 1.001 for row in answers for c, p in row)
+            return picture.convert("RGB"), answers if possible else []
+    except Exception:  # whatever is wrong with it, the page shows the run without it
         return None
 
 
 def log_tail(folder: Path, lines: int = 15) -> str:
     """The last lines of the log; empty without a log."""
     try:
-        with (folder / LOG).open("rb") as file:
+        with open_regular(folder / LOG) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
             return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
     except OSError:

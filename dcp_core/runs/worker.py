@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from dcp_core import checkpoints
 from dcp_core.attacks import Event, Oracle, Theft
 from dcp_core.data.datasets import ImageSet, load
 from dcp_core.defenses import Defense
@@ -23,9 +24,10 @@ from dcp_core.models import zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.auxiliary import arm
 from dcp_core.models.inference import predict, to_pixels
+from dcp_core.models.pretrained import FROZEN, FrozenNet, weights_file
 from dcp_core.precision import precision
 from dcp_core.provenance import hardware, today, versions
-from dcp_core.runs import bench, shared_answers
+from dcp_core.runs import bench, shared_answers, shared_features
 from dcp_core.runs.folder import CLONE, RESULT, STATES, claim, keep_result
 from dcp_core.runs.spec import BenchSpec, RunSpec, Spec
 
@@ -59,6 +61,8 @@ def run(
         return iter(())
     if isinstance(spec, BenchSpec):
         return _measure(spec, folder, device)
+    if spec.clone == FROZEN:
+        weights_file()  # raises before anything is computed
     report("loading the victim")
     victim = zoo.load(spec.victim, device)
     test = load(victim.card.dataset, "test", size=victim.card.size, report=report)
@@ -80,6 +84,8 @@ def run(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         clone = build(spec.clone, oracle.classes)
+    if isinstance(clone.network, FrozenNet) and pool is not None:
+        clone.network.lookup = shared_features.lookup(test.images, pool.images)
     theft = Theft(
         oracle,
         clone,
@@ -142,15 +148,21 @@ def _run(
     }
     keep_result(folder, found)
     for name in STATES:
-        (folder / name).unlink(missing_ok=True)
+        checkpoints.remove(folder / name)
     yield dataclasses.replace(event, scores=scores)
 
 
 def _keep_clone(path: Path, clone: nn.Module, architecture: str) -> None:
-    """Store the clone's weights, and in the file's metadata its architecture and whether it asks the mirror too."""
+    """Store the clone's weights, and in the file's metadata its architecture and whether it asks the mirror too.
+
+    Of a pretrained clone these are the weights of the head, and the metadata names the file of the pretrained weights.
+    The metadata is one entry, because safetensors writes several in a random order and equal runs give equal files.
+    """
     weights = {key: value.detach().cpu().contiguous() for key, value in clone.state_dict().items()}
-    about = {"architecture": architecture, "mirrored": str(getattr(clone, "mirrored", False)).lower()}
-    write_atomic(path, lambda file: file.write(save(weights, about)))
+    about = {"architecture": architecture, "mirrored": getattr(clone, "mirrored", False)}
+    if architecture == FROZEN:
+        about["pretrained"] = weights_file().name
+    write_atomic(path, lambda file: file.write(save(weights, {"clone": json.dumps(about)})))
 
 
 def _row(
@@ -178,7 +190,7 @@ def _row(
         "thief": spec.make_attack().thief,
         "clone": spec.clone,
         "budget": spec.budget,
-        "epochs": spec.attack_parameters.get("epochs"),
+        "epochs": None if spec.clone == FROZEN else spec.attack_parameters.get("epochs"),
         "clone_precision": precision(theft.oracle.device),
         "seed": spec.seed,
         "defender_error": round(float(error(defended, test.labels)), 4),

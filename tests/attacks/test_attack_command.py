@@ -165,7 +165,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_clone(pool: str, home: Pat
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out
-    assert "goes on" in out
+    assert "resumes" in out
     assert (stopped / "state.pt").exists()
     assert result(stopped) is None
     assert CliRunner().invoke(command, [*words, "--to", str(stopped)]).exit_code == 0

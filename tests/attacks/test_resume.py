@@ -3,6 +3,7 @@
 import multiprocessing
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 import toys
 
+from dcp_core import checkpoints
 from dcp_core.attacks import make_attack
 from dcp_core.attacks.maze import MAZE
 from dcp_core.defenses import RandomNoise
@@ -81,4 +83,54 @@ def test_a_killed_theft_ends_like_one_never_interrupted(case: str, tmp_path: Pat
 
 def changes(folder: Path) -> list[float]:
     """When the states in a folder were written."""
-    return [path.stat().st_mtime_ns for name in ("state.pt", "training.pt") if (path := folder / name).exists()]
+    found = []
+    for name in ("state.pt", "training.pt"):
+        with suppress(FileNotFoundError):
+            found.append((folder / name).stat().st_mtime_ns)
+    return found
+
+
+class Killed(Exception):
+    pass
+
+
+def stopped(folder: Path, case: str, saves: int) -> None:
+    """A theft that ends without a further save, as if killed, when it has saved so often."""
+    name, budget, parameters = CASES[case]
+    given = toys.theft(budget, RandomNoise(epsilon=0.4), folder=folder, save_every=0.0)
+    save, done = checkpoints.save, 0
+
+    def counted(path: Path, state: dict[str, Any]) -> None:
+        nonlocal done
+        if done == saves:
+            raise Killed
+        done += 1
+        save(path, state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "save", counted)
+        with pytest.raises(Killed):
+            for _ in make_attack(name, **{**toys.SMALL[name], **parameters}).steps(given):
+                pass
+
+
+def ended(folder: Path | None, case: str) -> dict[str, torch.Tensor]:
+    """The clone of a theft that goes on to its end."""
+    name, budget, parameters = CASES[case]
+    given = toys.theft(budget, RandomNoise(epsilon=0.4), folder=folder, save_every=0.0)
+    for _ in make_attack(name, **{**toys.SMALL[name], **parameters}).steps(given):
+        pass
+    return given.clone.state_dict()
+
+
+@pytest.mark.parametrize("case", ["knockoff", "dfme"])
+def test_a_theft_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(
+    case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped(tmp_path, case, saves=8)
+    last = max(tmp_path.glob("*.pt"), key=lambda path: path.stat().st_mtime_ns)
+    content = last.read_bytes()
+    last.write_bytes(content[: len(content) // 2])
+    went_on = ended(tmp_path, case)
+    assert f"{last} is damaged" in caplog.text
+    assert all(torch.equal(value, went_on[key]) for key, value in ended(None, case).items())

@@ -56,7 +56,7 @@ def test_from_the_story_to_the_tradeoffs_to_the_playground_the_address_carries_t
     expect(page.get_by_role("heading", name="2. How a thief uses it")).to_be_visible()
     expect(page).to_have_url(re.compile(r"step=How"))
 
-    page.get_by_role("link", name="Strict l1 budget").click()
+    page.get_by_role("link", name="Answers that may move little").click()
     expect(page.get_by_role("heading", name="Trade-offs")).to_be_visible()
     expect(page.get_by_text("at β = 0.4").first).to_be_visible()
     expect(page.locator(".js-plotly-plot").first).to_be_visible()
@@ -118,7 +118,7 @@ def test_selected_points_filter_table_and_csv_and_open_in_the_playground(
     expect(page.get_by_text("All points (21)")).to_be_visible()
     drag((0.01, 0.4), (0.01, 0.99))
     expect(page.get_by_text("Selected points (1)")).to_be_visible()
-    page.get_by_role("link", name="Use this operating point").click()
+    page.get_by_role("link", name="Use this point in the Playground").click()
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()
     expect(page).to_have_url(re.compile(r"dcp_beta=0\.2"))
     expect(page.get_by_role("slider").first).to_have_value("0.2")

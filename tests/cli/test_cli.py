@@ -111,17 +111,17 @@ def test_data_list_and_show(home: Path) -> None:
 def test_decide_lists_cases_and_names_what_to_deploy_within_the_limits(home: Path) -> None:
     cases = run("decide").output.splitlines()
     (gtsrb,) = [name for name in cases if "gtsrb-resnet20" in name]
-    answer = run("decide", "gtsrb-resnet20", "--one-file")
+    answer = run("decide", "gtsrb-resnet20", "--label-only")
     assert answer.exit_code == 0, answer.output
     assert answer.output.startswith(gtsrb)
-    assert "deploy: python -m dcp_core serve --victim gtsrb-resnet20 --defense dcp" in answer.output
+    assert "deploy: python -m dcp_core serve --victim gtsrb-resnet20 --defense label" in answer.output
     strict = run("decide", "gtsrb-resnet20", "--l1", 0, "--increase", 0)
-    assert "every point has a mean l1 of at least" in strict.output
-    assert "deploy none of them" in strict.output
+    assert "every point has a mean l1 on the thief's queries of at least" in strict.output
+    assert "No: no measured defense is within your limits." in strict.output
 
 
 def test_decide_wants_one_case(home: Path) -> None:
     several = run("decide", "knockoff")
     assert several.exit_code == 2
-    assert "say more of one of these" in several.output
+    assert "give more of the name" in several.output
     assert "no cases have 'nothing'" in run("decide", "nothing").output

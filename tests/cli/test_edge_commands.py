@@ -62,7 +62,7 @@ def test_an_fp32_victim_gets_its_onnx_file_and_is_exported(trained: Path, tmp_pa
     assert isinstance(zoo.load("own").model, OnnxClassifier)
     result = run("export", "--victim", "own", "--defense", "rs", "--beta", 0.5, "--baked", "--to", file)
     assert result.exit_code == 0, result.output
-    assert "Checked against the engine on 500 pictures" in result.output
+    assert "Compared with the library on 500 pictures" in result.output
     pixels = torch.rand(3, 3, 16, 16)
     (ours,) = open_session(file.read_bytes()).run(None, {"pixels": pixels.numpy()})
     expected = ReverseSigmoid(beta=0.5)(logits=predict(zoo.network("own"), pixels))
@@ -75,7 +75,7 @@ def test_an_fp32_victim_gets_its_onnx_file_and_is_exported(trained: Path, tmp_pa
     [
         (("quantize", "--victim", "nobody"), "no victim 'nobody'"),
         (("quantize", "--victim", "signs-resnet8-ptq"), "take signs-resnet8 instead"),
-        (("export", "--victim", "signs-resnet8-ptq", "--defense", "random"), "cannot be put into a file"),
+        (("export", "--victim", "signs-resnet8-ptq", "--defense", "random"), "cannot be exported"),
         (("export", "--victim", "signs-resnet8-ptq", "--beta", "7"), "between 0 and 1.5"),
     ],
 )

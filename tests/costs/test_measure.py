@@ -122,7 +122,7 @@ def test_a_busy_machine_makes_wall_times_unreliable_but_not_processor_times(
     rows = pd.DataFrame(measured(monkeypatch, clock=clock)[0].rows)
     assert rows["unreliable"].eq(clock == "wall").all()
     assert rows["clock"].eq(clock).all()
-    assert rows["reason"].str.contains("a load of 99.0 besides ours").all()
+    assert rows["reason"].str.contains("load 99.0 besides this one").all()
     assert json.loads(rows["versions"].iloc[0])["torch"] == torch.__version__
 
 

@@ -74,8 +74,8 @@ def test_any_two_defenses_of_the_posterior_can_be_chained() -> None:
     ("first", "second", "words"),
     [
         (Deception, Deception, "two different defenses, not Deception (DCP) twice"),
-        (Deception, MAD, "(MAD) looks at the picture"),
-        (MAD, Rounding, "(MAD) looks at the picture"),
+        (Deception, MAD, "(MAD) uses the picture"),
+        (MAD, Rounding, "(MAD) uses the picture"),
         (Deception, ReverseSigmoid, "both have a parameter 'beta, cap_odds, gamma'"),
     ],
 )

@@ -92,9 +92,9 @@ def test_what_is_missing_is_said() -> None:
     y = torch.tensor([[0.7, 0.2, 0.1]])
     with pytest.raises(ValueError, match="stored answers of the victim: give it some with `armed`"):
         ModelGuardS()(y)
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(ValueError, match="there are no stored answers"):
         StoredAnswers(torch.empty(0, 3))
-    with pytest.raises(ValueError, match="the answers have 3 classes, the codebook 6"):
+    with pytest.raises(ValueError, match="the answers have 3 classes, but the codebook has 6"):
         ModelGuardS().armed(StoredAnswers(logits()))(y)
     for epsilon in (0.0, 2.1):
         with pytest.raises(ValueError, match=r"epsilon must be between 0\.05 and 2"):

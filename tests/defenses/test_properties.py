@@ -182,7 +182,7 @@ def test_random_noise_spends_its_budget_on_another_class() -> None:
     ("bad", "words"),
     [
         (torch.tensor([[0.5, float("nan")]]), "finite"),
-        (torch.tensor([[0.9, 0.3]]), "sum 1"),
+        (torch.tensor([[0.9, 0.3]]), "sum to 1"),
         (torch.tensor([[-0.25, 1.25]]), "non-negative"),
         (torch.tensor([0.5, 0.5]), "(N, K)"),
         (torch.tensor([[1.0]]), "K >= 2"),

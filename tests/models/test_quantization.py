@@ -66,7 +66,7 @@ def test_another_network_is_not_taken_for_the_simulated_one(
 ) -> None:
     other = tiny(BasicBlock(8, 8, 1))
     nn.init.normal_(other.network[-1].weight, std=3)
-    with pytest.raises(QuantizationError, match="does not answer as the simulated network"):
+    with pytest.raises(QuantizationError, match="answers differ from those of the simulated network"):
         quantization.check_runtime(rounded[0], other, images)
 
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_quantized_is_named(middle: nn.Module, words: str, images
 def test_calibration_sets_that_are_empty_or_of_the_wrong_size_are_refused(images: Tensor) -> None:
     with pytest.raises(QuantizationError, match="no calibration pictures"):
         quantization.prepare(tiny(), images[:0], SIZE, training=False)
-    with pytest.raises(QuantizationError, match=r"\(3, 16, 16\), the victim takes \(3, 32, 32\)"):
+    with pytest.raises(QuantizationError, match=r"\(3, 16, 16\), but the victim needs \(3, 32, 32\)"):
         quantization.prepare(tiny(), images, 32, training=False)
 
 

@@ -44,7 +44,7 @@ def test_torchvision_victims_say_what_is_wrong(home: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(zoo.VictimError, match="could not be fetched"):
+    with pytest.raises(zoo.VictimError, match="could not be downloaded"):
         zoo.load("torchvision:squeezenet1_1")
 
 

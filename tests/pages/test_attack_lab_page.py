@@ -1,13 +1,15 @@
 """The controls of the Attack lab: what is selected first, and what a start changes."""
 
 import dataclasses
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 from test_pages import open_page
 
 from dcp_core.runs import launch, store
-from dcp_core.runs.describe import clearest_pair
+from dcp_core.runs.describe import clearest_pair, table_of
 from dcp_core.runs.spec import RunSpec
 
 SIGNS = RunSpec("signs-resnet8", budget=100, pool="signs_pool")
@@ -59,3 +61,60 @@ def test_the_one_click_pair_is_queued_shown_and_drawn_along_its_training(home: P
     assert sorted(app.multiselect(key="a_runs").value) == sorted(view.key for view in store.views())
     assert app.segmented_control(key="a_across").value == "work"
     assert app.button(key="a_demo").label == "Show the pair"
+
+
+def test_duplicate_fills_the_form_with_the_run_and_its_defense(home: Path) -> None:
+    spec = dataclasses.replace(SIGNS, defense="rs", defense_parameters={"beta": 0.32})
+    launch.launch([spec])
+    app = open_page("attack_lab")
+    app.button(key=f"copy-{spec.key}").click().run()
+    assert not app.exception
+    assert app.selectbox(key="a_defense").value == "rs"
+    assert app.slider(key="a_rs_beta").value == 0.32
+    app.toggle(key="a_pair").set_value(False).run()
+    app.button(key="a_launch").click().run()
+    assert [view.key for view in store.views()] == [spec.key]
+
+
+def test_a_link_to_a_run_that_is_not_here_says_so(home: Path) -> None:
+    app = open_page("attack_lab", a_runs="DCP β=0.9 · somebody's run · 0000")
+    assert any("not on this machine" in each.value and "somebody's run" in each.value for each in app.info)
+    assert len(app.multiselect(key="a_runs").value) == 2
+
+
+def test_a_link_shows_its_run_also_when_runs_are_described_otherwise_today(home: Path) -> None:
+    key = store.shipped()[0].key
+    app = open_page("attack_lab", a_runs=f"a former description · {key[:4]}")
+    assert app.multiselect(key="a_runs").value == [key]
+    assert not app.info
+
+
+def test_the_filter_looks_at_words_of_cells_not_at_the_columns_names() -> None:
+    views = [run(40.0), run(50.0, defense="rs"), run(60.0, defense="dcp")]
+    assert len(table_of(views, [], "")) == 3
+    assert table_of(views, [], "RS")["key"].tolist() == [views[1].key]
+    assert table_of(views, [], "resnet").shape[0] == 3
+    assert table_of(views, [], "adversary").empty
+
+
+def test_a_bad_folder_is_named_on_the_page_and_hides_no_other(home: Path) -> None:
+    whole = store.shipped()[0].folder
+    for name, file, content in (
+        ("other-kind", "result.json", '{"queries": 1e999, "rows": [{}]}'),
+        ("other-spec", "spec.json", '{"victim": 3}'),
+        ("empty", "spec.json", ""),
+    ):
+        shutil.copytree(whole, home / "runs" / name)
+        (home / "runs" / name / file).write_text(content)
+    os.mkfifo(home / "runs" / "pipe")
+    (home / "runs" / "waits").mkdir()
+    os.mkfifo(home / "runs" / "waits" / "spec.json")
+    app = open_page("attack_lab")
+    assert not app.exception
+    app.multiselect(key="a_runs").set_value(["other-kind", "other-spec", "waits"]).run()
+    assert not app.exception
+    captions = " ".join(each.value for each in app.caption)
+    assert captions.count("cannot read the run") == 3
+    table = app.dataframe[-1].value
+    assert sorted(table["key"][table["state"] == "unreadable"]) == ["empty", "other-kind", "other-spec", "waits"]
+    assert (table["state"] == "done").sum() == len(store.shipped())

@@ -15,7 +15,7 @@ from dcp_core.results.decision import Needs, measured_cases, operating_points
 from dcp_core.results.rows import SHIPPED, load_results, thief_points, write_results
 from dcp_core.results.verdict import Verdict, decide
 
-CASE = "knockoff · signs_pool · 2,000 queries"
+CASE = "KnockoffNets · 2,000 queries · similar pictures (signs_pool)"
 OWN = {
     "source": "measured",
     "where": "a test",
@@ -43,7 +43,7 @@ def cases() -> dict[str, pd.DataFrame]:
 
 def signs() -> tuple[str, pd.DataFrame]:
     """The shipped case of the road signs, all thieves together."""
-    return next(item for item in cases().items() if item[0].startswith(CASE) and "fp32" in item[0])
+    return next(item for item in cases().items() if item[0].startswith(CASE) and "signs-resnet8-" not in item[0])
 
 
 def own_results(home: Path, *errors: dict[str, object]) -> None:
@@ -166,7 +166,7 @@ def test_who_needs_labels_alone_is_told_to_send_labels_alone(home: Path) -> None
     assert app.slider(key="d_l1").disabled
     assert "serve --victim signs-resnet8 --defense label" in app.main.code[0].value
     printed = CliRunner().invoke(command, [name, "--label-only"]).output
-    assert "Yes: send the label alone." in printed
+    assert "Yes: send only the label." in printed
     assert "serve --victim signs-resnet8 --defense label" in printed
 
 

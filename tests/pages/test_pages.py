@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -146,11 +147,11 @@ def test_a_model_based_defense_shows_the_librarys_numbers_and_its_hidden_costs(h
 
 def test_a_degenerate_choice_is_refused_with_a_reason(home: Path) -> None:
     app = open_page("playground", victim=SIGNS, defense=DEFENSES["grad2"].title, grad2_gradients="last")
-    assert "sorting noise" in app.error[0].value
+    assert "all gains are 0" in app.error[0].value
 
 
 def test_a_missing_second_network_is_named_with_its_command(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auxiliary, "_find", lambda victim, file: None)
+    monkeypatch.setattr(auxiliary, "_card_in", lambda victim, kind: None)
     streamlit.cache_resource.clear()
     app = open_page("playground", victim=SIGNS, defense=DEFENSES["am"].title)
     assert "python -m dcp_core auxiliary" in texts(app)
@@ -193,7 +194,7 @@ def test_a_torchvision_victim_that_cannot_be_fetched_is_a_sentence(
     torchvision()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     app = open_page("playground", victim="torchvision:squeezenet1_1")
-    assert "could not be fetched" in app.error[0].value
+    assert "could not be downloaded" in app.error[0].value
 
 
 @pytest.mark.parametrize(
@@ -252,14 +253,14 @@ def test_the_paper_page_sets_what_each_defense_adds_beside_the_papers(home: Path
     app = open_page("paper")
     table = app.dataframe[0].value
     assert "No defense" not in table.index
-    assert table.loc["DCP", "paper, Δ ≤ 1 points"] == pytest.approx(21.87 - 18.03)
+    assert table.loc["DCP", "paper, Δ ≤ 1"] == pytest.approx(21.87 - 18.03)
     app.selectbox(key="paper_what").set_value(THIEF).run()
     errors = app.dataframe[0].value
-    assert errors.loc["DCP", "paper, Δ ≤ 1 points"] == 21.87
+    assert errors.loc["DCP", "paper, Δ ≤ 1"] == 21.87
     rise = errors.loc["DCP"] - errors.loc["No defense"]
-    assert table.loc["DCP", "measured, Δ ≤ 1 points"] == pytest.approx(rise["measured, Δ ≤ 1 points"], abs=0.02)
+    assert table.loc["DCP", "measured, Δ ≤ 1"] == pytest.approx(rise["measured, Δ ≤ 1"], abs=0.02)
     assert table.loc["DCP", "measured − paper, Δ ≤ 1"] == pytest.approx(
-        rise["measured, Δ ≤ 1 points"] - rise["paper, Δ ≤ 1 points"], abs=0.02
+        rise["measured, Δ ≤ 1"] - rise["paper, Δ ≤ 1"], abs=0.02
     )
 
 
@@ -277,3 +278,10 @@ def test_a_defense_without_strength_is_left_behind_on_the_tradeoffs_page(home: P
     assert app.selectbox(key="defense").value == "label"
     app.switch_page("pages/tradeoffs.py").run()
     assert not app.exception
+
+
+def test_the_home_page_answers_its_question_with_measured_numbers(home: Path) -> None:
+    app = open_page("story")
+    (sentence,) = (each.value for each in app.markdown if "After " in each.value)
+    clone, stolen, defended = (int(number) for number in re.findall(r"(\d+)(?= of 100|\.? Behind|\.$)", sentence))
+    assert 0 < defended <= clone <= stolen <= 100

@@ -32,7 +32,7 @@ def test_a_victim_without_versions_but_with_its_onnx_file_is_exported_all_the_sa
     app = open_page("quantized", q_victim="GTSRB, resnet20")
     assert "no eight-bit version" in app.info[0].value
     app.button(key="q_make").click().run()
-    assert "Checked against the engine on 500 pictures" in app.success[0].value
+    assert "Compared with the library on 500 pictures" in app.success[0].value
 
 
 def test_the_file_is_offered_only_after_its_check(home: Path) -> None:
@@ -40,7 +40,7 @@ def test_the_file_is_offered_only_after_its_check(home: Path) -> None:
     assert not app.success
     app.button(key="q_make").click().run()
     assert not app.exception
-    assert "Checked against the engine on 500 pictures" in app.success[0].value
+    assert "Compared with the library on 500 pictures" in app.success[0].value
     expected = export.script(zoo.card(SIGNS), f"{SIGNS}-dcp.onnx", Deception(beta=0.6))
     assert expected.strip() in [code.value for code in app.code]
     app.slider(key="q_dcp_beta").set_value(0.7).run()

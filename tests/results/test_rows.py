@@ -309,12 +309,14 @@ def test_points_of_one_setting_differ_only_by_the_defense() -> None:
     )
     groups = settings(points)
     assert {name: list(group["defense"]) for name, group in groups.items()} == {
-        "a": ["none", "dcp"],
-        "b": ["dcp"],
+        "KnockoffNets · other pictures (a)": ["none", "dcp"],
+        "KnockoffNets · other pictures (b)": ["dcp"],
     }
-    assert list(settings(points[:2])) == ["as is · knockoff · a · 10 queries · resnet8 · v · fp32"]
+    assert list(settings(points[:2])) == [
+        "KnockoffNets · 10 queries · other pictures (a) · trusts the answers · clone resnet8 · victim v"
+    ]
     budgets = points.assign(queries_from="a", budget=[10, 10, 2000])
-    assert list(settings(budgets)) == ["10 queries", "2,000 queries"]
+    assert list(settings(budgets)) == ["KnockoffNets · 10 queries", "KnockoffNets · 2,000 queries"]
     assert [len(group) for group in settings(budgets, ["budget"]).values()] == [3]
     rates = points.assign(queries_from="a", attack_parameters=['{"lr": 0.1}', '{"lr": 0.1}', '{"lr": 0.5}'])
     assert [name.rpartition(" · ")[2] for name in settings(rates)] == ["lr 0.1", "lr 0.5"]
@@ -332,19 +334,22 @@ def test_what_a_thief_does_with_the_answers_does_not_tell_settings_apart_where_t
     assert [len(group) for group in settings(points).values()] == [2, 1]
 
 
-def test_the_key_of_every_shipped_row_is_that_of_the_run_its_columns_describe(shipped: pd.DataFrame) -> None:
+def test_key_and_command_of_every_shipped_row_are_those_of_the_run_its_columns_describe(
+    shipped: pd.DataFrame,
+) -> None:
     attacks = shipped[(shipped["source"] == "measured") & shipped["attack"].notna()]
     assert len(attacks) > 150
     for row in attacks.itertuples():
-        spec = RunSpec(
-            row.victim,
-            row.attack,
-            json.loads(row.attack_parameters),
-            row.defense,
-            json.loads(row.parameters),
-            int(row.budget),
-            None if pd.isna(row.queries_from) else row.queries_from,
-            row.clone,
-            int(row.seed),
-        )
-        assert row.key == spec.key, row.id
+        described = {
+            "victim": row.victim,
+            "attack": row.attack,
+            "attack_parameters": json.loads(row.attack_parameters),
+            "defense": row.defense,
+            "defense_parameters": json.loads(row.parameters),
+            "budget": int(row.budget),
+            "pool": None if pd.isna(row.queries_from) else row.queries_from,
+            "clone": row.clone,
+            "seed": int(row.seed),
+        }
+        spec = RunSpec.from_json(json.dumps(described))
+        assert (row.key, row.where) == (spec.key, spec.command), row.id

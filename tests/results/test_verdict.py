@@ -39,12 +39,12 @@ def test_yes_names_the_point_the_gain_the_price_and_what_it_will_not_stop():
     assert verdict.defense.values()["beta"] == 0.9
     text = said(verdict)
     for words in (
-        "errs in 40.0 ± 2.0 %: it keeps 62 % of the model",
-        "Labels alone (the top class of each answer, no defense) leave the clone at 42.0",
-        "errs in 75.0 ± 2.1 %: +35.0 points (95 % interval over 3 paired seeds: +34.8 to +35.2)",
-        "The best thief measured there is the thief who keeps only the top class of each answer: 65.0",
-        "Your own error rises by 0.00 points; answers move by a mean l1 of 0.50 on the thief's queries",
-        "this thief had 5,000",
+        "has an error of 40.0 ± 2.0 %: it keeps 62 % of the model",
+        "With labels only (the top class of each answer, no defense), the clone has an error of 42.0",
+        "has an error of 75.0 ± 2.1 %: +35.0 points (95 % interval over 3 paired seeds: +34.8 to +35.2)",
+        "The best thief measured against it is the thief who keeps only the top class of each answer: an error of 65.0",
+        "Your own error rises by 0.00 points; answers change by a mean l1 of 0.50 on the thief's queries",
+        "this one had 5,000",
     ):
         assert words in text
 
@@ -63,7 +63,7 @@ def test_the_best_thief_is_judged_not_the_one_who_trusts():
     assert "DCP β = 0.9 adds +40.0 points, but the thief who knows the defense" in said(verdict)
     alone = decide(case[case["defense"] != "rs"], WIDE)
     assert (alone.answer, alone.level) == ("no", "nothing")
-    assert "this defense changes nothing that counts" in said(alone)
+    assert "With this defense, the thief keeps about as much as without it." in said(alone)
 
 
 def test_no_for_a_thief_who_keeps_ninety_percent_of_the_model():
@@ -71,7 +71,7 @@ def test_no_for_a_thief_who_keeps_ninety_percent_of_the_model():
     verdict = decide(points(strong, point("dcp", [15.4, 16.0, 16.6], 0.9)), WIDE)
     assert verdict.table["proven"].all()
     assert verdict.answer == "no"
-    assert "A thief who keeps 90 % of the model or more has it" in said(verdict)
+    assert "A thief who keeps at least 90 % of the model has it" in said(verdict)
 
 
 def test_no_for_a_thief_who_fails_without_a_defense():
@@ -98,7 +98,7 @@ def test_a_gain_within_the_scatter_needs_more_seeds_unless_no_seed_could_make_it
     )
     small = decide(points(NONE, point("dcp", adds(0.1, 0.5), 0.9)), WIDE)
     assert small.answer == "no"
-    assert small.headline == "No: no measured defense takes enough from this thief."
+    assert small.headline == "No: no measured defense slows this thief enough."
 
 
 def test_a_point_measured_only_against_the_trusting_thief_counts_labels_alone():
@@ -109,24 +109,24 @@ def test_a_point_measured_only_against_the_trusting_thief_counts_labels_alone():
     assert "Attack lab, What the thief does, top-1" in said(verdict)
     unlabelled = decide(points(NONE, point("dcp", adds(40), 0.9)), WIDE)
     assert unlabelled.answer == "yes"
-    assert "No other thief was measured at this point." in said(unlabelled)
+    assert "No other thief was measured against it." in said(unlabelled)
 
 
 def test_nothing_within_the_limits_is_a_no():
     verdict = decide(points(NONE, point("dcp", adds(40), 0.9, l1_queries=1.5)), WIDE)
-    assert verdict.headline == "No: nothing measured is within your limits."
+    assert verdict.headline == "No: no measured defense is within your limits."
 
 
 def test_rivals_that_the_seeds_do_not_tell_apart_are_named():
     rival = point("rs", adds(34, 2), 0.5)
     verdict = decide(points(NONE, point("dcp", adds(35), 0.9), rival, point("mad", adds(20), 0.5)), WIDE)
-    assert "do not tell its gain from that of RS β = 0.5: let" in said(verdict)
+    assert "is not significantly larger than that of RS β = 0.5: compare" in said(verdict)
 
 
 def test_who_needs_labels_alone_sends_labels_alone():
     verdict = decide(points(NONE, LABELS), Needs(1, 0.9, label_only=True))
-    assert verdict.headline == "Yes: send the label alone."
-    assert "from labels alone in 42.0 ± 2.1 %: +2.0 points" in said(verdict)
+    assert verdict.headline == "Yes: send only the label."
+    assert "with labels only of 42.0 ± 2.1 %: +2.0 points" in said(verdict)
     assert verdict.defense is not None
     assert verdict.defense.name == "label"
     assert "is not measured in this case" in said(decide(points(NONE), Needs(1, 0.9, label_only=True)))

@@ -171,3 +171,27 @@ def test_a_worker_that_does_not_listen_is_ended_by_a_signal(pool: str, monkeypat
     launch.stop(folder)
     assert not psutil.pid_exists(deaf.pid)
     assert store.view(folder).state == "interrupted"
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_damaged_checkpoint_does_not_block_its_run(pool: str, damaged: int) -> None:
+    spec = RunSpec("small", "knockoff", {"epochs": 30}, budget=30, pool=pool)
+    folder = folder_of(spec)
+    events = record(spec, folder, device="cpu", save_every=0)
+    next(event for event in events if event.phase == "training")
+    next(events)
+    events.close()
+    for name in ("training.pt", "training.older.pt")[:damaged]:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+    (folder / ".clone.safetensors.x1y2z3").touch()  # of a killed worker
+    (folder / ".status.json.x1y2z3").touch()
+    if damaged == 1:
+        list(record(spec, folder, device="cpu"))
+        assert "training.pt is damaged" in store.log_tail(folder, 1000)
+        assert store.view(folder).state == "done"
+        assert not [path.name for path in folder.iterdir() if path.name.startswith(".") or path.suffix == ".pt"]
+        return
+    with pytest.raises(ValueError, match="damaged"):
+        list(record(spec, folder, device="cpu"))
+    assert "Delete" in store.view(folder).message
+    assert "weights_only" not in store.log_tail(folder, 1000)

@@ -93,7 +93,7 @@ def test_a_time_limit_stops_and_the_same_command_goes_on(plan: Path) -> None:
     said = reproduce(plan, "--hours", 1e-6)
     assert said.exit_code == 0, said.output
     assert "2 left" in said.output
-    assert "the same command goes on" in said.output
+    assert "the same command continues" in said.output
     assert not any(view.active for view in store.views())
     assert "0 left" in reproduce(plan).output
 

@@ -220,7 +220,7 @@ def test_plans_name_them(pool: str, folder: Path) -> None:
 def test_export_refuses_a_defense_without_nodes_and_says_which_have_them(pool: str, folder: Path) -> None:
     done = run("export", "--victim", "signs-resnet8-ptq", "--defense", "flatten", "--to", folder / "x.onnx")
     assert done.exit_code == 1
-    assert "Flatten cannot be put into a file, because it declares no ONNX nodes" in done.output
+    assert "Flatten cannot be exported, because it declares no ONNX nodes" in done.output
     assert not (folder / "x.onnx").exists()
     assert not set(TOYS) & set(exportable())
 
@@ -269,9 +269,9 @@ def test_another_process_knows_them_by_the_environment_variable(folder: Path) ->
     [
         ({}, "must declare `title"),
         ({"title": "X", "source": "s", "name": "Bad Name"}, "lower-case"),
-        ({"title": "X", "source": "s", "name": "dcp"}, "the name 'dcp' is taken by Deception"),
-        ({"title": "No defense", "source": "s"}, "the title 'No defense' is taken"),
-        ({"title": "X", "source": "s", "strength": "z"}, "none of its parameters"),
+        ({"title": "X", "source": "s", "name": "dcp"}, "the name 'dcp' is already used by Deception"),
+        ({"title": "No defense", "source": "s"}, "the title 'No defense' is already used"),
+        ({"title": "X", "source": "s", "strength": "z"}, "not one of its parameters"),
         ({"title": "X", "source": "s", "mark": ("red", "x", "solid")}, "a mark is"),
     ],
 )

@@ -1,13 +1,16 @@
 """The folders of runs are readable in every state, also after damage."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from worlds import small_world
 
+from dcp_core.files import PRECOMPUTED
 from dcp_core.runs import launch, store
-from dcp_core.runs.folder import EVENTS, QUEUED, SPEC, folder_of, root
+from dcp_core.runs.folder import EVENTS, QUEUED, SPEC, STOP, folder_of, root
 from dcp_core.runs.journal import record
 from dcp_core.runs.locks import holding
 from dcp_core.runs.spec import RunSpec
@@ -81,8 +84,6 @@ def test_a_worker_that_is_gone_leaves_an_interrupted_run_also_when_its_number_is
     me = Status.here(1, "cpu")
     me.write(folder)
     assert store.view(folder).state == "running"
-    import dataclasses
-
     recycled = dataclasses.replace(me, process_began=me.process_began - 1000)
     recycled.write(folder)
     assert recycled.process() is None  # nobody signals this process
@@ -94,6 +95,16 @@ def test_a_worker_that_is_gone_leaves_an_interrupted_run_also_when_its_number_is
 
     os.utime(folder / STATUS, (0, 0))
     assert store.view(folder).state == "interrupted"
+
+
+def test_a_run_whose_process_was_ended_on_request_was_stopped_by_its_owner(spec: RunSpec) -> None:
+    folder = folder_of(spec)
+    folder.mkdir(parents=True)
+    (folder / SPEC).write_text(spec.to_json())
+    dataclasses.replace(Status.here(1, "cpu"), process_began=0.0, phase="scoring").write(folder)
+    assert "without a word" in store.view(folder).message
+    (folder / STOP).touch()
+    assert store.view(folder).message == "stopped by you"
 
 
 def test_only_one_process_works_on_a_run(spec: RunSpec) -> None:
@@ -129,9 +140,8 @@ def test_shipped_runs_are_listed_apart_and_give_way_to_ones_own(
 ) -> None:
     monkeypatch.setattr(store, "SHIPPED", tmp_path / "shipped")
     folder = tmp_path / "shipped" / spec.key
-    folder.mkdir(parents=True)
+    shutil.copytree(next(PRECOMPUTED.glob("runs/*")), folder)
     (folder / SPEC).write_text(spec.to_json())
-    (folder / "result.json").write_text('{"queries": 40, "rows": [{"adversary_error": 9, "fidelity": 90}]}')
     (view,) = store.shipped()
     assert view.shipped
     assert view.state == "done"

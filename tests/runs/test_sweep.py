@@ -14,6 +14,7 @@ from dcp_core.defenses import NoDefense
 from dcp_core.models import zoo
 from dcp_core.models.inference import to_pixels
 from dcp_core.runs import launch, shared_answers, store
+from dcp_core.runs.folder import folder_of
 from dcp_core.runs.plans import PlanError, expand, read_plan
 from dcp_core.runs.spec import RunSpec
 
@@ -66,7 +67,7 @@ def test_a_file_that_is_no_plan_is_said_to_be_none(tmp_path: Path) -> None:
         read_plan(tmp_path / "plan.toml")
 
 
-def test_a_remembered_victim_answers_as_the_victim_and_the_oracle_still_counts(home: Path, tmp_path: Path) -> None:
+def test_a_cached_victim_answers_as_the_victim_and_the_oracle_still_counts(home: Path, tmp_path: Path) -> None:
     source = small_world(tmp_path)
     specs = [RunSpec("small", "knockoff", {"epochs": 1}, budget=60, pool=source, seed=seed) for seed in (0, 1)]
     shared_answers.share(specs)
@@ -74,14 +75,14 @@ def test_a_remembered_victim_answers_as_the_victim_and_the_oracle_still_counts(h
     model = shared_answers.cached_victim(victim, pool)
     assert isinstance(model, shared_answers.CachedVictim)
     asked = pool.images[:100]  # some are noted, some are not
-    known = [place is not None for place in model.notes.find(to_pixels(asked))]
+    known = [place is not None for place in model.cache.find(to_pixels(asked))]
     assert 0 < sum(known) < 100
     answers = Oracle(model, NoDefense(), 90).query(asked)
     expected = Oracle(victim.model, NoDefense(), 90).query(asked)
     assert len(answers) == 90  # the budget holds
     assert torch.allclose(answers, expected, atol=1e-6)
     near = to_pixels(asked[:1]) + 1e-4  # rounds to a noted picture, and is not one
-    assert model.notes.find(near) == [None]
+    assert model.cache.find(near) == [None]
 
 
 def test_a_sweep_runs_its_plan_in_the_background_and_skips_what_is_done(
@@ -101,3 +102,24 @@ def test_a_sweep_runs_its_plan_in_the_background_and_skips_what_is_done(
     assert {view.state for view in store.views()} == {"done"}
     again = CliRunner().invoke(main, ["sweep", str(tmp_path / "plan.toml"), "--list"])
     assert "2 runs, 2 of them done" in again.output
+
+
+def test_a_truncated_result_is_named_and_stops_neither_the_list_nor_the_other_runs(
+    home: Path, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN.replace("POOL", "textures"))
+    specs = read_plan(plan)
+    broken = folder_of(specs[0]) / "result.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text('{"rows": [{"source": "meas')
+    listed = CliRunner().invoke(main, ["sweep", str(plan), "--list"])
+    assert listed.exit_code == 0
+    assert f"{broken} cannot be read" in listed.output
+    assert f"{len(specs)} runs, 0 of them done" in listed.output
+    assert listed.output.count("dcp_core attack") == len(specs) - 1
+
+    attack = CliRunner().invoke(main, specs[0].command.split()[3:])
+    assert attack.exit_code == 1
+    assert f"{broken} cannot be read" in attack.output
+    assert "delete this file" in attack.output

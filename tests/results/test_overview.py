@@ -1,0 +1,65 @@
+import pandas as pd
+import pytest
+
+from dcp_core.plots.overview import accuracy_bars, describe_accuracies
+from dcp_core.results.overview import (
+    CLONE,
+    DEFENDED,
+    LABELS,
+    VICTIM,
+    accuracies,
+    point_at,
+    strengths,
+    strongest_case,
+)
+from dcp_core.results.rows import load_results, thief_points
+
+
+@pytest.fixture(scope="module")
+def points() -> pd.DataFrame:
+    rows, _ = load_results()
+    return thief_points(rows)
+
+
+def table(points: pd.DataFrame) -> pd.DataFrame:
+    """A weak thief and a strong one; behind DCP 0.9, the best of the strong ones keeps the top class."""
+    base = points[(points["victim"] == "signs-resnet8") & (points["defense"] == "none")].iloc[0].to_dict()
+    base |= {"unreliable": False, "victim_error": 6.0, "parameters": "{}", "strength": None, "thief": "as is"}
+    dcp = base | {"defense": "dcp", "parameters": '{"beta": 0.9}', "strength": 0.9}
+    rows = [
+        base | {"budget": 100, "adversary_error": 60.0},
+        dcp | {"budget": 100, "adversary_error": 70.0},
+        base | {"budget": 9000, "adversary_error": 8.0},
+        dcp | {"budget": 9000, "adversary_error": 20.0},
+        dcp | {"budget": 9000, "adversary_error": 11.0, "thief": "top-1"},
+        base | {"budget": 9000, "adversary_error": 10.0, "thief": "top-1"},
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_thief_with_the_best_clone_is_shown_also_behind_the_defense(points: pd.DataFrame) -> None:
+    case = strongest_case(table(points), "signs-resnet8")
+    assert case is not None
+    assert strengths(case) == [0.9]
+    found = accuracies(case, point_at(case, 0.9)).set_index("who")["accuracy"]
+    assert found.to_dict() == {VICTIM: 94, CLONE: 92, DEFENDED: 89, LABELS: 90}
+
+
+def test_nothing_is_shown_of_a_victim_that_nobody_has_attacked(points: pd.DataFrame) -> None:
+    assert strongest_case(table(points), "another") is None
+
+
+def test_labels_are_a_line_and_the_others_bars_with_their_numbers(points: pd.DataFrame) -> None:
+    case = strongest_case(table(points), "signs-resnet8")
+    assert case is not None
+    shown = accuracies(case, point_at(case, 0.9))
+    figure = accuracy_bars(shown)
+    assert list(figure.data[0].text) == ["94 %", "92 %", "89 %"]
+    assert figure.layout.shapes[0].x0 == 90
+    assert "clone, defended 89.0 %" in describe_accuracies(shown)
+
+
+def test_the_shipped_rows_answer_for_the_embedded_victim(points: pd.DataFrame) -> None:
+    case = strongest_case(points, "signs-resnet8")
+    assert case is not None
+    assert strengths(case)
