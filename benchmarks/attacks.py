@@ -2,24 +2,44 @@
 
 1. A zeroth-order gradient estimate with one call of the victim, compared with one call for each point.
 2. Memory of a data-free attack, early and at the end.
+3. Queries a second of DFME and MAZE on `signs-resnet8` with the settings of `precomputed/plans/fig3.toml`, in each
+   precision, and the share of the time that the victim's answers take.
 
 The training of a clone is measured by `benchmarks/thieves.py`.
 """
 
+import os
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
 from dcp_core.attacks import Oracle, Theft, make_attack
+from dcp_core.attacks.data_free import DataFree
 from dcp_core.attacks.zeroth_order import probes, to_range
-from dcp_core.defenses import Deception
+from dcp_core.defenses import Deception, NoDefense
+from dcp_core.models import zoo
 from dcp_core.models.architectures import build
+from dcp_core.precision import VARIABLE, PrecisionError
 
 CLASSES, BATCH, STEPS, ROUNDS = 16, 128, 20, 5
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def computing_in(name: str) -> Iterator[None]:
+    """Within it, training computes in this precision."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = name
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE)
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -80,12 +100,44 @@ def memory() -> None:
     print(f"MAZE: peak {first:.1f} MiB after {early:,} queries, {last:.1f} MiB after {late:,}")
 
 
+def data_free(name: str, iterations: int = 5, **parameters: float) -> None:
+    """Print how many queries a second an attack makes, beside the victim alone on as many pictures."""
+    victim, attack = zoo.load("signs-resnet8", DEVICE), make_attack(name, **parameters)
+    assert isinstance(attack, DataFree)
+    queries = iterations * attack.queries_per_iteration
+
+    def steal(precision: str) -> None:
+        oracle = Oracle(victim.model, NoDefense(), queries, device=DEVICE)
+        with computing_in(precision):
+            for _ in attack.steps(Theft(oracle, build("resnet8", oracle.classes), logs=1)):
+                pass
+
+    pixels = torch.rand(attack.batch, 3, 32, 32, device=DEVICE)
+
+    def answer() -> None:
+        oracle = Oracle(victim.model, NoDefense(), queries, device=DEVICE)
+        while oracle.left:
+            oracle.query(pixels)
+
+    works: dict[str, Callable[[], object]] = {"fp32": lambda: steal("fp32"), "bf16": lambda: steal("bf16")}
+    try:
+        took = in_turns(works | {"victim": answer}, rounds=3)
+    except PrecisionError as error:
+        print(f"{name}: {error}")
+        took = in_turns({"fp32": works["fp32"], "victim": answer}, rounds=3)
+    for precision in took.keys() & works.keys():
+        share = 100 * took["victim"] / took[precision]
+        print(f"{name}, {precision}: {queries / took[precision]:.0f} queries/s, {share:.0f} % of it the victim's")
+
+
 def main() -> None:
     """Run all measurements."""
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {DEVICE}, one CPU thread; medians of {ROUNDS} rounds in turns")
     memory()
     estimate()
+    data_free("dfme", batch=32, width=32, lr_generator=0.001)
+    data_free("maze", batch=32, width=32, directions=5)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,13 @@
 
 import argparse
 import dataclasses
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.attacks import BATCH, CLASSES, DEVICE, STEPS, in_turns
+from benchmarks.attacks import BATCH, CLASSES, DEVICE, STEPS, computing_in, in_turns
 from dcp_core.attacks.knockoff import KnockoffNets
 from dcp_core.attacks.transfer_set import picking_order
 from dcp_core.data.datasets import DATASETS, load
@@ -28,24 +25,11 @@ from dcp_core.models.architectures import Classifier, build, whiten
 from dcp_core.models.fast import WHITEN_MOST
 from dcp_core.models.inference import predict
 from dcp_core.models.training import Recipe, train
-from dcp_core.precision import VARIABLE, PrecisionError, autocast, precision
+from dcp_core.precision import PrecisionError, autocast, precision
 from dcp_core.provenance import hardware
 
 NETWORKS = ("resnet8", "resnet20", "fast_32_64_128", "fast_32_128_128")
 HELD_OUT = 4000  # pictures of the pool that are not asked about
-
-
-@contextmanager
-def computing_in(name: str) -> Iterator[None]:
-    """Within it, training computes in this precision."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = name
-    try:
-        yield
-    finally:
-        os.environ.pop(VARIABLE)
-        if before is not None:
-            os.environ[VARIABLE] = before
 
 
 def noise() -> tuple[Tensor, Tensor]:
