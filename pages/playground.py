@@ -95,7 +95,7 @@ def choose_picture(card: Card) -> Question:
     try:
         pixels = to_tensor(read_image(files[0]), card.size)
     except ImageError as error:
-        st.error(f"{error} Choose another file.", icon=":material/broken_image:")
+        st.error(ui.plain(f"{error} Choose another file."), icon=":material/broken_image:")
         if not stored:
             st.stop()
         return from_test_set(card)
@@ -279,7 +279,7 @@ def show_all_defenses(defense: Defense, question: Question, card: Card, seed: in
             seen = question.seen_by(each, card.name, seed)
             shown.append(armed(each, seen, card.name))
         except ValueError as error:
-            missing.append(str(error))
+            missing.append(ui.plain(error))
             continue
         if "guide" in seen:
             guides[name] = seen["guide"]
