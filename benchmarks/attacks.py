@@ -125,7 +125,7 @@ def data_free(name: str, iterations: int = 5, **parameters: float) -> None:
     except PrecisionError as error:
         print(f"{name}: {error}")
         took = in_turns({"fp32": works["fp32"], "victim": answer}, rounds=3)
-    for precision in took.keys() & works.keys():
+    for precision in [name for name in works if name in took]:
         share = 100 * took["victim"] / took[precision]
         print(f"{name}, {precision}: {queries / took[precision]:.0f} queries/s, {share:.0f} % of it the victim's")
 
