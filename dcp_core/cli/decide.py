@@ -54,7 +54,7 @@ def command(case: str | None, increase: float, l1: float, l1_of: L1, one_file: b
       python -m dcp_core decide gtsrb-resnet20 --l1 0.2
     """
     known = measured_cases(thief_points(load_results()[0]))
-    found = [name for name in known if case is None or case in name]
+    found = [case] if case in known else [name for name in known if case is None or case in name]
     if case is None or len(found) != 1:
         click.echo("\n".join(found or known))
         if case is not None:

@@ -116,7 +116,7 @@ def test_a_theft_without_data_in_bf16_goes_on_to_the_same_clone(
 def test_a_pool_too_small_to_whiten_is_refused_before_any_query() -> None:
     given = toys.theft(8, clone=_fast(), pool=toys.pool(10))
     with pytest.raises(
-        AttackError, match=r"the pool toy pool is too small: .*at least 16 pictures and there are 10"
+        AttackError, match=r"the pool toy pool is too small: .*at least 16 pictures, but there are 10"
     ):
         make_attack("knockoff").steps(given)
     assert given.oracle.used == 0

@@ -61,7 +61,7 @@ def test_from_the_story_to_the_tradeoffs_to_the_playground_the_address_carries_t
     expect(page.get_by_text("at β = 0.4").first).to_be_visible()
     expect(page.locator(".js-plotly-plot").first).to_be_visible()
 
-    page.get_by_role("link", name="On one answer").click()
+    page.get_by_role("link", name="Use this setting on one picture").click()
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()
     expect(page).to_have_url(re.compile(r"dcp_beta=0\.4"))
     expect(page.get_by_text("l1 distance").first).to_be_visible()

@@ -50,7 +50,7 @@ def test_a_whitened_convolution_is_frozen_and_half_of_it_mirrors_the_other() -> 
 
 
 def test_too_few_pictures_to_whiten_are_refused() -> None:
-    with pytest.raises(ValueError, match=f"at least {WHITEN_LEAST} pictures and there are 3"):
+    with pytest.raises(ValueError, match=f"at least {WHITEN_LEAST} pictures, but there are 3"):
         whiten(_fast()[0], _pictures(3))
 
 

@@ -196,7 +196,7 @@ def test_an_unknown_experiment_or_scale_is_refused_with_what_there_is(plan: Path
     assert "signs-defenses" in reproduce("nothing").output
     said = reproduce(plan, "--scale", "full")
     assert said.exit_code == 2
-    assert "no scale 'full', but cpu" in said.output
+    assert "no scale 'full': use --scale cpu" in said.output
 
 
 def test_without_a_plan_all_are_listed_with_what_is_left(home: Path) -> None:

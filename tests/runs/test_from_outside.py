@@ -142,7 +142,7 @@ def test_playground_shows_what_a_second_network_from_outside_says(pool: str, clo
     assert app.selectbox(key="defense").value == "blend"
     assert not app.error
     if closer == "Functions":
-        assert any("What the second network says" in each.value for each in app.markdown)
+        assert any("Output of the second network for each class" in each.value for each in app.markdown)
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -158,7 +158,7 @@ def test_the_attack_lab_shows_and_launches_an_attack_from_outside(pool: str) -> 
     assert app.selectbox(key="a_attack").value == "one_pass"
     app.multiselect(key="a_runs").set_value(done).run()
     assert not app.exception
-    assert any("One pass, 64 of data.npz" in each.value for each in app.markdown)
+    assert any("One pass, 64 " in each.value for each in app.markdown)
     app.button(key="a_launch").click().run()
     assert not app.exception
     assert not app.error
@@ -245,7 +245,7 @@ def test_decide_weighs_them(pool: str) -> None:
 def test_a_defense_without_a_mark_is_drawn_with_one_of_its_own(pool: str) -> None:
     drawn = [mark_of(name) for name in DEFENSES]
     assert len({(mark.color, mark.symbol) for mark in drawn}) == len(DEFENSES)
-    assert (mark_of("flatten").color, mark_of("blend").color) == (AUTOMATIC[0][0], AUTOMATIC[1][0])
+    assert {mark_of("flatten").color, mark_of("blend").color} < {color for color, _, _ in AUTOMATIC}
 
 
 def test_another_process_knows_them_by_the_environment_variable(folder: Path) -> None:
@@ -268,7 +268,7 @@ def test_another_process_knows_them_by_the_environment_variable(folder: Path) ->
     ("attributes", "words"),
     [
         ({}, "must declare `title"),
-        ({"title": "X", "source": "s", "name": "Bad Name"}, "lower-case"),
+        ({"title": "X", "source": "s", "name": "Bad Name"}, "must start with a letter"),
         ({"title": "X", "source": "s", "name": "dcp"}, "the name 'dcp' is already used by Deception"),
         ({"title": "No defense", "source": "s"}, "the title 'No defense' is already used"),
         ({"title": "X", "source": "s", "strength": "z"}, "not one of its parameters"),
