@@ -17,7 +17,7 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SIZE = {"width": 1280, "height": 800}
 STRENGTHS = 24  # frames in which the strength rises from 0
 PRESSES = 6  # key presses before each, which move the slider by 0.01
-FRAME, PAUSE = 400, 3000  # milliseconds that a frame of the slider, and a page, is shown
+FRAME, PAUSE = 300, 2500  # milliseconds that a frame of the slider, and a page, is shown
 STRENGTH = "β"  # the slider's name begins with it
 QUALITY = 70
 
