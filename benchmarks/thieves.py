@@ -131,14 +131,14 @@ def ingredients(victim: str, pool: str, queries: int, network: str, epochs: int,
         for _ in train(clone, asked, answers, recipe):
             pass
         took = time.process_time() - began
-        words = f"{took:.0f} s" + told(clone, held, top, test.images, test.labels)
+        words = f"{took:.0f} s" + error_words(clone, held, top, test.images, test.labels)
         if flip and recipe.alternate:
             clone.mirrored = True
-            words += f"; and the mirror averaged{told(clone, held, top, test.images, test.labels)}"
+            words += f"; and the mirror averaged{error_words(clone, held, top, test.images, test.labels)}"
         print(f"  {name}: {words}", flush=True)
 
 
-def told(clone: Classifier, held: Tensor, top: Tensor, test: Tensor, labels: Tensor) -> str:
+def error_words(clone: Classifier, held: Tensor, top: Tensor, test: Tensor, labels: Tensor) -> str:
     """A clone's two errors in words."""
     wrong = [
         100 * float((predict(clone, x).argmax(1) != y).double().mean()) for x, y in ((held, top), (test, labels))

@@ -184,7 +184,7 @@ def launch_box(specs: list[RunSpec]) -> None:
 
 
 def again() -> None:
-    """Draw the whole page anew after a button of a part of it."""
+    """Redraw the whole page after a button in one part of it was pressed."""
     if st.session_state.pop("a_again", False):
         st.rerun()
 

@@ -245,7 +245,7 @@ def show(view: RunView) -> None:
         if view.active:
             actions.append(("Stop", "stop", partial(launch.stop, view.folder)))
         if view.resumable:
-            actions.append(("Measure anew", "replay", partial(launch.launch, [view.spec])))
+            actions.append(("Measure again", "replay", partial(launch.launch, [view.spec])))
         with st.container(horizontal=True, gap="small"):
             for label, icon, action in actions:
                 key = f"c_{icon}-{view.key}"
@@ -321,7 +321,7 @@ hidden(card, measured)
 with st.expander("How it is measured", icon=":material/help:"):
     st.markdown(
         "Every defense answers the same noise pictures, each query with one strength, the default. All defenses and the "
-        "undefended victim take turns, in an order drawn anew for each round, after a warm-up; the slow loops *as "
+        "undefended victim take turns, in a new random order in each round, after a warm-up; the slow loops *as "
         "published* in rounds of their own. GPUs are waited for before the clock is read (`torch.utils.benchmark`). "
         "Ratios are taken within a round. It goes on until the 95 % interval of the median ratio (order statistics, no "
         "distribution assumed) is within ± 2 %, 400 rounds are made, or the time is over. Time counts from pixels on the "

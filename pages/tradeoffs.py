@@ -44,8 +44,8 @@ def _curve(
     victim: str, defense: Defense, strengths: tuple[float, ...], guide: torch.Tensor | None
 ) -> pd.DataFrame:
     logits, labels = ui.test_answers(victim)
-    dice = torch.Generator().manual_seed(0)
-    return tradeoff_curve(defense, logits, labels, strengths, guide=guide, generator=dice)
+    generator = torch.Generator().manual_seed(0)
+    return tradeoff_curve(defense, logits, labels, strengths, guide=guide, generator=generator)
 
 
 def curve_of(victim: str, defense: Defense, guide: torch.Tensor | None) -> pd.DataFrame:
