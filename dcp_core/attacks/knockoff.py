@@ -255,7 +255,10 @@ class KnockoffNets(Attack):
 def _train_frozen(
     theft: Theft, network: FrozenNet, asked: TransferSet, targets: Tensor, work: float
 ) -> Iterator[Event]:
-    """Compute the features of the pictures asked, then train the head on them. Starts again from the beginning when it is resumed."""
+    """Compute the features of the pictures asked, then train the head on them.
+
+    A resumed attack starts this phase from the beginning.
+    """
     used, ready, parts = theft.oracle.used, work + 0.8 * (1 - work), []
     for part in asked.indices[: asked.count].split(FEATURE_BATCH):
         parts.append(network.features(to_pixels(asked.images[part].to(theft.oracle.device))).cpu())
