@@ -15,7 +15,7 @@ from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.models import zoo
 from dcp_core.plots.thief import THIEF_AXES
 from dcp_core.results import overview
-from dcp_core.results.decision import kept, undefended
+from dcp_core.results.decision import behind, kept, undefended
 from dcp_core.results.verdict import FAILED, OWNED
 
 ui.frame("Story", "If I publish my image classifier behind an API, how well can it be stolen?")
@@ -51,12 +51,18 @@ def answer() -> None:
     queries = f"{int(point['budget']):,}"
     share = kept(undefended(case).iloc[0])
     how_well = "Very well" if share >= OWNED else "In part" if share > FAILED else "Badly"
+    thieves = behind(case, point)["thief"].nunique()
+    whose = (
+        "It is the best of the thieves measured there."
+        if thieves > 1
+        else "A smarter thief was not measured there."
+    )
     rise = round(float(point["defender_error"] - point["victim_error"]), 2)
     with left:
         st.markdown(
             f"**{how_well}.** After {queries} queries, the clone answers {by[overview.CLONE]:.0f} of 100 pictures "
-            f"correctly; the stolen model {by[overview.VICTIM]:.0f}. Behind the defense, the best thief's clone answers "
-            f"{by[overview.DEFENDED]:.0f}."
+            f"correctly; the stolen model {by[overview.VICTIM]:.0f}. Behind the defense, the clone answers "
+            f"{by[overview.DEFENDED]:.0f}. {whose}"
         )
         first, second = st.columns(2)
         first.metric(
@@ -70,7 +76,8 @@ def answer() -> None:
         ui.chart(plots.accuracy_bars(table), key="answer", alt=plots.describe_accuracies(table), data=table)
         st.caption(
             f"Victim `{ui.EMBEDDED}`, {ATTACKS[point['attack']].title}, {queries} pictures from {point['queries_from']}, "
-            f"{int(point['runs'])} seeds, measured by this code."
+            f"means of {int(point['runs'])} seeds, measured by this code; standard deviation of the clones' accuracies at "
+            f"most {table['std'].max():.1f} points."
         )
 
 

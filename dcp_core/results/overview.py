@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from dcp_core.results.decision import AS_IS, TOP_1, measured_cases, trusted, undefended
+from dcp_core.results.decision import AS_IS, TOP_1, behind, least_error, measured_cases, trusted, undefended
 
 VICTIM, CLONE, DEFENDED, LABELS = "your model", "its clone", "clone, defended", "clone from labels only"
 
@@ -50,8 +50,7 @@ def accuracies(case: pd.DataFrame, defended: pd.Series) -> pd.DataFrame:
         they were measured.
     """
     bare = undefended(case).iloc[0]
-    behind = case[(case["defense"] == defended["defense"]) & (case["parameters"] == defended["parameters"])]
-    best = behind.sort_values("adversary_error").iloc[0]
+    best = least_error(behind(case, defended))
     rows = [(VICTIM, 100 - bare["victim_error"], float("nan"))]
     rows += [
         (who, 100 - point["adversary_error"], point["adversary_error_std"])

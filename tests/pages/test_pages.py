@@ -283,5 +283,6 @@ def test_a_defense_without_strength_is_left_behind_on_the_tradeoffs_page(home: P
 def test_the_home_page_answers_its_question_with_measured_numbers(home: Path) -> None:
     app = open_page("story")
     (sentence,) = (each.value for each in app.markdown if "After " in each.value)
-    clone, stolen, defended = (int(number) for number in re.findall(r"(\d+)(?= of 100|\.? Behind|\.$)", sentence))
+    clone, defended = map(int, re.findall(r"clone answers (\d+)", sentence))
+    stolen = int(re.findall(r"stolen model (\d+)", sentence)[0])
     assert 0 < defended <= clone <= stolen <= 100
