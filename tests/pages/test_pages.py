@@ -10,11 +10,12 @@ import pytest
 import streamlit
 from streamlit.testing.v1 import AppTest
 
-from dcp_core import DEFENSES, Deception, answers, make_defense, ui
+from dcp_core import DEFENSES, Deception, answers, make_defense
 from dcp_core.evaluation.guides import guide_of_test_set
 from dcp_core.models import auxiliary, zoo
 from dcp_core.plots.thief import THIEF
 from dcp_core.ui import PAGES, defense_state
+from dcp_core.ui.page import _spare_the_collector
 
 APP = str(Path(__file__).parents[2] / "app.py")
 SIGNS = "signs-resnet8"
@@ -67,7 +68,7 @@ def test_a_victim_of_unknown_accuracy_can_be_looked_at(home: Path, victim: zoo.V
 
 def test_the_collector_called_after_every_run_passes_over_what_imports_left(home: Path) -> None:
     gc.unfreeze()
-    ui._spare_the_collector.cache_clear()
+    _spare_the_collector.cache_clear()
     open_page("paper")
     assert gc.get_freeze_count() > 100_000
 

@@ -1,0 +1,72 @@
+"""Functions that all pages share. Besides the pages, only this package imports Streamlit.
+
+`key` and `bind="query-params"` store a widget's value in the URL, so that a view can be shared by copying its URL.
+`persist_state="session"` keeps the value when the user changes the page. Two pages must not use the same key: on a change of
+the page, Streamlit 1.67 removes the keys of the previous page from the URL, even if the link to the new page sets them.
+"""
+
+from dcp_core.ui.charts import chart, csv
+from dcp_core.ui.controls import (
+    DEFENSE,
+    EMBEDDED,
+    IN_URL,
+    TRADEOFFS,
+    attack_parameters,
+    choose_defense,
+    choose_l1,
+    choose_victim,
+    defense_parameters,
+    defense_state,
+    differing,
+    parameter_state,
+    select,
+    victim_state,
+    victims,
+)
+from dcp_core.ui.page import PAGES, VIEWS, attempt, errors_explained, experts, frame, link, plain
+from dcp_core.ui.stored import (
+    all_results,
+    armed,
+    clear_pictures,
+    guide_of,
+    learned,
+    load_victim,
+    test_answers,
+    thief_points,
+)
+
+__all__ = [
+    "DEFENSE",
+    "EMBEDDED",
+    "IN_URL",
+    "PAGES",
+    "TRADEOFFS",
+    "VIEWS",
+    "all_results",
+    "armed",
+    "attack_parameters",
+    "attempt",
+    "chart",
+    "choose_defense",
+    "choose_l1",
+    "choose_victim",
+    "clear_pictures",
+    "csv",
+    "defense_parameters",
+    "defense_state",
+    "differing",
+    "errors_explained",
+    "experts",
+    "frame",
+    "guide_of",
+    "learned",
+    "link",
+    "load_victim",
+    "parameter_state",
+    "plain",
+    "select",
+    "test_answers",
+    "thief_points",
+    "victim_state",
+    "victims",
+]

@@ -1,0 +1,158 @@
+"""The frame of a page: settings, sidebar, links between pages, and messages for errors."""
+
+import gc
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import streamlit as st
+import torch
+
+from dcp_core.files import explained
+
+PAGES = {  # file in pages/ -> title, icon
+    "story": ("Story", "auto_stories"),
+    "playground": ("Playground", "tune"),
+    "tradeoffs": ("Trade-offs", "balance"),
+    "attack_lab": ("Attack lab", "science"),
+    "quantized": ("Quantized", "memory"),
+    "cost": ("Cost", "timer"),
+    "decide": ("Decide", "gavel"),
+    "paper": ("Paper", "article"),
+}
+ICON = Path(__file__).parent.with_name("icon.png")  # a symbol of Streamlit's would come from the network
+VIEWS = ("full", "class")
+MARKUP = re.compile(r"[\\`*\[\]<>$~|#]|\b_|_\b")  # a `_` within a word is none
+MOST_TEXT = 1000  # characters of foreign text that are shown
+
+
+def frame(title: str, question: str = "") -> None:
+    """Draw page settings, title and sidebar. Every page must call this first.
+
+    A link to a page right after the start of the server runs the page without `app.py`. Therefore the list of pages is
+    drawn here, and not there.
+    """
+    st.set_page_config(page_title=f"{title} · Model stealing", page_icon=ICON, layout="wide")
+    _drop_infinite_numbers()
+    asked = st.query_params.get("view")
+    st.session_state["view"] = asked if asked in VIEWS else st.session_state.get("view", VIEWS[0])
+    torch.set_num_threads(1)  # pages compute little; the other cores are for background runs
+    _spare_the_collector(len(sys.modules))
+    with st.sidebar:
+        for page, (label, icon) in PAGES.items():
+            link(page, label, icon)
+        st.divider()
+        st.segmented_control(
+            "View",
+            VIEWS,
+            required=True,
+            key="view",
+            help="'class' hides the expert controls. It is meant for teaching.",
+            on_change=_view_to_address,
+            persist_state="session",
+        )
+        # Opening the popover reruns the page, because a rerun of a fragment may have changed the URL.
+        with st.popover("Share this view", icon=":material/link:", on_change="rerun"):
+            st.caption("The page's address contains all your settings. Copy it from here or from the browser.")
+            st.code(_address(), language=None, wrap_lines=True)
+    st.title(title, anchor=False)
+    if question:
+        st.markdown(f"*{question}*")
+
+
+def _drop_infinite_numbers() -> None:
+    """Remove `inf`, `nan` and `1e999` from the address: Streamlit 1.67 fails to convert them to whole numbers."""
+    wrong = [key for key in st.query_params if any(map(_is_infinite, st.query_params.get_all(key)))]
+    for key in wrong:
+        del st.query_params[key]
+    if wrong:
+        st.rerun()  # the widgets of this run would still get the values
+
+
+def _is_infinite(text: str) -> bool:
+    try:
+        return not math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=64)
+def _spare_the_collector(modules: int) -> None:
+    """Exclude the objects of imported modules from garbage collection, once for each number of imported modules.
+
+    Streamlit collects garbage after every run, before the last charts are sent. Imports leave about 250,000 objects, and
+    checking them delays the charts.
+    """
+    gc.freeze()
+
+
+def _view_to_address() -> None:
+    st.query_params.pop("view", None)
+    st.query_params.update(_view_state())
+
+
+def _view_state() -> dict[str, str]:
+    """The URL parameter of the chosen view; none for the default."""
+    view = st.session_state.get("view", VIEWS[0])
+    return {} if view == VIEWS[0] else {"view": view}
+
+
+def experts() -> bool:
+    """Whether expert controls are shown (`?view=class` hides them)."""
+    return st.session_state.get("view") != "class"
+
+
+def link(page: str, label: str, icon: str, **state: Any) -> None:
+    """Draw a link to another page that carries the chosen view.
+
+    Args:
+        page: file name in `pages/`, without `.py`.
+        state: URL parameters of the link.
+    """
+    state |= _view_state()
+    query = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in state.items()}
+    st.page_link(f"pages/{page}.py", label=label, icon=f":material/{icon}:", query_params=query or None)
+
+
+def _address() -> str:
+    query = urlencode(st.query_params.to_dict())
+    return f"{st.context.url}?{query}" if query else f"{st.context.url}"
+
+
+def plain(text: object) -> str:
+    """Text from an address, a file or an error message, so that Markdown shows it as it is: on one line, without
+    pictures, links, formulas or other markup. At most `MOST_TEXT` characters."""
+    line = " ".join(str(text).split())
+    line = line if len(line) <= MOST_TEXT else line[:MOST_TEXT] + " ..."
+    return MARKUP.sub(r"\\\g<0>", line)
+
+
+@contextmanager
+def errors_explained() -> Iterator[None]:
+    """Show a ValueError as a message and stop the page. This project's ValueErrors have messages for users."""
+    try:
+        yield
+    except ValueError as error:
+        st.error(plain(error), icon=":material/error:")
+        st.stop()
+
+
+def attempt(action: Callable[[], object], prefix: str) -> None:
+    """Run the action of a button. The message of an error is stored in the session state as `{prefix}trouble`.
+
+    `{prefix}again` is set to True, which asks for a rerun of the whole page: a button in a fragment reruns only the
+    fragment.
+    """
+    try:
+        action()
+    except ValueError as error:
+        st.session_state[f"{prefix}trouble"] = str(error)
+    except OSError as error:
+        st.session_state[f"{prefix}trouble"] = explained(error, "try again")
+    st.session_state[f"{prefix}again"] = True
