@@ -57,7 +57,7 @@ def second_network_words(defense: Defense, victim: str) -> str:
     if not isinstance(defense, ModelBased) or defense.needs is None:
         return ""
     if defense.needs == "untrained":
-        return "Needs an untrained network of the victim's architecture, and its pass over every picture asked."
+        return "Needs an untrained network (of the victim's architecture, if known), and its pass over every picture asked."
     try:
         about = auxiliary.card(victim, defense.needs)
     except zoo.VictimError:

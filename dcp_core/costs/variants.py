@@ -68,7 +68,7 @@ def defense_variants(
 
 
 def _network(victim: str, device: str | torch.device) -> torch.nn.Module:
-    if victim.startswith(zoo.TORCHVISION) or zoo.card(victim).precision == "fp32":
+    if victim.startswith(zoo.TORCHVISION) or zoo.card(victim).has_weights:
         network = zoo.network(victim).to(device)
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return zoo.load(victim, str(device)).model

@@ -47,7 +47,8 @@ def estimate(spec: RunSpec) -> Estimate:
     """
     card = _victim(spec.victim).card
     test = max(1, card.test_pictures)
-    victim, clone = _speed_of_victim(spec.victim), _speed_of_clone(spec.clone, len(card.classes), card.size)
+    _, seen = _sides(spec)
+    victim, clone = _speed_of_victim(spec.victim), _speed_of_clone(spec.clone, len(card.classes), seen)
     logs = LOGS * min(curve_pictures(spec.budget), test)
     clone *= 2 if spec.make_attack().mirrored else 1
     judging = (logs + test + min(TRANSFER_PICTURES, test) * PGD_PASSES) * clone
@@ -60,7 +61,14 @@ def _attack_seconds(spec: RunSpec) -> float:
     attack, defense = spec.make_attack(), spec.make_defense()
     if spec.clone == FROZEN:
         return _frozen_seconds(spec)
-    return attack.seconds(spec.budget, partial(_timed, spec.victim, spec.clone, defense))
+    return attack.seconds(spec.budget, partial(_timed, spec.victim, spec.clone, _sides(spec), defense))
+
+
+def _sides(spec: RunSpec) -> tuple[int, int]:
+    """See `RunSpec.sides`. The pictures of a folder have the victim's size; those of an unread file may have another."""
+    size = _victim(spec.victim).card.size
+    pool = None if spec.pool is None else DATASETS[spec.pool].size if spec.pool in DATASETS else size
+    return spec.sides(size, pool)
 
 
 def _frozen_seconds(spec: RunSpec) -> float:
@@ -76,7 +84,7 @@ def _frozen_seconds(spec: RunSpec) -> float:
 def _speed_of_answer(victim: str, defense: Defense) -> float:
     """Seconds of one defended answer."""
     size = _victim(victim).card.size
-    oracle = _theft(victim, FROZEN, defense, 2 * PIECE, None).oracle
+    oracle = _theft(victim, FROZEN, (size, size), defense, 2 * PIECE, None).oracle
     pictures = _noise(PIECE, size)
     oracle.query(pictures[:8])
     began = time.monotonic()
@@ -94,21 +102,27 @@ def _speed_of_head(classes: int) -> float:
 
 
 @lru_cache(maxsize=64)
-def _timed(victim: str, clone: str, defense: Defense, attack: Attack, budget: int) -> list[tuple[Event, float]]:
-    """Every event of a small theft, and the seconds until it; see `attacks.base.Timed`."""
-    size = _victim(victim).card.size
-    pool = ImageSet("timing", _noise(max(budget, WHITEN_LEAST), size), None, ()) if attack.needs_pool else None
-    theft = _theft(victim, clone, defense, budget, pool)
+def _timed(
+    victim: str, clone: str, sides: tuple[int, int], defense: Defense, attack: Attack, budget: int
+) -> list[tuple[Event, float]]:
+    """Every event of a small theft, and the seconds until it; see `attacks.base.Timed` and `RunSpec.sides`."""
+    pool = ImageSet("timing", _noise(max(budget, WHITEN_LEAST), sides[0]), None, ()) if attack.needs_pool else None
+    theft = _theft(victim, clone, sides, defense, budget, pool)
     theft.logs = budget  # an event after each iteration
     began = time.monotonic()
     return [(event, time.monotonic() - began) for event in attack.steps(theft)]
 
 
-def _theft(victim: str, clone: str, defense: Defense, budget: int, pool: ImageSet | None) -> Theft:
+def _theft(
+    victim: str, clone: str, sides: tuple[int, int], defense: Defense, budget: int, pool: ImageSet | None
+) -> Theft:
     loaded, guarded = _victim(victim), arm(defense, victim)
-    size = loaded.card.size
-    oracle = Oracle(loaded.model, guarded, budget, shape=(3, size, size))
-    return Theft(oracle, build(clone, oracle.classes), pool=pool, known_defense=guarded)
+    sent, seen = sides
+    oracle = Oracle(loaded.model, guarded, budget, shape=(3, sent, sent), side=loaded.card.size)
+    network = build(clone, oracle.classes)
+    if clone != FROZEN:
+        network.side = seen
+    return Theft(oracle, network, pool=pool, known_defense=guarded)
 
 
 @lru_cache(maxsize=4)

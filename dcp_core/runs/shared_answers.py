@@ -101,6 +101,8 @@ def share(specs: Iterable[RunSpec]) -> None:
         if card is None or len(runs) < 2:
             continue
         pool = load(source, "train", size=card.size)
+        if pool.images.shape[-1] != card.size:  # the oracle resizes them, so their answers would not be found
+            continue
         _compute_missing(card, pool, defense, _asked(runs, len(pool)))
 
 

@@ -1,0 +1,11 @@
+"""Victims that were made elsewhere: open a classifier, check it on test pictures, and store it.
+
+found = finish(examine(Path("model.onnx"), "test_pictures/"))
+print(*found.words(), sep="\\n")
+card = accept("mine", found)
+"""
+
+from dcp_core.given.add import Examination, accept, check_name, examine, remove
+from dcp_core.given.sources import EXPORT, read_classes
+
+__all__ = ["EXPORT", "Examination", "accept", "check_name", "examine", "read_classes", "remove"]
