@@ -29,8 +29,8 @@ def _three(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option(
     "--data",
     required=True,
-    help="Labelled test pictures: a folder with one folder for each class, an .npz file with the arrays images and labels, or the "
-    "name of a data set.",
+    help="Labelled test pictures: a folder with one folder for each class, an .npz file with the arrays images and labels, "
+    "or the name of a data set.",
 )
 @click.option(
     "--classes",
@@ -41,8 +41,9 @@ def _three(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option(
     "--preprocess",
     type=click.Choice(list(Preprocessing.PRESETS)),
-    help="Values of pixels. unit: 0 to 1. imagenet: normalised with the mean and std of ImageNet. symmetric: -1 to 1. bytes: 0 "
-    "to 255. caffe: BGR, 0 to 255 minus a mean. Default: what the model says; otherwise all are tried and the best is taken.",
+    help="Values of pixels. unit: 0 to 1. imagenet: normalised with the mean and std of ImageNet. symmetric: -1 to 1. "
+    "bytes: 0 to 255. caffe: BGR, 0 to 255 minus a mean. Default: what the model says; otherwise all are tried and the "
+    "best is taken.",
 )
 @click.option(
     "--size", type=click.IntRange(1), help="Side of the pictures in pixels. Default: what the model says."

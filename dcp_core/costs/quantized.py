@@ -75,7 +75,7 @@ def victim_versions(victim: str) -> list[VictimVersion]:
         found.append(VictimVersion(base, "fp32", EAGER, zoo.network(base), zoo.size(base, zoo.WEIGHTS)))
     for precision, name in versions_of.items():
         card = zoo.card(name)
-        if not card.has_weights or card.onnx_sha256:
+        if card.has_onnx:
             model = OnnxClassifier(zoo.onnx_file(name), card.size, len(card.classes))
             found.append(VictimVersion(name, precision, RUNTIME, model, zoo.size(name, zoo.ONNX)))
     return found

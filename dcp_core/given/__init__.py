@@ -6,6 +6,17 @@ card = accept("mine", found)
 """
 
 from dcp_core.given.add import Examination, accept, check_name, examine, remove
-from dcp_core.given.sources import EXPORT, read_classes
+from dcp_core.given.pictures import unpack
+from dcp_core.given.sources import EXPORT, parse_classes, read_classes
 
-__all__ = ["EXPORT", "Examination", "accept", "check_name", "examine", "read_classes", "remove"]
+__all__ = [
+    "EXPORT",
+    "Examination",
+    "accept",
+    "check_name",
+    "examine",
+    "parse_classes",
+    "read_classes",
+    "remove",
+    "unpack",
+]

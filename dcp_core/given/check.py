@@ -270,7 +270,8 @@ def _other_order(guesses: Tensor, labels: Tensor, classes: tuple[str, ...]) -> s
         words = f"{len(changed)} outputs seem to be in other places: {few}, ..."
     return (
         f"labels in another order: {words}. The accuracy would be {gain[1]:.1f} % instead of {gain[0]:.1f} % "
-        f"on {len(labels) - half} pictures that were not used to find this order. Give the names in the order of the outputs with --classes FILE"
+        f"on {len(labels) - half} pictures that were not used to find this order. Give the "
+        "names in the order of the outputs with --classes FILE"
     )
 
 

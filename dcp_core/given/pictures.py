@@ -3,7 +3,7 @@
 import zipfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -12,12 +12,13 @@ from torch import Tensor
 
 from dcp_core.data.datasets import DATASETS, DataError, load
 from dcp_core.data.folders import SUFFIXES
-from dcp_core.data.images import ImageError, read_image, to_tensor
+from dcp_core.data.images import MAX_BYTES, ImageError, read_image, to_tensor
 from dcp_core.making.progress import Progress
 
 MOST = 10_000  # pictures
 MOST_MEMORY = 2**30  # bytes of all of them together at the network's size
-MOST_UNPACKED = 4 * 2**30  # bytes of an .npz file's arrays
+MOST_UNPACKED = 4 * 2**30  # bytes of all files in an .npz file or archive
+MOST_FILES = 100_000
 FEW = 10
 ARRAYS = (("images", "labels"), ("x_test", "y_test"))  # names in an .npz file
 REPORT = 100  # pictures between two reports
@@ -124,6 +125,50 @@ def _from_folder(folder: Path) -> LabelledPictures:
         labels = torch.tensor([int(each) for each in classes])[labels]
         return LabelledPictures(files, labels, tuple(map(str, range(int(labels.max()) + 1))), False, None)
     return LabelledPictures(files, labels, tuple(classes), True, None)
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack the pictures of a zip archive into a new folder with a folder for each class, and return it.
+
+    The class of a picture is the folder in which it lies in the archive. Only its suffix is kept of its name.
+
+    Raises:
+        DataError: for a damaged archive, one with too many files or bytes, or pictures outside of folders.
+        OSError: if the disk is full.
+    """
+    try:
+        with zipfile.ZipFile(archive) as given:
+            members = [each for each in given.infolist() if _is_picture(each)]
+            if len(members) > MOST_FILES or sum(each.file_size for each in members) > MOST_UNPACKED:
+                raise DataError(
+                    f"this archive has more than {MOST_FILES:,} pictures, or more than {MOST_UNPACKED / 2**30:g} GiB: give "
+                    "fewer test pictures"
+                )
+            for number, member in enumerate(members):
+                path = PurePosixPath(member.filename)
+                kind = path.parent.name
+                if not kind or kind == "..":
+                    raise DataError(
+                        f"{member.filename} is not in a folder: put it into a folder with the name of its class"
+                    )
+                target = folder / kind / f"{number}{path.suffix}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(given.read(member) if member.file_size <= MAX_BYTES else b"")
+    except (DataError, OSError):
+        raise
+    except Exception as error:  # a damaged zip raises many types of error
+        raise DataError(f"this is not a zip archive, or it is damaged: create it again ({error})") from error
+    if not members:
+        raise DataError(
+            "this archive contains no pictures: put a folder with JPEG or PNG files for each class into it"
+        )
+    return folder
+
+
+def _is_picture(member: zipfile.ZipInfo) -> bool:
+    path = PurePosixPath(member.filename)
+    hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in path.parts)
+    return not member.is_dir() and not hidden and path.suffix.lower() in SUFFIXES
 
 
 def _from_npz(path: Path) -> LabelledPictures:

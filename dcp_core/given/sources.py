@@ -81,13 +81,24 @@ def read_classes(path: Path) -> tuple[str, ...]:
         OSError: for a file that cannot be read.
     """
     try:
-        text = read_regular(path, MOST_NAMES).decode()
+        return parse_classes(read_regular(path, MOST_NAMES).decode())
+    except ValueError as error:
+        raise SourceError(f"{path} has no class names: {error}") from error
+
+
+def parse_classes(text: str) -> tuple[str, ...]:
+    """Names of the outputs in their order from a text, see `read_classes`.
+
+    Raises:
+        SourceError: for anything else.
+    """
+    try:
         names = named(json.loads(text)) if text.lstrip().startswith(("[", "{")) else text.splitlines()
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path} has no class names: write one name a line ({error})") from error
+        raise SourceError(f"write one name a line ({error})") from error
     names = [name.strip() for name in names if name.strip()]
     if len(names) < 2 or not all(name.isprintable() for name in names):
-        raise SourceError(f"{path} must have at least two class names, one a line")
+        raise SourceError("there must be at least two class names, one a line")
     return tuple(names)
 
 

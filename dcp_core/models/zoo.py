@@ -6,7 +6,8 @@ whole test set and the labels. Pickle files are never loaded. The names of store
 sha256 (see `cards.py`).
 
 A quantized victim, and one that was given as a file (`dcp_core/given`), has only `model.onnx`. For other fp32 victims,
-`model.onnx` is the same network as the weights. On CPUs, ONNX Runtime answers several times as fast as eager torch, with posteriors equal to 1e-5.
+`model.onnx` is the same network as the weights. On CPUs, ONNX Runtime answers several times as fast as eager torch, with
+posteriors equal to 1e-5.
 """
 
 import dataclasses
@@ -49,11 +50,11 @@ class Card:
 
     `sha256` is that of the main file (weights, or `model.onnx` of a quantized victim), `onnx_sha256` that of `model.onnx` of
     an fp32 victim, and `answers_sha256` that of the test answers. `of` is the fp32 victim from which a quantized victim
-    was made. `source` is empty for victims of this project, and `GIVEN` for one that was given as a file. Its `preprocessing`,
-    see `models/preprocessing.py`, is part of `model.onnx`.
+    was made. `source` is empty for victims of this project, and `GIVEN` for one that was given as a file. The file contains
+    its `preprocessing`, see `models/preprocessing.py`.
 
     Raises:
-        ValueError: if the size is below 1, precision or source is unknown, the accuracy is above 100, or a sha256 is invalid.
+        ValueError: if the size is below 1, precision or source is unknown, the accuracy above 100, or a sha256 invalid.
     """
 
     name: str
@@ -99,6 +100,11 @@ class Card:
     def has_weights(self) -> bool:
         """Whether the victim has a torch network, and not only an ONNX file."""
         return self.precision == "fp32" and not self.source
+
+    @property
+    def has_onnx(self) -> bool:
+        """Whether the victim has a `model.onnx`."""
+        return bool(self.onnx_sha256) or not self.has_weights
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,7 @@ def onnx_file(name: str) -> bytes:
         VictimError: if there is none (the message has the command that makes it), or it does not match the card.
     """
     known = card(name)
-    if known.has_weights and not known.onnx_sha256:
+    if not known.has_onnx:
         raise VictimError(
             f"{name} has no ONNX file yet: python -m dcp_core quantize --victim {name} --method fp32"
         )

@@ -35,8 +35,8 @@ class RunSpec:
         budget: number of queries that the victim answers.
         pool: data set whose training pictures are the query pool, for attacks that need one.
         clone: architecture of the thief's network; without it, the attack's usual one.
-        clone_size: side in pixels of the pictures that the thief's network sees; 0 for the victim's, at most `USUAL_SIDE`. The
-            victim still sees its own size.
+        clone_size: side in pixels of the pictures that the thief's network sees; 0 for the victim's, at most `USUAL_SIDE`.
+            The victim still sees its own size.
         seed: of all random numbers of the thief and of the defense.
 
     Raises:
