@@ -262,6 +262,9 @@ chosen = ui.choose_victim(PREFIX)
 if chosen.name.startswith(zoo.TORCHVISION):
     st.info("Calibration needs the victim's training pictures, which torchvision's do not come with.")
     st.stop()
+if chosen.source == zoo.SERVICE:
+    st.info("This victim is a service: its network is not on this machine, so it cannot be quantized.")
+    st.stop()
 if chosen.source and chosen.precision != "fp32" and not chosen.of:
     st.info("This classifier was given in eight bits: there is no fp32 version to compare it with.")
     st.stop()

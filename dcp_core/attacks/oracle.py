@@ -100,13 +100,18 @@ class Oracle:
         self.ledger = Ledger()
         self._generator = torch.Generator(self.device).manual_seed(seed)
         model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        known = getattr(model, "known_classes", None)  # of a service, which would count the trial
+        self.classes: int = known or self._try(model, side)
+        self._ask = _answerer(model, defense, self._generator, self.ledger, self.device, guides, side)
+
+    def _try(self, model: nn.Module, side: int | None) -> int:
+        """The number of classes in the model's answer to a black picture."""
         with torch.inference_mode():
-            blank = torch.zeros(1, *shape, device=self.device)
+            blank = torch.zeros(1, *self.shape, device=self.device)
             trial = model(blank if side is None else resized(blank, side))
         if trial.dim() != 2 or trial.shape[1] < 2 or not bool(trial.isfinite().all()):
-            raise AttackError(f"the victim does not answer a picture of {shape} with finite logits (1, K)")
-        self.classes: int = trial.shape[1]
-        self._ask = _answerer(model, defense, self._generator, self.ledger, self.device, guides, side)
+            raise AttackError(f"the victim does not answer a picture of {self.shape} with finite logits (1, K)")
+        return trial.shape[1]
 
     @property
     def left(self) -> int:

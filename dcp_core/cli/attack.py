@@ -155,5 +155,6 @@ def _report(spec: RunSpec, folder: Path, shared: Path | None) -> None:
     )
     stolen = f"{row['adversary_error']:.2f} % error, {row['fidelity']:.2f} % fidelity"
     click.echo(f"clone     {stolen} after {found['queries']:,} queries")
-    click.echo(f"transfer  {found['transfer_rate']:.1f} % of the clone's adversarial pictures fool the victim")
+    if found["transfer_rate"] is not None:
+        click.echo(f"transfer  {found['transfer_rate']:.1f} % of the clone's adversarial pictures fool the victim")
     click.echo(f"the result row is in {path}")

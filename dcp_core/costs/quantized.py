@@ -70,7 +70,7 @@ def victim_versions(victim: str) -> list[VictimVersion]:
     """
     versions_of = family(victim)
     base = versions_of["fp32"]
-    found = []
+    found: list[VictimVersion] = []
     if zoo.card(base).has_weights:
         found.append(VictimVersion(base, "fp32", EAGER, zoo.network(base), zoo.size(base, zoo.WEIGHTS)))
     for precision, name in versions_of.items():

@@ -45,6 +45,8 @@ def defense_variants(
     Raises:
         VictimError: if the victim cannot be loaded.
     """
+    if not victim.startswith(zoo.TORCHVISION) and zoo.card(victim).source == zoo.SERVICE:
+        raise zoo.VictimError(f"{victim} is a service: the costs of a defense are measured where its network runs")
     model = _network(victim, device)
 
     def clean(pixels: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Add a classifier that was made elsewhere as a victim: first `examine` it, then `accept` it."""
 
+import dataclasses
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dcp_core.given.pictures import MOST, LabelledPictures, find_pictures
 from dcp_core.given.sources import Given, SourceError, open_given
 from dcp_core.making.progress import Making, Progress
 from dcp_core.models import zoo
+from dcp_core.models.architectures import ARCHITECTURES
 from dcp_core.models.given_onnx import as_victim
 from dcp_core.models.inference import to_pixels
 from dcp_core.models.preprocessing import Preprocessing
@@ -61,6 +63,7 @@ def examine(
     preprocessing: Mapping[str, Any] | None = None,
     outputs: str | None = None,
     output: str | None = None,
+    network: str | None = None,
     most: int = MOST,
 ) -> Making[Examination]:
     """Measure a given classifier on labelled test pictures.
@@ -73,6 +76,7 @@ def examine(
             the values of pixels, common preprocessings are tried and the best is taken.
         outputs: "logits" or "probabilities"; by default concluded from the answers.
         output: name of the output with the classes, for an ONNX file with several.
+        network: architecture of safetensors weights, one of this project or of torchvision.
         most: number of test pictures.
 
     Raises:
@@ -80,9 +84,10 @@ def examine(
         OSError: for a file that cannot be read.
     """
     yield Progress("opening the network", 0.0)
-    given = open_given(file, output)
+    asked = dict(preprocessing or {})
     found = find_pictures(data)
-    how, chosen = preprocessing_of(given, found, dict(preprocessing or {}))
+    given = open_given(file, output, network, asked.get("size") or _side_of_ours(network, found))
+    how, chosen = preprocessing_of(given, found, asked)
     reading = found.read(how.size, how.crop, most)
     while True:
         try:
@@ -106,6 +111,11 @@ def examine(
             break
         yield Progress(step.phase, ALIGNED + (1 - ALIGNED) * step.fraction)
     return Examination(given, measured, images, labels, names, data, tuple(problems))
+
+
+def _side_of_ours(network: str | None, pictures: LabelledPictures) -> int | None:
+    """The size at which a network of this project is exported: it takes any, so it gets that of the pictures."""
+    return pictures.side if network in ARCHITECTURES else None
 
 
 def preprocessing_of(given: Given, pictures: LabelledPictures, asked: dict[str, Any]) -> tuple[Preprocessing, str]:
@@ -191,11 +201,10 @@ def accept(name: str, found: Examination, *, replace: bool = False, root: Path |
     how = found.check.how
     about = found.given.network.signature
     content = as_victim(found.given.network, how, found.check.outputs, to_pixels(found.images[:COMPARED]))
-    dataset = _store_pictures(name, found)
     described = zoo.Card(
         name=name,
         title=f"{name} ({found.given.file})",
-        dataset=dataset,
+        dataset="",
         architecture=found.given.form,
         classes=found.classes,
         size=how.size,
@@ -212,16 +221,36 @@ def accept(name: str, found: Examination, *, replace: bool = False, root: Path |
         },
         parameters=about.parameters,
     )
+
+    def save(card: zoo.Card) -> zoo.Card:
+        return zoo.save_onnx(content, card, found.check.logits, found.labels, root)
+
+    return stored_with_pictures(described, found.images, found.labels, save, root)
+
+
+def stored_with_pictures(
+    described: zoo.Card, images: Tensor, labels: Tensor, save: Callable[[zoo.Card], zoo.Card], root: Path | None
+) -> zoo.Card:
+    """Store a victim and its test pictures, both or neither.
+
+    Args:
+        described: a card without a data set.
+        save: stores the victim with the card that it is given.
+        images: uint8 (N, 3, S, S), with `labels` (N,).
+        root: folder of victims. Default: `home()/victims`.
+    """
+    name = described.name
+    dataset = _store_pictures(name, images, labels, described.classes)
     old = zoo.card(name).dataset if name in zoo.names() else ""
     try:
-        card = zoo.save_onnx(content, described, found.check.logits, found.labels, root)
+        card = save(dataclasses.replace(described, dataset=dataset))
     except BaseException:
         if dataset != old:
             path_of(dataset).unlink(missing_ok=True)
         if not old:
             shutil.rmtree((root or home() / "victims") / name, ignore_errors=True)
         raise
-    if old.startswith(f"{name}-") and not any(each.dataset == old for each in zoo.cards()):
+    if old != dataset and old.startswith(f"{name}-") and not any(each.dataset == old for each in zoo.cards()):
         path_of(old).unlink(missing_ok=True)
     return card
 
@@ -254,13 +283,12 @@ def remove(name: str) -> None:
         path_of(card.dataset).unlink(missing_ok=True)
 
 
-def _store_pictures(name: str, found: Examination) -> str:
+def _store_pictures(name: str, images: Tensor, targets: Tensor, classes: tuple[str, ...]) -> str:
     """Store the test pictures as a data set; returns its name, which depends on the pictures."""
-    pictures = found.images.permute(0, 2, 3, 1).contiguous().numpy()
-    labels = found.labels.numpy()
-    digest = hashlib.sha256(pictures.tobytes() + labels.tobytes() + repr(found.classes).encode()).hexdigest()
+    pictures, labels = images.permute(0, 2, 3, 1).contiguous().numpy(), targets.numpy()
+    digest = hashlib.sha256(pictures.tobytes() + labels.tobytes() + repr(classes).encode()).hexdigest()
     dataset = f"{name}-{digest[:8]}"
     if not path_of(dataset).exists():
-        arrays = {"x_test": pictures, "y_test": labels, "classes": np.array(found.classes)}
+        arrays = {"x_test": pictures, "y_test": labels, "classes": np.array(classes)}
         write_atomic(path_of(dataset), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
     return dataset

@@ -109,7 +109,7 @@ def check(
     """
     if outputs not in (None, *OUTPUTS):
         raise CheckError(f"outputs are {' or '.join(OUTPUTS)}, not {outputs}")
-    size = SAMPLE if images.shape[-1] <= LARGE else SMALL_SAMPLE
+    size = (SAMPLE if images.shape[-1] <= LARGE else SMALL_SAMPLE) if alternatives else CHUNK
     sample, truth = images[:size], labels[:size]
     ways = {"as given": how} | {name: way for name, way in (alternatives or {}).items() if way != how}
     guesses: dict[str, Tensor] = {}

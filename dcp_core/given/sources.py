@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dcp_core.files import read_regular
+from dcp_core.given import weights
 from dcp_core.models.given_onnx import MOST_BYTES, GivenNetwork
 from dcp_core.models.onnx_model import OnnxError
 
@@ -44,20 +45,27 @@ class Given:
     classes: tuple[str, ...] | None = None
 
 
-def open_given(path: Path, output: str | None = None) -> Given:
+def open_given(
+    path: Path, output: str | None = None, network: str | None = None, size: int | None = None
+) -> Given:
     """Open a classifier.
 
     Args:
-        path: an ONNX file.
+        path: an ONNX file, safetensors weights, or a folder of timm or Hugging Face.
         output: name of the output with the classes, for an ONNX file with several.
+        network: architecture of safetensors weights.
+        size: side in pixels of the pictures for a network that does not say it.
 
     Raises:
-        SourceError: for a kind of file that can run code when it is opened, or that is not known.
-        OnnxError: for an ONNX file that cannot be used.
+        SourceError: for a kind of file that can run code when it is opened.
+        WeightsError: for weights that cannot be used.
+        OnnxError: for an ONNX file that cannot be used, or a network that cannot be exported.
         OSError: for a file that cannot be read.
     """
     if path.is_dir():
-        raise SourceError(f"{path} is a folder: give an ONNX file")
+        return _exported(path, weights.from_folder(path), path / weights.WEIGHTS, size)
+    if path.suffix.lower() == ".safetensors":
+        return _exported(path, weights.from_file(path, network), path, size)
     content = read_regular(path, MOST_BYTES)
     if path.suffix.lower() in CODE or content.startswith(TORCH_STARTS):
         raise SourceError(
@@ -65,12 +73,29 @@ def open_given(path: Path, output: str | None = None) -> Given:
             f"{EXPORT}"
         )
     try:
-        network = GivenNetwork(content, output)
+        opened = GivenNetwork(content, output)
     except OnnxError as error:
         raise OnnxError(f"{path.name}: {error}") from error
-    about = network.signature
+    about = opened.signature
     form = f"ONNX, opset {about.opset}" + (f", {about.producer}" if about.producer else "")
-    return Given(network, path.name, hashlib.sha256(content).hexdigest(), form)
+    return Given(opened, path.name, hashlib.sha256(content).hexdigest(), form)
+
+
+def _exported(path: Path, loaded: weights.Loaded, file: Path, size: int | None) -> Given:
+    """A torch network as an ONNX file. Its pictures have the asked size, or the one that it was trained for."""
+    from dcp_core.models.onnx_file import QuantizationError, to_onnx  # imported here because it takes seconds
+
+    side = size or loaded.size
+    if side is None:
+        raise SourceError(
+            f"{path.name} takes pictures of any size: give the one that it was trained for with --size"
+        )
+    try:
+        content = to_onnx(loaded.network, side)
+    except QuantizationError as error:
+        raise SourceError(f"{path.name}: {error}") from error
+    digest = hashlib.sha256(read_regular(file, MOST_BYTES)).hexdigest()
+    return Given(GivenNetwork(content), path.name, digest, loaded.form, loaded.says, loaded.classes)
 
 
 def read_classes(path: Path) -> tuple[str, ...]:

@@ -111,6 +111,10 @@ def _quantized_file(
     card: zoo.Card, method: str, pictures: int | None, pool: str | None, seed: int, root: Path | None
 ) -> Making[zoo.Card]:
     """Make VICTIM-ptq of a victim that was given as a file; see `make_quantized`."""
+    if card.source == zoo.SERVICE:
+        raise zoo.VictimError(
+            f"{card.name} is a service: its network is not on this machine, so it cannot be quantized"
+        )
     if method != "ptq":
         raise zoo.VictimError(f"{card.name} was given as a file, which cannot be trained: only ptq is possible")
     if card.precision != "fp32":

@@ -39,8 +39,9 @@ from dcp_core.vision import torchvision
 
 TORCHVISION = "torchvision:"
 WEIGHTS, ONNX, CARD, ANSWERS = "weights.safetensors", "model.onnx", "card.json", "test_answers.safetensors"
-GIVEN = "file"  # the source of a victim that was made elsewhere and given as a file
-SOURCES = ("", GIVEN)
+GIVEN, SERVICE = "file", "service"  # sources of victims that were made elsewhere
+SOURCES = ("", GIVEN, SERVICE)
+DESCRIPTION = "service.toml"
 PRECISIONS = {"fp32": "fp32", "ptq": "int8 PTQ", "qat": "int8 QAT"}  # value in a card -> description
 
 
@@ -51,7 +52,8 @@ class Card:
     `sha256` is that of the main file (weights, or `model.onnx` of a quantized victim), `onnx_sha256` that of `model.onnx` of
     an fp32 victim, and `answers_sha256` that of the test answers. `of` is the fp32 victim from which a quantized victim
     was made. `source` is empty for victims of this project, and `GIVEN` for one that was given as a file. The file contains
-    its `preprocessing`, see `models/preprocessing.py`.
+    its `preprocessing`, see `models/preprocessing.py`. A `SERVICE` has `service.toml`, see `models/service.py`, and in its
+    recipe `most_requests`, the limit on requests in all.
 
     Raises:
         ValueError: if the size is below 1, precision or source is unknown, the accuracy above 100, or a sha256 invalid.
@@ -93,7 +95,10 @@ class Card:
     @property
     def files(self) -> dict[str, str]:
         """The files of the victim with their sha256, which is "" if the card does not have it."""
-        network = {WEIGHTS: self.sha256, ONNX: self.onnx_sha256} if self.has_weights else {ONNX: self.sha256}
+        if self.source == SERVICE:
+            network = {DESCRIPTION: self.sha256}
+        else:
+            network = {WEIGHTS: self.sha256, ONNX: self.onnx_sha256} if self.has_weights else {ONNX: self.sha256}
         return network | {ANSWERS: self.answers_sha256}
 
     @property
@@ -104,7 +109,7 @@ class Card:
     @property
     def has_onnx(self) -> bool:
         """Whether the victim has a `model.onnx`."""
-        return bool(self.onnx_sha256) or not self.has_weights
+        return bool(self.onnx_sha256) or not (self.has_weights or self.source == SERVICE)
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,8 @@ def load(name: str, device: str = "cpu") -> Victim:
     known = card(name)
     if known.has_weights and not (known.onnx_sha256 and torch.device(device).type == "cpu"):
         return Victim(known, network(name).to(device))
+    if known.source == SERVICE:
+        return _load_service(known, device)
     content = onnx_file(name)
     from dcp_core.models.onnx_model import (
         OnnxClassifier,
@@ -177,7 +184,9 @@ def network(name: str) -> Classifier:
         return model
     known = card(name)
     if known.source:
-        raise VictimError(f"{name} was given as a file: it has no torch network, so it cannot be trained further")
+        raise VictimError(
+            f"{name} was given as a {known.source}: it has no torch network that could be trained further"
+        )
     if not known.has_weights:
         raise VictimError(f"{name} is {PRECISIONS[known.precision]}: take {known.of or 'the fp32 victim'} instead")
     path = _path(known, WEIGHTS)
@@ -196,6 +205,8 @@ def onnx_file(name: str) -> bytes:
         VictimError: if there is none (the message has the command that makes it), or it does not match the card.
     """
     known = card(name)
+    if known.source == SERVICE:
+        raise VictimError(f"{name} is a service: its network is not on this machine")
     if not known.has_onnx:
         raise VictimError(
             f"{name} has no ONNX file yet: python -m dcp_core quantize --victim {name} --method fp32"
@@ -278,6 +289,15 @@ def save_onnx(content: bytes, described: Card, logits: Tensor, labels: Tensor, r
     digest = store_file(folder, ONNX, content)
     described = dataclasses.replace(described, sha256=digest, hardware=described.hardware or hardware())
     return _complete(folder, described, logits, labels)
+
+
+def save_service(
+    content: bytes, described: Card, logits: Tensor, labels: Tensor, root: Path | None = None
+) -> Card:
+    """Store a victim that is a service, which is one TOML file; see `save`."""
+    folder = _new_folder(described.name, root)
+    digest = store_file(folder, DESCRIPTION, content)
+    return _complete(folder, dataclasses.replace(described, sha256=digest), logits, labels)
 
 
 def add_onnx(name: str, content: bytes) -> Card:
@@ -377,6 +397,20 @@ def _folder(name: str) -> Path:
         f"no victim '{name}'; known: {', '.join(names()) or 'none'}, or {TORCHVISION}NAME. "
         + (release.hint(name) or "`python -m dcp_core train` makes one")
     )
+
+
+def _load_service(known: Card, device: str) -> Victim:
+    from dcp_core.models.remote import RemoteClassifier  # imports the HTTP client, which few commands need
+    from dcp_core.models.service import ServiceError, read_service
+
+    path, most = _path(known, DESCRIPTION), known.recipe.get("most_requests")
+    try:
+        service = read_service(read_file(path, known.sha256).decode())
+    except (ServiceError, UnicodeDecodeError) as error:
+        raise VictimError(f"{path} cannot be used: {error}") from error
+    if service.classes != known.classes or service.size != known.size or not isinstance(most, int):
+        raise VictimError(f"{path} does not fit its card: add the service again")
+    return Victim(known, RemoteClassifier(service, most).to(device).eval())
 
 
 def _load_torchvision(name: str, device: str) -> Victim:

@@ -59,6 +59,14 @@ def estimate(spec: RunSpec) -> Estimate:
 
 def _attack_seconds(spec: RunSpec) -> float:
     attack, defense = spec.make_attack(), spec.make_defense()
+    if _victim(spec.victim).card.source == zoo.SERVICE:
+        service = zoo.load(spec.victim).model.service  # type: ignore[union-attr]
+        return _local_seconds(spec, attack, defense) + spec.budget / service.per_second  # type: ignore[union-attr]
+    return _local_seconds(spec, attack, defense)
+
+
+def _local_seconds(spec: RunSpec, attack: Attack, defense: Defense) -> float:
+    """Seconds that this machine computes."""
     if spec.clone == FROZEN:
         return _frozen_seconds(spec)
     return attack.seconds(spec.budget, partial(_timed, spec.victim, spec.clone, _sides(spec), defense))
@@ -125,8 +133,22 @@ def _theft(
     return Theft(oracle, network, pool=pool, known_defense=guarded)
 
 
+class _Silent(nn.Module):
+    """Stands for a service, which is not asked to estimate a time."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.known_classes = classes
+        self.place = nn.Parameter(torch.empty(0), requires_grad=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.zeros(len(pixels), self.known_classes)
+
+
 @lru_cache(maxsize=4)
 def _victim(name: str) -> zoo.Victim:
+    if not name.startswith(zoo.TORCHVISION) and zoo.card(name).source == zoo.SERVICE:
+        return zoo.Victim(zoo.card(name), _Silent(len(zoo.card(name).classes)))
     return zoo.load(name)
 
 

@@ -69,6 +69,8 @@ class CachedVictim(nn.Module):
 
 def cached_victim(victim: zoo.Victim, pool: ImageSet | None) -> nn.Module:
     """The victim's model, with the cached answers for this pool if there are any."""
+    if victim.card.source == zoo.SERVICE:  # it keeps its answers itself
+        return victim.model
     cache = None if pool is None or not victim.card.sha256 else _read(_path(victim.card, pool), pool)
     return victim.model if cache is None else CachedVictim(victim.model, cache)
 
