@@ -175,8 +175,8 @@ def _add_service(
         )
     service, _ = read_description(path)
     click.echo(
-        f"This sends up to {most:,} test pictures to {service.host}, and attacks on this victim send more, at most {limit:,} "
-        "requests in all" + (f", which cost {limit * price / 1000:.2f}." if price else ".")
+        f"This sends up to {most:,} test pictures to {service.host}, and attacks on this victim send more, at most "
+        f"{limit:,} requests in all" + (f", which cost {limit * price / 1000:.2f}." if price else ".")
     )
     if not yes:
         click.confirm("Is this service yours, or may you test it? Send the test pictures?", abort=True)
@@ -208,7 +208,7 @@ def _confirm(yes: bool) -> None:
 def _done(card: zoo.Card) -> None:
     click.echo(f"{card.name}: accuracy {card.test_accuracy:.2f} % on {card.test_pictures:,} test pictures")
     click.echo(
-        f"look at it: python -m dcp_core app; attack it: python -m dcp_core attack --victim {name} --pool ..."
+        f"look at it: python -m dcp_core app; attack it: python -m dcp_core attack --victim {card.name} --pool ..."
     )
 
 

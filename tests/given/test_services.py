@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,11 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import uvicorn
 from click.testing import CliRunner
 from networks import CLASSES, archive, network, pictures, pixels
 from PIL import Image
 
+from dcp_core.api import application
 from dcp_core.cli import main
+from dcp_core.defenses import NoDefense
 from dcp_core.given.check import CheckError
 from dcp_core.given.services import EXAMPLE, accept_service, examine_service
 from dcp_core.making import finish, make_quantized
@@ -127,21 +131,23 @@ def test_an_answer_with_the_best_two_only_shares_the_rest(home: Path, server: Se
 
 
 def test_our_own_api_is_such_a_service(home: Path) -> None:
-    from starlette.testclient import TestClient
-
-    from dcp_core.api import application
-    from dcp_core.defenses import NoDefense
-
     victim = zoo.load("signs-resnet8")
-    described = Service(
-        "http://x/predict", 32, victim.card.classes, path="predictions.0", label="class", score="probability"
-    )
-    picture = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
-    asked = described.request(picture)
-    content = TestClient(application(victim, NoDefense())).post("/predict", content=asked["data"]).content
+    api = uvicorn.Server(uvicorn.Config(application(victim, NoDefense()), log_level="warning"))
+    seen = torch.randint(0, 256, (2, 3, 32, 32)) / 255
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/predict"
+        described = Service(
+            url, 32, victim.card.classes, path="predictions.0", label="class", score="probability", per_second=1000
+        )
+        thread = threading.Thread(target=api.run, args=([listening],), daemon=True)
+        thread.start()
+        try:
+            found = RemoteClassifier(described, 10)(seen).softmax(1)
+        finally:
+            api.should_exit = True
+            thread.join(10)
     with torch.inference_mode():
-        expected = victim.model(picture[None] / 255).softmax(1)[0]
-    torch.testing.assert_close(described.read(content).softmax(0), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(found, victim.model(seen).softmax(1), atol=1e-5, rtol=0)
 
 
 def test_no_picture_is_sent_twice_not_even_in_another_session(home: Path, server: Server) -> None:
