@@ -1,15 +1,32 @@
 """Add a classifier that was made elsewhere as a victim: upload, check, accept."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from dcp_core import ui
 from dcp_core.data.images import to_image
 from dcp_core.files import explained
-from dcp_core.given import EXPORT, Examination, accept, check_name, examine, parse_classes, unpack
+from dcp_core.given import (
+    EXAMPLE,
+    EXPORT,
+    Examination,
+    ServiceExamination,
+    accept,
+    accept_service,
+    check_name,
+    examine,
+    examine_service,
+    parse_classes,
+    unpack,
+)
+from dcp_core.given.pictures import MOST
+from dcp_core.given.services import USUAL
+from dcp_core.making import Making, finish
 from dcp_core.models.given_onnx import OUTPUTS
 from dcp_core.models.inference import to_pixels
 from dcp_core.models.preprocessing import Preprocessing
@@ -18,8 +35,9 @@ ui.frame("Your classifier", "How well can it be stolen? First make it a victim h
 
 MODEL_MB, DATA_MB = 400, 400
 SHOWN = 8  # test pictures
+Found = Examination | ServiceExamination
 FOUND, MADE = "own_found", "own_made"
-UPLOAD, HERE = "upload", "on this machine"
+UPLOAD, HERE, SERVICE = "upload", "on this machine", "a prediction service"
 PRESETS = {
     "": "find out",
     "unit": "0 to 1",
@@ -33,8 +51,11 @@ PRESETS = {
 def ask() -> None:
     """The files, what is known about them, and the button that starts the check."""
     where = st.segmented_control(
-        "The files are", [UPLOAD, HERE], default=UPLOAD, required=True, key="own_where", **ui.IN_URL
+        "The classifier is", [UPLOAD, HERE, SERVICE], default=UPLOAD, required=True, key="own_where", **ui.IN_URL
     )
+    if where == SERVICE:
+        ask_service()
+        return
     left, right = st.columns(2, gap="medium")
     model: UploadedFile | str | None
     data: UploadedFile | str | None
@@ -42,13 +63,7 @@ def ask() -> None:
         model = left.file_uploader(
             "The classifier: an ONNX file", key="own_model", max_upload_size=MODEL_MB, on_change=forget
         )
-        data = right.file_uploader(
-            "Labelled test pictures: a zip with one folder for each class, or an .npz file with images and labels",
-            type=["zip", "npz"],
-            key="own_data",
-            max_upload_size=DATA_MB,
-            on_change=forget,
-        )
+        data = upload_pictures(right)
     else:
         model = left.text_input("Path of the ONNX file", key="own_model_path", on_change=forget, **ui.IN_URL)
         data = right.text_input(
@@ -73,17 +88,77 @@ def ask() -> None:
     if st.button(
         "Check", key="own_check", type="primary", icon=":material/fact_check:", disabled=not (model and data)
     ):
-        st.session_state.pop(MADE, None)
         asked = dict(Preprocessing.PRESETS[preset]) if preset else {}
         asked |= {"order": asked.get("order", "RGB")} if preset else {}
         asked |= ({"size": int(size)} if size else {}) | ({"crop": crop} if crop < 1 else {})
         assert model is not None
         assert data is not None
         with ui.errors_explained():
-            try:
-                check_files(model, data, asked, outputs, classes)
-            except OSError as error:
-                raise ValueError(explained(error, "check again")) from error
+            names = parse_classes(classes) if classes.strip() else None
+        run_check(
+            model,
+            data,
+            lambda file, pictures: examine(
+                file, str(pictures), classes=names, preprocessing=asked, outputs=outputs or None
+            ),
+        )
+
+
+def upload_pictures(place: DeltaGenerator) -> UploadedFile | None:
+    """The control for labelled test pictures."""
+    return place.file_uploader(
+        "Labelled test pictures: a zip with one folder for each class, or an .npz file with images and labels",
+        type=["zip", "npz"],
+        key="own_data",
+        max_upload_size=DATA_MB,
+        on_change=forget,
+    )
+
+
+def ask_service() -> None:
+    """The description of a service, the test pictures, the limits, and the button that sends them."""
+    st.markdown(
+        "Use only a service that is yours or that you may test. Every picture that it has not answered before is a request. "
+        "Answers are kept, so that no picture is sent twice. Keys are read from environment variables and never stored."
+    )
+    with st.expander("How to describe a service", icon=":material/help:"):
+        st.code(EXAMPLE, language="toml")
+    left, right = st.columns(2, gap="medium")
+    described = left.file_uploader(
+        "The description: service.toml", type=["toml"], key="own_service", max_upload_size=1, on_change=forget
+    )
+    data = upload_pictures(right)
+    columns = st.columns(3)
+    most = columns[0].number_input(
+        "Most requests in all",
+        1,
+        10_000_000,
+        5_000,
+        key="own_requests",
+        help="Also those of later attacks.",
+        **ui.IN_URL,
+    )
+    price = columns[1].number_input("Price of 1,000 requests", 0.0, 1e6, 0.0, key="own_price", **ui.IN_URL)
+    pictures = columns[2].number_input("Test pictures to send", 2, MOST, USUAL, key="own_pictures", **ui.IN_URL)
+    money = f", which cost at most {most * price / 1000:.2f}" if price else ""
+    mine = st.checkbox(
+        f"The service is mine, or I may test it. Send up to {min(pictures, most):,} test pictures; attacks send more, "
+        f"in all at most {most:,} requests{money}.",
+        key="own_consent",
+    )
+    ready = bool(described and data and mine)
+    if st.button(
+        "Check", key="own_check_service", type="primary", icon=":material/fact_check:", disabled=not ready
+    ):
+        assert described is not None
+        assert data is not None
+        run_check(
+            described,
+            data,
+            lambda file, folder: examine_service(
+                file, str(folder), most_requests=int(most), price_per_1000=price, most=int(pictures)
+            ),
+        )
 
 
 def forget() -> None:
@@ -92,25 +167,31 @@ def forget() -> None:
     st.session_state.pop(MADE, None)
 
 
-def check_files(
-    model: UploadedFile | str, data: UploadedFile | str, asked: dict[str, object], outputs: str, classes: str
+def run_check(
+    model: UploadedFile | str, data: UploadedFile | str, examining: Callable[[Path, Path], Making[Found]]
 ) -> None:
     """Measure the classifier, with a progress bar, and keep what was found for this session."""
-    bar = st.progress(0.0, "opening the network")
+    with ui.errors_explained():
+        try:
+            check_files(model, data, examining)
+        except OSError as error:
+            raise ValueError(explained(error, "check again")) from error
+
+
+def check_files(
+    model: UploadedFile | str, data: UploadedFile | str, examining: Callable[[Path, Path], Making[Found]]
+) -> None:
+    """See `run_check`."""
+    st.session_state.pop(MADE, None)
+    bar = st.progress(0.0, "opening the files")
     with tempfile.TemporaryDirectory() as folder:
         file, pictures = written(model, Path(folder)), written(data, Path(folder))
         if pictures.suffix == ".zip":
             bar.progress(0.0, "unpacking the pictures")
             pictures = unpack(pictures, Path(folder) / "pictures")
-        names = parse_classes(classes) if classes.strip() else None
-        examining = examine(file, str(pictures), classes=names, preprocessing=asked, outputs=outputs or None)
-        while True:
-            try:
-                step = next(examining)
-            except StopIteration as end:
-                st.session_state[FOUND] = end.value
-                break
-            bar.progress(min(1.0, step.fraction), step.phase)
+        st.session_state[FOUND] = finish(
+            examining(file, pictures), lambda step: bar.progress(min(1.0, step.fraction), step.phase)
+        )
     bar.empty()
 
 
@@ -123,7 +204,7 @@ def written(given: UploadedFile | str, folder: Path) -> Path:
     return path
 
 
-def show(found: Examination) -> None:
+def show(found: Found) -> None:
     """What was measured, and the button that makes it a victim."""
     check = found.check
     st.subheader("What the check found", anchor=False)
@@ -158,7 +239,8 @@ def show(found: Examination) -> None:
             check_name(name)
             try:
                 with st.spinner("Storing ..."):
-                    st.session_state[MADE] = accept(name, found)
+                    made = accept(name, found) if isinstance(found, Examination) else accept_service(name, found)
+                    st.session_state[MADE] = made
             except OSError as error:
                 raise ValueError(explained(error, "accept again")) from error
         del st.session_state[FOUND]

@@ -27,7 +27,7 @@ body = '{"image": "{picture}"}'       # {picture}: base64; {pixels}: a list of n
 path = "predictions"                  # where the answer has the probabilities
 label = "label"                       # of [{"label": ..., "score": ...}], also of the best few only
 score = "score"
-headers = {Authorization = "Bearer ${API_KEY}"}   # from an environment variable, which is not stored
+headers = {Authorization = "Bearer ${DCP_KEY_1}"}   # from an environment variable, which is not stored
 per_second = 5                        # most requests in a second"""
 
 

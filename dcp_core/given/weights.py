@@ -4,6 +4,7 @@ Hugging Face. The network is built, gets the weights, and is exported as an ONNX
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,8 @@ def _object(path: Path) -> dict[str, Any]:
 def _library(name: str) -> Any:
     if find_spec(name) is None:
         raise WeightsError(f'this folder needs the optional library {name}: pip install "dcp[{name}]"')
-    return __import__(name)
+    torchvision()  # both libraries import it, and would fail where its build does not match that of torch
+    return import_module(name)
 
 
 def _triple(value: Any) -> tuple[float, float, float] | None:

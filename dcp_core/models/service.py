@@ -1,6 +1,6 @@
 """How a prediction service is asked over HTTP: what a picture becomes, and where its answer has the posteriors.
 
-A TOML file describes this. Keys are not part of it: headers name environment variables, as in `"Bearer ${API_KEY}"`.
+A TOML file describes this. Keys are not part of it: headers name environment variables, as in `"Bearer ${DCP_KEY_1}"`.
 """
 
 import base64
@@ -23,6 +23,7 @@ from dcp_core.data.images import to_image
 FORMS = ("raw", "multipart", "json")
 PICTURE, NUMBERS = "{picture}", "{pixels}"  # in a JSON body: the picture in base64, and its values
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+VARIABLES = "DCP_KEY_"  # beginning of their names: a description must not send other variables of this machine
 SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 MOST_BYTES = 2**20  # of a description
 MOST_CLASSES = 100_000
@@ -93,10 +94,14 @@ class Service:
             if not low <= getattr(self, name) <= high:
                 raise ServiceError(f"{name} must be from {low} to {high}, not {getattr(self, name)}")
         for header, value in self.headers.items():
+            if any(not name.startswith(VARIABLES) for name in VARIABLE.findall(value)):
+                raise ServiceError(
+                    f"the header {header} may only name environment variables that begin with {VARIABLES}"
+                )
             if SECRET.search(header) and not VARIABLE.search(value):
                 raise ServiceError(
-                    f'the header {header} looks like a key, and keys are not stored: write "${{NAME}}" with the name of an '
-                    "environment variable that has it"
+                    f'the header {header} looks like a key, and keys are not stored: write "${{{VARIABLES}1}}" and set '
+                    "this environment variable"
                 )
         if self.form == "json":
             _json(self.body, "body")

@@ -182,8 +182,8 @@ def test_a_service_that_stays_down_is_told_and_what_arrived_is_kept(home: Path, 
 
 
 def test_a_refusal_is_final_and_shows_no_key(home: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOY_KEY", "s3cret-value")
-    described = service(server, headers={"Authorization": "Bearer ${TOY_KEY}"})
+    monkeypatch.setenv("DCP_KEY_TOY", "s3cret-value")
+    described = service(server, headers={"Authorization": "Bearer ${DCP_KEY_TOY}"})
     server.script = [(401, b"wrong key s3cret-value", {})]
     model = RemoteClassifier(described, 100)
     with pytest.raises(RemoteError, match="refuses the request with status 401") as error:
@@ -250,7 +250,8 @@ BAD: list[tuple[Callable[[str], str], str]] = [
     (lambda text: text.replace('["cat", "dog"]', '["cat", "cat"]'), "different names"),
     (lambda text: text.replace("https://example", "file:///example"), "http"),
     (lambda text: text.replace("https://example", "https://me:pw@example"), "password"),
-    (lambda text: text.replace("Bearer ${API_KEY}", "Bearer abc"), "keys are not stored"),
+    (lambda text: text.replace("Bearer ${DCP_KEY_1}", "Bearer abc"), "keys are not stored"),
+    (lambda text: text.replace("DCP_KEY_1", "HOME"), "begin with DCP_KEY_"),
     (lambda text: text.replace("{picture}", "x").replace("{pixels}", "x"), "must contain"),
     (lambda text: text.replace('form = "json"', 'form = "xml"'), "form must be"),
     (lambda text: "\n".join(line for line in text.splitlines() if "classes" not in line), "lacks classes"),
@@ -264,8 +265,8 @@ def test_a_wrong_description_says_what_is_wrong(change: Callable[[str], str], re
 
 
 def test_the_example_is_a_description_and_a_missing_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("API_KEY", raising=False)
-    with pytest.raises(ServiceError, match="API_KEY is not set"):
+    monkeypatch.delenv("DCP_KEY_1", raising=False)
+    with pytest.raises(ServiceError, match="DCP_KEY_1 is not set"):
         read_service(EXAMPLE).secret_headers()
 
 

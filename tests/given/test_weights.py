@@ -84,6 +84,7 @@ def test_a_folder_with_a_pickle_only_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_timm(tmp_path: Path) -> None:
+    torchvision()
     timm = pytest.importorskip("timm")
     network = timm.create_model("resnet18", num_classes=4).eval()
     cfg = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "input_size": [3, 64, 64], "crop_pct": 0.9}
@@ -96,6 +97,7 @@ def test_a_folder_of_timm(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_hugging_face(tmp_path: Path) -> None:
+    torchvision()
     transformers = pytest.importorskip("transformers")
     shape = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "embedding_size": 8, "layer_type": "basic"}
     labels = {str(number): name for number, name in enumerate("abcd")}

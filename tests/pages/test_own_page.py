@@ -96,3 +96,11 @@ def test_an_archive_without_classes_is_refused(tmp_path: Path, names: list[str])
 def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a zip archive"):
         unpack(saved(tmp_path, b"PK\x03\x04 nothing", "a.zip"), tmp_path / "out")
+
+
+def test_a_service_is_asked_only_after_consent_to_the_limits(home: Path) -> None:
+    app = open_page("own", own_where="a prediction service", own_requests="2000", own_price="3")
+    assert "yours or that you may test" in texts(app)
+    (consent,) = app.checkbox
+    assert "at most 2,000 requests, which cost at most 6.00" in consent.label
+    assert app.button(key="own_check_service").disabled
