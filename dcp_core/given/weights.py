@@ -4,6 +4,7 @@ Hugging Face. The network is built, gets the weights, and is exported as an ONNX
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,45 +46,43 @@ class Loaded:
     classes: tuple[str, ...] | None = None
 
 
-def from_file(path: Path, network: str | None) -> Loaded:
+def from_file(path: Path, name: str | None) -> Loaded:
     """A network of this project or of torchvision with the weights in a safetensors file.
 
     Args:
-        network: name of the architecture, or torchvision:NAME where both have one of that name.
+        name: of the architecture, or torchvision:NAME where both have one of that name.
 
     Raises:
         WeightsError: for an unknown architecture, or weights that do not fit it.
         OSError: for a file that cannot be read.
     """
-    if network is None:
+    if name is None:
         raise WeightsError(
             f"{path.name} has weights but no network: name it with --network, one of {', '.join(ARCHITECTURES)}, or a "
             "classification model of torchvision"
         )
     tensors = _tensors(path)
-    if network in ARCHITECTURES:
+    if name in ARCHITECTURES:
         try:
-            made = _filled(lambda count: build(network, count), tensors, network)
+            made = _filled(partial(build, name), tensors, name)
         except WeightsError as error:
             raise WeightsError(
-                f"{error} For a network of torchvision, use --network {TORCHVISION}{network}"
+                f"{error} For a network of torchvision, use --network {TORCHVISION}{name}"
             ) from error
-        return Loaded(
-            made, f"safetensors, {network}", None, {"order": "RGB"}
-        )  # the network normalises pixels itself
-    models, network = torchvision().models, network.removeprefix(TORCHVISION)
-    if network not in models.list_models(module=models):
+        return Loaded(made, f"safetensors, {name}", None, {"order": "RGB"})  # the network normalises pixels itself
+    models, short = torchvision().models, name.removeprefix(TORCHVISION)
+    if short not in models.list_models(module=models):
         raise WeightsError(
-            f"unknown architecture {network}; known: {', '.join(ARCHITECTURES)}, and those of torchvision"
+            f"unknown architecture {name}; known: {', '.join(ARCHITECTURES)}, and those of torchvision"
         )
-    made = _filled(lambda count: models.get_model(network, weights=None, num_classes=count), tensors, network)
-    preset = models.get_model_weights(network).DEFAULT.transforms()
+    made = _filled(lambda count: models.get_model(short, weights=None, num_classes=count), tensors, short)
+    preset = models.get_model_weights(short).DEFAULT.transforms()
     says = {
         "mean": tuple(preset.mean),
         "std": tuple(preset.std),
         "crop": min(1.0, preset.crop_size[0] / preset.resize_size[0]),
     }
-    return Loaded(made, f"safetensors, torchvision {network}", preset.crop_size[0], says)
+    return Loaded(made, f"safetensors, torchvision {short}", preset.crop_size[0], says)
 
 
 def from_folder(folder: Path) -> Loaded:
@@ -112,7 +111,7 @@ def _timm(folder: Path, config: dict[str, Any]) -> Loaded:
     tensors = _tensors(folder / WEIGHTS)
     made = _filled(lambda count: timm.create_model(name, pretrained=False, num_classes=count), tensors, name)
     size = about.get("input_size")
-    says = {key: _triple(about[key]) for key in ("mean", "std") if _triple(about.get(key))}
+    says: dict[str, Any] = {key: _triple(about[key]) for key in ("mean", "std") if _triple(about.get(key))}
     if isinstance(about.get("crop_pct"), int | float) and 0 < about["crop_pct"] <= 1:
         says["crop"] = float(about["crop_pct"])
     side = size[-1] if isinstance(size, list) and size and isinstance(size[-1], int) else None

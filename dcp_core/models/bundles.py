@@ -36,6 +36,8 @@ def for_triton(victim: str, defense: Defense) -> tuple[dict[str, bytes], Report]
     """
     card = zoo.card(victim)
     content, report = export(victim, defense, baked=True)
+    if isinstance(open_session(content).get_inputs()[0].shape[0], int):
+        raise ExportError(f"{victim} takes only a fixed number of pictures at once, which Triton cannot batch")
     name = f"{victim}-{defense.name}"
     labels = "".join(f"{' '.join(label.split())}\n" for label in card.classes)
     config = f"""\

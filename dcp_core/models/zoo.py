@@ -34,6 +34,7 @@ from dcp_core.models.cards import (
     replace_card,
     store_file,
 )
+from dcp_core.models.service import Service, ServiceError, read_service
 from dcp_core.provenance import hardware, today, versions
 from dcp_core.vision import torchvision
 
@@ -399,18 +400,30 @@ def _folder(name: str) -> Path:
     )
 
 
-def _load_service(known: Card, device: str) -> Victim:
-    from dcp_core.models.remote import RemoteClassifier  # imports the HTTP client, which few commands need
-    from dcp_core.models.service import ServiceError, read_service
+def service(name: str) -> Service:
+    """The description of a victim that is a service.
 
-    path, most = _path(known, DESCRIPTION), known.recipe.get("most_requests")
+    Raises:
+        VictimError: if the victim is unknown or no service, or the description is damaged or does not fit the card.
+    """
+    known = card(name)
+    path = _path(known, DESCRIPTION)
     try:
-        service = read_service(read_file(path, known.sha256).decode())
+        found = read_service(read_file(path, known.sha256).decode())
     except (ServiceError, UnicodeDecodeError) as error:
         raise VictimError(f"{path} cannot be used: {error}") from error
-    if service.classes != known.classes or service.size != known.size or not isinstance(most, int):
+    if found.classes != known.classes or found.size != known.size:
         raise VictimError(f"{path} does not fit its card: add the service again")
-    return Victim(known, RemoteClassifier(service, most).to(device).eval())
+    return found
+
+
+def _load_service(known: Card, device: str) -> Victim:
+    from dcp_core.models.remote import RemoteClassifier  # imports the HTTP client, which few commands need
+
+    most = known.recipe.get("most_requests")
+    if not isinstance(most, int):
+        raise VictimError(f"the card of {known.name} has no limit on requests: add the service again")
+    return Victim(known, RemoteClassifier(service(known.name), most).to(device).eval())
 
 
 def _load_torchvision(name: str, device: str) -> Victim:

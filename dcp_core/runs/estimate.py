@@ -59,10 +59,10 @@ def estimate(spec: RunSpec) -> Estimate:
 
 def _attack_seconds(spec: RunSpec) -> float:
     attack, defense = spec.make_attack(), spec.make_defense()
+    local = _local_seconds(spec, attack, defense)
     if _victim(spec.victim).card.source == zoo.SERVICE:
-        service = zoo.load(spec.victim).model.service  # type: ignore[union-attr]
-        return _local_seconds(spec, attack, defense) + spec.budget / service.per_second  # type: ignore[union-attr]
-    return _local_seconds(spec, attack, defense)
+        return local + spec.budget / zoo.service(spec.victim).per_second
+    return local
 
 
 def _local_seconds(spec: RunSpec, attack: Attack, defense: Defense) -> float:
