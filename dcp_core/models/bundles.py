@@ -14,6 +14,7 @@ from dcp_core.defenses import Defense
 from dcp_core.files import write_atomic
 from dcp_core.models import zoo
 from dcp_core.models.export import ExportError, Report, export
+from dcp_core.models.onnx_model import open_session
 
 ORT_WEB = "1.30.0"  # version of onnxruntime-web that the web page was tested with
 BATCH, DELAY_US = (
