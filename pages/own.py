@@ -219,7 +219,7 @@ def show(found: Found) -> None:
         if sentence in check.findings:
             st.warning(ui.plain(sentence), icon=":material/report:")
         elif not sentence.startswith("accuracy"):
-            st.markdown(ui.plain(sentence[0].upper() + sentence[1:]))
+            st.markdown(ui.plain(sentence))
     best = check.logits[:SHOWN].softmax(1).max(1)
     captions = [
         f"{ui.plain(found.classes[truth])}: answered {ui.plain(found.classes[guess])}, {100 * sure:.0f} %"
@@ -264,7 +264,8 @@ def made() -> None:
 
 st.markdown(
     "Your classifier is measured on your labelled test pictures. Nothing is stored until you accept the result. An ONNX "
-    "file has numbers and no code; other formats are refused, because opening them can run code."
+    "file has numbers and no code; formats that can run code when they are opened are refused. The command "
+    "`dcp victims add` also takes safetensors weights, and folders of timm or Hugging Face."
 )
 with st.expander("How to get an ONNX file from PyTorch", icon=":material/help:"):
     st.code(EXPORT, language="python")
