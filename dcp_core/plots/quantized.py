@@ -59,7 +59,7 @@ def edge_costs(rows: pd.DataFrame) -> go.Figure:
     ticks = [0.1, 0.2, 1 / 3, 0.5, 1]
     axis = {"type": "log", "tickvals": ticks, "ticktext": ["0.1", "0.2", "⅓", "0.5", "1"]}
     axes = layout(
-        x="ratio to eager fp32 (log scale; further left is better)",
+        x="ratio to eager fp32 (log; left is better)",
         y="",
         height=320,
         margin=WORDS,
