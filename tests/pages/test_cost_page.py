@@ -69,7 +69,7 @@ def test_energy_that_was_measured_is_shown_with_its_counter(home: Path) -> None:
     app = open_page("cost", c_victim=TITLE)  # the user's own goes first
     table = app.dataframe[1].value.set_index("defense")
     assert table.loc["GRAD²", "× no defense"].tolist() == [4.0, 4.0]  # ours and as published
-    assert "a counter; 64 at once" in texts(app)
+    assert "a counter; 64 queries at once" in texts(app)
 
 
 def test_times_of_a_busy_machine_are_shown_with_a_warning(home: Path) -> None:
