@@ -96,7 +96,7 @@ def demo() -> None:
         )
         st.caption(
             f"The thief sends {DEMO[0].budget:,} pictures of road signs. Defense: {defense_words(DEMO[1].make_defense())}. "
-            f"Duration: {about}."
+            f"Duration: {about}"
         )
         st.caption(
             "With this defense, the owner's error stays the same, but the mean l1 distance of the answers is about "

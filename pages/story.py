@@ -70,8 +70,9 @@ def answer() -> None:
             delta_color="inverse", help="Of the defended answers, on the test set.",
         )  # fmt: skip
         second.metric(
-            "change of your answers", f"l1 {point['l1']:.2f}", help="Mean l1 distance on the test set, 0 to 2."
-        )
+            "l1 distance", f"{point['l1']:.2f}",
+            help="How much the defense changes your answers: mean on the test set, from 0 (not at all) to 2.",
+        )  # fmt: skip
     with right:
         ui.chart(plots.accuracy_bars(table), key="answer", alt=plots.describe_accuracies(table), data=table)
         st.caption(
