@@ -18,7 +18,7 @@ from dcp_core.runs.spec import defense_command
 
 ui.frame("Decide", "Should I deploy a defense, and which?")
 
-THIEVES = {"knowledgeable": "like yours", "limited": "other pictures", "data-free": "none"}
+THIEVES = {"knowledgeable": "like yours", "limited": "other", "data-free": "none"}
 SENT = {"all": "probabilities", "label": "the label only"}
 PLACES = {"server": "server", "edge": "edge device, one file"}
 ICONS = {
@@ -48,8 +48,8 @@ def choose_case(cases: dict[str, pd.DataFrame]) -> pd.DataFrame:
         key="d_thief",
         format_func=THIEVES.__getitem__,
         wrap=True,
-        help="The pictures that the thief sends. like yours: pictures of the kind that the victim was trained on. other "
-        "pictures: pictures of another kind. none: the thief has no pictures and generates them (DFME, MAZE).",
+        help="The pictures that the thief sends. like yours: of the kind that the victim was trained on. other: "
+        "of another kind. none: the thief has no pictures and generates them (DFME, MAZE).",
         **ui.IN_URL,
     )
     near = by_knowledge[kind]
