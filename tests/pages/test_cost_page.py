@@ -104,7 +104,7 @@ def test_a_new_measurement_is_shown_when_it_is_there(home: Path, monkeypatch: py
     monkeypatch.setattr(launch, "start_workers", lambda: None)
     app = open_page("cost", c_victim=TITLE)
     app.button(key="c_measure").click().run()
-    assert "shipped" in app.selectbox(key=f"c_measurement_{SIGNS}").options[0]
+    assert "included" in app.selectbox(key=f"c_measurement_{SIGNS}").options[0]
     (view,) = store.benches()
     rows = shipped().assign(where="the new one").astype(object)
     rows = rows.where(rows.notna(), None).to_dict("records")
