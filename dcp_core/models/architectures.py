@@ -179,13 +179,9 @@ CLONES = (*ARCHITECTURES, FROZEN)
 def build(name: str, classes: int) -> Classifier:
     """A newly initialised network by name. It uses torch's global random state.
 
-        Raises:
-    <<<<<<< HEAD
-            ValueError: for a name that is not in `CLONES`.
-            MissingExtra: for a pretrained clone without the extra `pretrained`.
-    =======
-            ValueError: if the name is not in `ARCHITECTURES`.
-    >>>>>>> main
+    Raises:
+        ValueError: for a name that is not in `CLONES`.
+        MissingExtra: for a pretrained clone without the extra `pretrained`.
     """
     if name == FROZEN:
         return Classifier(FrozenNet(classes), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # it normalises pixels itself
