@@ -122,7 +122,8 @@ def form() -> None:
         with ui.errors_explained():
             weights_file()  # says how to get them
         st.caption(
-            "Pretrained: only a head is trained, in 500 steps. `recipe`, `epochs`, `batch`, `lr` and `flip` have no effect."
+            "Pretrained: only a head is trained, in 500 steps. `recipe`, `epochs`, `batch`, `lr`, `flip` and `rotations` "
+            "have no effect."
         )
     with st.expander("Settings of the attack", icon=":material/psychology:"):
         first = DEMO[0] if attack_name == DEMO[0].attack else None

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from dcp_core.attacks import ATTACKS
+from dcp_core.attacks.adaptive import ORACLE, OWN, SHADOWS, WIDE, thief_name
 from dcp_core.attacks.base import AS_IS
 from dcp_core.data.datasets import pool_words
 from dcp_core.files import PRECOMPUTED, home, write_atomic
@@ -34,11 +35,28 @@ THIEVES = {
     AS_IS: "trusts the answers",
     "top-1": "uses the top class alone",
     "average": "asks repeatedly and averages",
-    "recovery (bayes)": "recovers the answers (Bayes)",
-    "recovery (inverse)": "recovers the answers (inverse)",
+    "average (augmented)": "asks changed copies and averages",
+    **{
+        thief_name(
+            treatment, prior
+        ): f"{'bound, no thief: ' * (prior == ORACLE)}recovers the answers ({words}{start})"
+        for treatment, words in (("bayes", "Bayes"), ("inverse", "inverse"), ("ddae", "D-DAE"))
+        for prior, start in (
+            (WIDE, ""),
+            (OWN, ", own clone"),
+            (SHADOWS, ", shadow models"),
+            (ORACLE, ", clean answers"),
+        )
+    },
 }
 """Values of the column `thief`, in words."""
-IN_COLUMNS = {"epochs", "treatment", "repeats"}  # attack parameters that are also in other columns of a row
+IN_COLUMNS = {
+    "epochs",
+    "treatment",
+    "prior",
+    "rounds",
+    "repeats",
+}  # attack parameters that are also in other columns of a row
 
 
 def load_results(*folders: Path) -> tuple[pd.DataFrame, list[ResultsError]]:

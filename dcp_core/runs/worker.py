@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,9 @@ def run(
     defense = arm(spec.make_defense(), spec.victim, device)
     shape = (3, victim.card.size, victim.card.size)
     pool = load(spec.pool, "train", size=victim.card.size, report=report) if spec.pool else None
+    attack, answering = spec.make_attack(), shared_answers.cached_victim(victim, pool)
     oracle = Oracle(
-        shared_answers.cached_victim(victim, pool),
+        answering,
         defense,
         spec.budget,
         shape=shape,
@@ -91,14 +93,19 @@ def run(
         clone,
         pool=pool,
         known_defense=defense,
+        clean_answers=partial(_clean_answers, answering) if attack.is_bound else None,
         evaluate=evaluator.first(curve_pictures(spec.budget)),
         folder=folder,
         save_every=save_every,
         logs=LOGS,
         seed=spec.seed,
     )
-    events = spec.make_attack().steps(theft)
+    events = attack.steps(theft)
     return _run(spec, folder, events, theft, victim, test, clean, evaluator)
+
+
+def _clean_answers(victim: nn.Module, images: Tensor) -> Tensor:
+    return predict(victim, images).softmax(1)
 
 
 def curve_pictures(budget: int) -> int:
