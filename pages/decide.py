@@ -49,7 +49,7 @@ def choose_case(cases: dict[str, pd.DataFrame]) -> pd.DataFrame:
         format_func=THIEVES.__getitem__,
         wrap=True,
         help="Pictures of the kind that the victim was trained on, pictures of another kind, or none: then the thief "
-        "generates pictures (DFME, MAZE).",
+        "generates pictures (DFME, MAZE, DisGUIDE).",
         **ui.IN_URL,
     )
     near = by_knowledge[kind]
