@@ -127,9 +127,9 @@ class Attack(Declared):
         return False
 
     @property
-    def mirrored(self) -> bool:
-        """Whether the clone answers with the mean over a picture and its mirror image, which takes twice as long."""
-        return False
+    def passes(self) -> int:
+        """Passes through the network for one answer of the clone."""
+        return 1
 
     def for_clone(self, clone: str) -> "Attack":
         """This attack with its default for every parameter that does not matter for a clone of this architecture.

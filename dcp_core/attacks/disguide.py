@@ -111,6 +111,11 @@ class DisGUIDE(DataFree):
         return TOP_1 if self.targets == "labels" else super().thief
 
     @property
+    def passes(self) -> int:
+        """See `Attack`. One for each clone."""
+        return 2
+
+    @property
     def queries_per_iteration(self) -> int:
         """See `DataFree`."""
         return self.batch

@@ -233,8 +233,13 @@ class KnockoffNets(Attack):
 
     @property
     def mirrored(self) -> bool:
-        """See `Attack`. True for the strong recipe with `flip`."""
+        """Whether the clone answers with the mean over a picture and its mirror image."""
         return self.recipe == "strong" and self.flip
+
+    @property
+    def passes(self) -> int:
+        """See `Attack`."""
+        return 2 if self.mirrored else 1
 
     def training(self, pictures: int, seed: int) -> Recipe:
         """The training recipe of the clone.

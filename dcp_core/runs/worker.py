@@ -24,6 +24,7 @@ from dcp_core.files import write_atomic
 from dcp_core.models import zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.auxiliary import arm
+from dcp_core.models.ensemble import Ensemble
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.models.pretrained import FROZEN, FrozenNet, weights_file
 from dcp_core.precision import precision
@@ -166,11 +167,14 @@ def _run(
 def _keep_clone(path: Path, clone: nn.Module, architecture: str) -> None:
     """Store the clone's weights, and in the file's metadata its architecture and whether it asks the mirror too.
 
+    Of an ensemble these are the weights of all members, and the metadata has their number.
     Of a pretrained clone these are the weights of the head, and the metadata names the file of the pretrained weights.
     The metadata is one entry, because safetensors writes several in a random order and equal runs give equal files.
     """
     weights = {key: value.detach().cpu().contiguous() for key, value in clone.state_dict().items()}
     about = {"architecture": architecture, "mirrored": getattr(clone, "mirrored", False)}
+    if isinstance(clone, Ensemble):
+        about["members"] = len(clone.members)
     if architecture == FROZEN:
         about["pretrained"] = weights_file().name
     write_atomic(path, lambda file: file.write(save(weights, {"clone": json.dumps(about)})))

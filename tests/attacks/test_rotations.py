@@ -19,8 +19,8 @@ def test_the_rotation_loss_is_that_of_the_four_rotations_by_the_last_features() 
     by_hand = 0.0
     for quarter in range(4):
         features = nn.Sequential(*list(clone.network)[:-1])(clone.normalise(pixels.rot90(quarter, (2, 3))))
-        by_hand -= float(task.head(features).log_softmax(1)[0, quarter]) / 4
-    torch.testing.assert_close(float(task.rotation_loss(0)), by_hand, atol=1e-5, rtol=0)
+        by_hand -= task.head(features).log_softmax(1)[0, quarter].item() / 4
+    torch.testing.assert_close(task.rotation_loss(0).item(), by_hand, atol=1e-5, rtol=0)
 
 
 def test_rotated_pictures_leave_the_statistics_and_answers_alone() -> None:
