@@ -15,7 +15,7 @@ from dcp_core.attacks import Oracle, Theft
 from dcp_core.attacks.adaptive import ORACLE, OWN, RECOVERIES, WIDE, treat
 from dcp_core.attacks.clone_training import prior_pictures
 from dcp_core.attacks.knockoff import KnockoffNets
-from dcp_core.attacks.recovery import CALIBRATING, calibrated, finished
+from dcp_core.attacks.recovery import CALIBRATING, finished, own_prior
 from dcp_core.attacks.transfer_set import TransferSet, picking_order
 from dcp_core.data.datasets import load
 from dcp_core.defenses import Defense, make_defense
@@ -72,7 +72,7 @@ class Recovery:
             pass
         logits = predict(clone, self.pictures.images[prior_pictures(self.asked)[: self.others]])
         asked = predict(clone, self.pictures.images[self.asked.indices[:CALIBRATING]])
-        return calibrated(logits, asked, self.asked.answers, self.defense, 0)
+        return own_prior(logits, asked, self.asked.answers, self.defense, 0)
 
     def row(self, clean: Tensor, oracle: Tensor, treatments: list[str]) -> str:
         """All distances of a defense, as a row of a table."""

@@ -4,7 +4,7 @@ A recovery (`recovery.py`, `denoiser.py`) inverts a known defense. It starts fro
 posteriors. The nearer the prior is to the victim's posteriors, the better the recovery:
 
 - wide: random posteriors that fit many victims, see `recovery.prior`.
-- own: the answers of the thief's own clone to pictures of the pool, see `recovery.calibrated`. The clone is first trained
+- own: the answers of the thief's own clone to pictures of the pool, see `recovery.own_prior`. The clone is first trained
   with the wide prior.
 - shadows: the answers of other networks that the thief trains on labelled pictures, see `shadows.py`.
 - oracle: the victim's clean answers to other pictures of the pool. No thief has them. It is a bound.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dcp_core.attacks.adaptive import RECOVERIES, treat
 from dcp_core.attacks.base import PULSE, SHADOWS_STATE, Event, Theft, training_state
-from dcp_core.attacks.recovery import CALIBRATING, Working, calibrated
+from dcp_core.attacks.recovery import CALIBRATING, Working, own_prior
 from dcp_core.attacks.rotations import RotationTask
 from dcp_core.attacks.shadows import SHADOW_PICTURES, shadow_answers
 from dcp_core.attacks.transfer_set import TransferSet
@@ -120,7 +120,7 @@ def train_clone(theft: Theft, asked: TransferSet, plan: Plan, start: float) -> I
         began = start + stage * share
         if stage:
             assert theft.known_defense is not None
-            prior = calibrated(*trainer.logits(), answers.cpu(), theft.known_defense, theft.seed)
+            prior = own_prior(*trainer.logits(), answers.cpu(), theft.known_defense, theft.seed)
             clone.load_state_dict(initial)
         recovery = RECOVERING * share if plan.treatment in RECOVERIES else 0.0
         working = treat(answers, plan.treatment, theft.known_defense, theft.seed, prior)

@@ -22,6 +22,7 @@ TABLE = 100_000  # rows that are drawn from the wide prior
 NEIGHBOURS = 8
 STEPS, BATCH, HIDDEN = 3000, 256, 128  # training steps, batch size and width of the learned inverse
 TEMPERATURES = tuple(1.15**power for power in range(-24, 9))  # 0.03 to 3.1
+JITTER = 1.0  # standard deviation of the noise on the clone's logits
 CALIBRATING = 2000  # most pictures on which the temperature is chosen
 REPORT = 50  # training steps between two reports
 
@@ -50,25 +51,30 @@ def prior(count: int, classes: int, rng: torch.Generator) -> Tensor:
     return (logits + boost[:, None] * F.one_hot(top, classes)).softmax(1)
 
 
-def calibrated(logits: Tensor, asked: Tensor, answers: Tensor, defense: Defense, seed: int) -> Tensor:
-    """Posteriors (n, K) from a clone's logits (n, K), at the temperature at which the clone explains the answers best.
+def own_prior(logits: Tensor, asked: Tensor, answers: Tensor, defense: Defense, seed: int) -> Tensor:
+    """Posteriors (TABLE, K): one half from the answers of the thief's own clone, one half from the wide prior.
 
-    A clone is less confident than its victim on pictures that it has not seen. The thief knows the answers and the defense,
-    so he can choose the temperature at which the defended answers of the clone are nearest to the victim's (mean l1).
+    A clone is less confident than its victim. The thief knows the answers and the defense, so he chooses the temperature at
+    which the clone's defended answers are nearest to the victim's (mean l1). Noise on the logits makes the clone's answers
+    dense enough for a table. The wide half helps where the clone is wrong.
 
     Args:
-        logits: of pictures for the prior.
-        asked: the clone's logits (N, K) for the pictures that were queried.
+        logits: of the clone for pictures of the pool, (n, K).
+        asked: of the clone for the pictures that were queried, (N, K).
         answers: the victim's answers (N, K) to them.
-        seed: of a randomised defense.
+        seed: of all random numbers.
     """
     asked, answers = asked[:CALIBRATING], answers[:CALIBRATING].to(asked)
+    rng = torch.Generator().manual_seed(seed)
 
     def distance(temperature: float) -> float:
         defended = defense((asked / temperature).softmax(1), generator=torch.Generator().manual_seed(seed))
         return float((defended - answers).abs().sum(1).mean())
 
-    return (logits / min(TEMPERATURES, key=distance)).softmax(1)
+    count, classes = TABLE // 2, logits.shape[1]
+    drawn = logits[torch.randint(len(logits), (count,), generator=rng)] / min(TEMPERATURES, key=distance)
+    own = (drawn + JITTER * torch.randn(count, classes, generator=rng)).softmax(1)
+    return torch.cat([own, prior(count, classes, rng)])
 
 
 def pairs(

@@ -12,8 +12,9 @@ from torch import Tensor
 from dcp_core.attacks import AttackError, clone_training, make_attack
 from dcp_core.attacks.base import Theft, training_state
 from dcp_core.attacks.knockoff import KnockoffNets
-from dcp_core.attacks.recovery import calibrated, finished, learned_inverse, partial_bayes
-from dcp_core.defenses import Deception, ReverseSigmoid
+from dcp_core.attacks.recovery import TABLE, finished, learned_inverse, own_prior, partial_bayes
+from dcp_core.defenses import Deception, ModelGuardS, ReverseSigmoid
+from dcp_core.defenses.modelguard_s import StoredAnswers
 from dcp_core.models.inference import predict
 from dcp_core.results.decision import measured_cases
 from dcp_core.runs.folder import STATES
@@ -38,11 +39,15 @@ def test_the_nearer_the_prior_the_better_the_recovery(recover: Any) -> None:
     assert l1(near, clean) < 0.85 * l1(wide, clean)
 
 
-def test_a_clones_temperature_is_the_one_that_explains_the_answers() -> None:
+def test_the_own_prior_is_half_wide_and_half_the_clone_at_the_temperature_that_explains_the_answers() -> None:
     defense, logits = Deception(beta=0.9), 9 * torch.randn(300, 6, generator=torch.Generator().manual_seed(1))
     answers = defense(logits.softmax(1))
-    found = calibrated(logits / 2.5, logits / 2.5, answers, defense, 0)
-    assert l1(found, logits.softmax(1)) < 0.1 * l1((logits / 2.5).softmax(1), logits.softmax(1))
+    found = own_prior(logits / 2.5, logits / 2.5, answers, defense, 0)
+    assert found.shape == (TABLE, 6)
+    own, wide = (half.amax(1) for half in found.chunk(2))
+    true, flat = logits.softmax(1).amax(1).mean(), (logits / 2.5).softmax(1).amax(1).mean()
+    assert abs(float(own.mean() - true)) < 0.2 * float(true - flat)
+    assert 0.1 < float((wide < 0.4).float().mean()) < 0.5
 
 
 def thief(budget: int = 300, **changes: Any) -> Theft:
@@ -67,15 +72,21 @@ def targets_of(monkeypatch: pytest.MonkeyPatch, given: Theft, **parameters: Any)
 
 
 def test_the_own_prior_refines_the_answers_in_rounds_without_a_query(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A perfect clone in place of the trained one, but a third as confident: its temperature is found."""
-    given = thief()
+    """A perfect clone in place of the trained one, but a third as confident: its temperature is found.
+
+    Behind a codebook of one centroid a class, the wide prior does not know how sure the victim is; its clone does.
+    """
+    answers = predict(toys.victim(), toys.pool().images)
+    stored = StoredAnswers(answers)
+    known = ModelGuardS(epsilon=0.3).armed(stored)
+    given = toys.theft(300, known)
     monkeypatch.setattr(clone_training, "predict", lambda model, images: predict(toys.victim(), images) / 3)
     seen = targets_of(monkeypatch, given, prior="own", rounds=2, epochs=1)
     order = torch.randperm(900, generator=torch.Generator().manual_seed(0))[:300]
     clean = predict(toys.victim(), toys.pool().images[order]).softmax(1)
     assert len(seen) == 3
     assert given.oracle.used == 300
-    assert l1(seen[-1], clean) < 0.8 * l1(seen[0], clean)
+    assert l1(seen[-1], clean) < l1(seen[0], clean)
 
 
 def test_the_oracle_prior_is_the_victims_answers_to_pictures_that_were_not_queried(
