@@ -117,7 +117,7 @@ class KnockoffNets(Attack):
         low=1,
         high=100,
         step=1,
-        label="Questions per picture",
+        label="Queries per picture",
     )
     augmented: bool = parameter(
         False,

@@ -1,4 +1,4 @@
-"""Our defenses and victims in the Adversarial Robustness Toolbox (ART): `pip install "dcp[art]"`.
+"""Our defenses and victims in the Adversarial Robustness Toolbox (ART), the extra `art`.
 
 `DefensePostprocessor` puts any defense that needs only the posterior behind a classifier of ART. `black_box` gives an
 `Oracle` to attacks of ART, which then pay for every query like ours:
@@ -21,7 +21,7 @@ try:
     from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 except ImportError as error:
     raise MissingExtra(
-        'ART, the Adversarial Robustness Toolbox, is an optional extra: pip install "dcp[art]"'
+        "ART, the Adversarial Robustness Toolbox, is not installed: pip install adversarial-robustness-toolbox"
     ) from error
 
 

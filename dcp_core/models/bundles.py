@@ -16,10 +16,7 @@ from dcp_core.models import zoo
 from dcp_core.models.export import ExportError, Report, export
 
 ORT_WEB = "1.30.0"  # version of onnxruntime-web that the web page was tested with
-BATCH, DELAY_US = (
-    64,
-    2000,
-)  # Triton joins requests to batches of at most BATCH, and waits DELAY_US microseconds for them
+BATCH, DELAY_US = 64, 2000  # most pictures in a batch of Triton, and microseconds that it waits to fill one
 
 
 def for_triton(victim: str, defense: Defense) -> tuple[dict[str, bytes], Report]:
