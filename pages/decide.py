@@ -49,7 +49,7 @@ def choose_case(cases: dict[str, pd.DataFrame]) -> pd.DataFrame:
         format_func=THIEVES.__getitem__,
         wrap=True,
         help="The pictures that the thief sends. like yours: of the kind that the victim was trained on. other: "
-        "of another kind. none: the thief has no pictures and generates them (DFME, MAZE).",
+        "of another kind. none: the thief has no pictures and generates them (DFME, MAZE, DisGUIDE).",
         **ui.IN_URL,
     )
     near = by_knowledge[kind]

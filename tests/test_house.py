@@ -25,6 +25,7 @@ FLOORS = (  # packages and files of dcp_core, from the bottom; none imports what
     "costs",
     "plots",
     "answers",
+    "interop",
     "plugins",
     "api",
     "runs",

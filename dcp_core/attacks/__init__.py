@@ -4,6 +4,8 @@ from typing import Any, TypeVar
 
 from dcp_core.attacks.base import Attack, Event, Theft
 from dcp_core.attacks.dfme import DFME
+from dcp_core.attacks.disguide import DisGUIDE
+from dcp_core.attacks.jbda import JBDA
 from dcp_core.attacks.knockoff import KnockoffNets
 from dcp_core.attacks.maze import MAZE
 from dcp_core.attacks.oracle import AttackError, BudgetSpent, NanAnswer, Oracle
@@ -11,10 +13,15 @@ from dcp_core.defenses import registry
 
 __all__ = [
     "ATTACKS",
+    "DFME",
+    "JBDA",
+    "MAZE",
     "Attack",
     "AttackError",
     "BudgetSpent",
+    "DisGUIDE",
     "Event",
+    "KnockoffNets",
     "NanAnswer",
     "Oracle",
     "Theft",
@@ -36,7 +43,7 @@ def register(attack: type[A]) -> type[A]:
     return attack
 
 
-for _attack in (KnockoffNets, DFME, MAZE):
+for _attack in (KnockoffNets, DFME, MAZE, DisGUIDE, JBDA):
     register(_attack)
 
 

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from dcp_core.attacks.adaptive import OWN, SHADOWS, WIDE, thief_name
 from dcp_core.defenses import DEFENSES
 from dcp_core.results.constraints import STD
 from dcp_core.results.decision import AS_IS, behind, kept, label_only, least_error
@@ -11,8 +12,12 @@ THIEVES = {
     AS_IS: "the thief who trusts the answers",
     "top-1": "the thief who uses only the top class of each answer",
     "average": "the thief who sends each picture several times and averages the answers",
-    "recovery (bayes)": "the thief who knows the defense and inverts it (partial Bayes)",
-    "recovery (inverse)": "the thief who knows the defense and inverts it (learned inverse)",
+    "average (augmented)": "the thief who sends changed copies of each picture and averages the answers",
+    **{
+        thief_name(treatment, prior): f"the thief who knows the defense and inverts it ({words}{start})"
+        for treatment, words in (("bayes", "partial Bayes"), ("inverse", "learned inverse"), ("ddae", "D-DAE"))
+        for prior, start in ((WIDE, ""), (OWN, " with the own clone"), (SHADOWS, " with shadow models"))
+    },
 }
 
 

@@ -50,7 +50,7 @@ def estimate(spec: RunSpec) -> Estimate:
     _, seen = _sides(spec)
     victim, clone = _speed_of_victim(spec.victim), _speed_of_clone(spec.clone, len(card.classes), seen)
     logs = LOGS * min(curve_pictures(spec.budget), test)
-    clone *= 2 if spec.make_attack().mirrored else 1
+    clone *= spec.make_attack().passes
     judging = (logs + test + min(TRANSFER_PICTURES, test) * PGD_PASSES) * clone
     drawing = _drawing(card.dataset, "test") + (_drawing(spec.pool, "train") if spec.pool else 0)
     loading = START + drawing + test * victim

@@ -20,7 +20,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dcp_core.attacks.base import ATTACK_STATE, TRAINING_STATE
+from dcp_core.attacks.base import ATTACK_STATE, MOST_STAGES, SHADOWS_STATE, training_state
 from dcp_core.files import home, read_object, write_atomic
 from dcp_core.results.schema import check_values
 from dcp_core.runs.spec import Spec, SpecError, spec_from
@@ -28,7 +28,7 @@ from dcp_core.runs.spec import Spec, SpecError, spec_from
 SPEC, RESULT, CLONE = "spec.json", "result.json", "clone.safetensors"
 STATUS, EVENTS, SAMPLE, LOG = "status.json", "events.jsonl", "sample.png", "worker.log"
 QUEUED, STOP, LOCK = "queued", "stop", "lock"
-STATES = (ATTACK_STATE, TRAINING_STATE)
+STATES = (ATTACK_STATE, SHADOWS_STATE, *map(training_state, range(MOST_STAGES)))
 WRITTEN = (SPEC, RESULT, CLONE, STATUS, SAMPLE, QUEUED, *STATES)  # by `write_atomic`
 SPEC_BYTES, RESULT_BYTES = 100_000, 10_000_000  # larger files are not this program's
 MOST_QUERIES = 2**53  # more than any run makes

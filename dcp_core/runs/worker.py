@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dcp_core.files import write_atomic
 from dcp_core.models import zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.auxiliary import arm
+from dcp_core.models.ensemble import Ensemble
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.models.pretrained import FROZEN, FrozenNet, weights_file
 from dcp_core.precision import precision
@@ -72,8 +74,9 @@ def run(
     defense = arm(spec.make_defense(), spec.victim, device)
     pool = load(spec.pool, "train", size=victim.card.size, report=report) if spec.pool else None
     sent, seen = spec.sides(victim.card.size, None if pool is None else pool.images.shape[-1])
+    attack, answering = spec.make_attack(), shared_answers.cached_victim(victim, pool)
     oracle = Oracle(
-        shared_answers.cached_victim(victim, pool),
+        answering,
         defense,
         spec.budget,
         shape=(3, sent, sent),
@@ -94,14 +97,19 @@ def run(
         clone,
         pool=pool,
         known_defense=defense,
+        clean_answers=partial(_clean_answers, answering) if attack.is_bound else None,
         evaluate=evaluator.first(curve_pictures(spec.budget)),
         folder=folder,
         save_every=save_every,
         logs=LOGS,
         seed=spec.seed,
     )
-    events = spec.make_attack().steps(theft)
+    events = attack.steps(theft)
     return _run(spec, folder, events, theft, victim, test, clean, evaluator)
+
+
+def _clean_answers(victim: nn.Module, images: Tensor) -> Tensor:
+    return predict(victim, images).softmax(1)
 
 
 def curve_pictures(budget: int) -> int:
@@ -164,6 +172,7 @@ def _run(
 def _keep_clone(path: Path, clone: nn.Module, architecture: str) -> None:
     """Store the clone's weights, and in the file's metadata its architecture and whether it averages over mirror images.
 
+    Of an ensemble, these are the weights of all members, and the metadata has their number.
     For a pretrained clone, these are the weights of the head, and the metadata names the file of the pretrained weights.
     The metadata is a single entry, because safetensors writes several in random order, and equal runs must give equal files.
     """
@@ -171,6 +180,8 @@ def _keep_clone(path: Path, clone: nn.Module, architecture: str) -> None:
     about = {"architecture": architecture, "mirrored": getattr(clone, "mirrored", False)}
     if getattr(clone, "side", None):
         about["side"] = clone.side
+    if isinstance(clone, Ensemble):
+        about["members"] = len(clone.members)
     if architecture == FROZEN:
         about["pretrained"] = weights_file().name
     write_atomic(path, lambda file: file.write(save(weights, {"clone": json.dumps(about)})))
