@@ -20,10 +20,8 @@ T = TypeVar("T")
 class Bodies:
     """The request bodies that this server holds in memory."""
 
-    def __init__(self, seconds: float = SECONDS, at_a_time: int = AT_A_TIME, of_one: int = OF_ONE) -> None:
-        self.seconds, self.at_a_time, self.of_one = seconds, at_a_time, of_one
+    def __init__(self) -> None:
         self.held: Counter[str] = Counter()  # bytes by client
-        self.received = 0  # bytes since the start
 
     @asynccontextmanager
     async def read(self, request: Request, client: str) -> AsyncIterator[bytes]:
@@ -38,7 +36,7 @@ class Bodies:
         held = 0
         try:
             try:
-                with anyio.fail_after(self.seconds):
+                with anyio.fail_after(SECONDS):
                     async for chunk in request.stream():
                         held += len(chunk)
                         self._hold(client, len(chunk))
@@ -49,7 +47,7 @@ class Bodies:
                             )
                         chunks.append(chunk)
             except TimeoutError as error:
-                raise _closing(408, f"The body did not arrive within {self.seconds:g} seconds.") from error
+                raise _closing(408, f"The body did not arrive within {SECONDS:g} seconds.") from error
             body = b"".join(chunks)
             chunks.clear()
             if not body:
@@ -61,8 +59,7 @@ class Bodies:
 
     def _hold(self, client: str, size: int) -> None:
         self.held[client] += size
-        self.received += size
-        if self.held[client] > self.of_one or self.held.total() > self.at_a_time:
+        if self.held[client] > OF_ONE or self.held.total() > AT_A_TIME:
             raise _closing(503, "Too many pictures are being sent: try again later.", {"Retry-After": "2"})
 
 

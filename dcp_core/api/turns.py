@@ -24,6 +24,11 @@ class Turns:
         self.running: Counter[str] = Counter()
         self.waiting: OrderedDict[str, deque[anyio.Event]] = OrderedDict()  # the next client first
 
+    @property
+    def length(self) -> int:
+        """How many requests wait."""
+        return sum(len(line) for line in self.waiting.values())
+
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
         """Wait for a turn, and hold it. A request that is cancelled while it waits is forgotten.
