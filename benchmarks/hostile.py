@@ -56,7 +56,7 @@ def measure(body: bytes, pipe: Connection) -> None:
 def alone(body: bytes) -> tuple[float, float, float, str]:
     """What `measure` sends, from a fresh process."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.hostile"])
+    context.set_forkserver_preload(["dcp_core.api.decoding"])
     ours, theirs = context.Pipe()
     process = context.Process(target=measure, args=(body, theirs))
     process.start()

@@ -3,8 +3,11 @@
 Run: python -m benchmarks.watching [QUERIES]
 """
 
+import os
 import sys
 from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +22,7 @@ from dcp_core.models.inference import predict, to_pixels
 from dcp_core.models.zoo import Victim
 
 VICTIM = "signs-resnet8"
-CUSTOMERS = 10
+CUSTOMERS = 5
 THIEVES = {
     "KnockoffNets, random, foreign pool": ("knockoff", "textures", {"epochs": 1}),
     "KnockoffNets, adaptive, own-kind pool": ("knockoff", "signs", {"epochs": 1, "strategy": "adaptive"}),
@@ -67,13 +70,13 @@ def customers(victim: Victim) -> Iterator[tuple[str, Tensor]]:
     few = (test.labels < 3).nonzero().flatten()
     yield "customer: three classes only", to_pixels(test.images[few])
     yield "customer: one class after the other", to_pixels(test.images[test.labels.argsort(stable=True)])
-    frames = [to_pixels(test.images[each : each + 1].roll(shift, 3)) for each in range(40) for shift in range(10)]
+    frames = [to_pixels(test.images[each : each + 1].roll(shift, 3)) for each in range(200) for shift in range(10)]
     yield "customer: a camera, ten shifted frames of each sign", torch.cat(frames)
 
 
 def watched(victim: Victim, pixels: Tensor) -> tuple[int | None, float | None, float]:
     """Pictures before the first alarm (None: no alarm), the last W, and the share of answers below tau."""
-    watch, first = Watch(), None
+    watch, first = Watch(path=Path(os.devnull)), None
     for part in pixels.split(20):
         watch.see("client", part, predict(victim.model, part).softmax(-1))
         if watch.client("client").alarm and first is None:
@@ -87,13 +90,12 @@ def main(queries: int) -> None:
     victim = load_victim(VICTIM)
     print(f"{VICTIM}, {queries} queries of each thief, tau {TAU}, alarm below W = {Watch().delta}")
     print(f"{'client':55}{'pictures':>9}{'W':>7}{'below tau':>11}  first alarm")
-    clients = [*customers(victim)]
-    for name in THIEVES:
-        clients.append((f"thief: {name}", stolen(victim, name, queries)))
-    for name, pixels in clients:
-        first, statistic, share = watched(victim, pixels)
+    thieves = ((f"thief: {name}", stolen(victim, name, queries)) for name in THIEVES)
+    for name, pixels in chain(thieves, customers(victim)):
+        first, statistic, share = watched(victim, pixels[:queries])
         said = "none" if first is None else f"after {first} pictures"
-        print(f"{name:55}{len(pixels):9}{statistic or 1:7.3f}{100 * share:10.0f}%  {said}", flush=True)
+        pictures = min(queries, len(pixels))
+        print(f"{name:55}{pictures:9}{statistic or 1:7.3f}{100 * share:10.0f}%  {said}", flush=True)
 
 
 if __name__ == "__main__":

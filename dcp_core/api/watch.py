@@ -55,9 +55,8 @@ class Watch:
         self.action, self.delta, self.tau = action, delta, tau
         self.path = path or home() / "api" / "watch.json"
         self.clients: OrderedDict[str, Client] = OrderedDict()
-        for row in read_rows(self.path):
-            if isinstance(row.get("client"), str) and isinstance(row.get("today"), int):
-                self.client(row["client"]).day = str(row.get("day"))
+        for row in reversed(read_rows(self.path)):
+            if row["day"] == self.client(row["client"]).day:
                 self.client(row["client"]).today = row["today"]
 
     def client(self, name: str) -> Client:
@@ -114,10 +113,16 @@ class Watch:
         write_atomic(self.path, lambda file: file.write(text.encode()))
 
 
+_COLUMNS: dict[str, tuple[type, ...]] = {
+    "client": (str,), "pictures": (int,), "day": (str,), "today": (int,), "uncertain_share": (float, int),
+    "prada_w": (float, int, type(None)), "alarm": (bool,), "last": (str,),
+}  # fmt: skip
+
+
 def read_rows(path: Path | None = None) -> list[dict[str, Any]]:
-    """The rows that a server wrote last; empty if there are none or the file is damaged."""
+    """The rows that a server wrote last, without damaged ones; empty if there are none or the file is damaged."""
     try:
         rows = read_object(path or home() / "api" / "watch.json", 16 * 2**20)["clients"]
-        return [row for row in rows if isinstance(row, dict)]
-    except (OSError, ValueError, KeyError, TypeError):
+        return [row for row in rows if all(isinstance(row.get(name), kinds) for name, kinds in _COLUMNS.items())]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []

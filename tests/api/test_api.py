@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import requests
 from click.testing import CliRunner
-from conftest import running
 from PIL import Image
+from running import running
 
 from dcp_core import RandomNoise, answer, read_image, to_tensor
 from dcp_core.api import AT_ONCE, application

@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import logging
 import socket
 import time
 import zipfile
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 import requests
 from click.testing import CliRunner
-from conftest import running
 from PIL import Image
+from running import running
 
 from benchmarks.hostile_pictures import zipped
 from dcp_core import api as service
@@ -45,6 +46,12 @@ def near(seed: int, count: int) -> bytes:
             Image.fromarray(pixels).save(picture, "PNG")
             archive.writestr(f"{number:03}.png", picture.getvalue())
     return file.getvalue()
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "dcp.api")
+    return caplog
 
 
 @pytest.fixture
@@ -163,7 +170,8 @@ def test_a_client_that_looks_like_an_attack_is_told_of_delayed_or_refused(
         if status == 200:
             asked = answered.json()["predictions"]
             assert sum(entry["probability"] for entry in asked[0]) == pytest.approx(1)
-    assert read_rows()[0]["alarm"] is True  # for the page
+    (row,) = read_rows()  # for the page
+    assert row["alarm"] is True
 
 
 def test_every_answer_has_an_id_and_headers_for_browsers(open_api: str, log: pytest.LogCaptureFixture) -> None:

@@ -1,13 +1,11 @@
 """A running server."""
 
-import logging
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
 import uvicorn
 from starlette.applications import Starlette
 
@@ -27,9 +25,3 @@ def running(app: Starlette, **options: float) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
         thread.join()
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, "dcp.api")
-    return caplog
