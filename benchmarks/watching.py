@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from dcp_core import load_dataset, load_victim
-from dcp_core.api.watch import TAU, Watch
+from dcp_core.api.watch import TAU, UNCERTAIN, Watch
 from dcp_core.attacks import ATTACKS, Theft
 from dcp_core.attacks.oracle import Oracle
 from dcp_core.defenses import NoDefense
+from dcp_core.evaluation.prada import DELTA
 from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.models.zoo import Victim
@@ -88,7 +89,9 @@ def watched(victim: Victim, pixels: Tensor) -> tuple[int | None, float | None, f
 def main(queries: int) -> None:
     """Print a row for each client."""
     victim = load_victim(VICTIM)
-    print(f"{VICTIM}, {queries} queries of each thief, tau {TAU}, alarm below W = {Watch().delta}")
+    print(
+        f"{VICTIM}, {queries} queries of each thief, tau {TAU}, alarm below W = {DELTA} or above {UNCERTAIN:.0%} uncertain"
+    )
     print(f"{'client':55}{'pictures':>9}{'W':>7}{'below tau':>11}  first alarm")
     thieves = ((f"thief: {name}", stolen(victim, name, queries)) for name in THIEVES)
     for name, pixels in chain(thieves, customers(victim)):

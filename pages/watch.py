@@ -12,7 +12,8 @@ ui.frame("Watch", "Who asks the prediction API, and does it look like an attack?
 st.markdown(
     "The prediction API (`dcp serve`) counts what each client asks. PRADA compares a client's pictures with each other: "
     "the distances of ordinary questions are about normally distributed, and those of pictures that were made for an "
-    "attack are not. W is the statistic of Shapiro and Wilk, 1 for a normal distribution. The answers stay the same; "
+    "attack are not. W is the statistic of Shapiro and Wilk, 1 for a normal distribution. Pictures of another kind make "
+    "the victim uncertain: many uncertain answers are an alarm too. The answers stay the same; "
     "`--watch delay` and `--watch refuse` slow down or refuse clients with an alarm."
 )
 
@@ -38,7 +39,7 @@ def clients() -> None:
         hide_index=True,
         column_config={
             "client": "Client",
-            "alarm": st.column_config.CheckboxColumn("Alarm", help="W is below the limit of `--watch-below`."),
+            "alarm": st.column_config.CheckboxColumn("Alarm", help="W is low, or many answers are uncertain."),
             "prada_w": st.column_config.NumberColumn(
                 "W of PRADA", format="%.3f", help=f"Low for an attack. Empty before {FEWEST} distances are known."
             ),

@@ -1,4 +1,4 @@
-"""Watches what each client asks: how many pictures, how uncertain the answers are, and whether PRADA raises its alarm.
+"""Watches what each client asks: how many pictures, how uncertain the answers are, and what PRADA says of them.
 
 Answers are never changed. By default the owner is told, in the log, in /metrics and on the page Watch; on request, the
 answers to clients with an alarm are delayed or refused.
@@ -16,12 +16,13 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from dcp_core.evaluation.prada import DELTA, Prada
+from dcp_core.evaluation.prada import DELTA, FEWEST, Prada
 from dcp_core.files import home, read_object, write_atomic
 
 LOG = logging.getLogger("dcp.api")
 Action = Literal["tell", "delay", "refuse"]
 TAU = 0.7
+UNCERTAIN = 0.5  # share of answers below tau that is an alarm
 DELAY = 5.0  # seconds for each request
 MOST_CLIENTS = 100  # the one that asked least recently is forgotten first
 SIDE = 32  # larger pictures are reduced before they are compared: 3 kB each
@@ -44,15 +45,21 @@ class Watch:
     """What all clients ask."""
 
     def __init__(
-        self, action: Action = "tell", delta: float = DELTA, tau: float = TAU, path: Path | None = None
+        self,
+        action: Action = "tell",
+        delta: float = DELTA,
+        tau: float = TAU,
+        uncertain: float = UNCERTAIN,
+        path: Path | None = None,
     ) -> None:
         """
         Args:
             action: what an alarm leads to: only a message, a delay of `DELAY` seconds a request, or a refusal.
             delta: W of PRADA below which there is an alarm, 0 to 1.
             tau: answers with a smaller largest posterior count as uncertain, 0 to 1.
+            uncertain: share of uncertain answers above which there is an alarm too, 0 to 1, after `FEWEST` pictures.
         """
-        self.action, self.delta, self.tau = action, delta, tau
+        self.action, self.delta, self.tau, self.uncertain = action, delta, tau, uncertain
         self.path = path or home() / "api" / "watch.json"
         self.clients: OrderedDict[str, Client] = OrderedDict()
         for row in reversed(read_rows(self.path)):
@@ -79,13 +86,14 @@ class Watch:
         client.uncertain += int((top.values < self.tau).sum())
         small = adaptive_avg_pool2d(pixels, SIDE) if max(pixels.shape[2:]) > SIDE else pixels
         client.prada.see((small * 255).round().byte().numpy(), top.indices.numpy())
-        alarm = client.prada.alarm
+        share = client.uncertain / client.pictures
+        alarm = client.prada.alarm or (client.pictures >= FEWEST and share > self.uncertain)
         if alarm != client.alarm:
             row = self._row(name, client)
             LOG.warning(
                 "watch: client %r %s: %d pictures, PRADA W %.3f (alarm below %g), %.0f %% of answers below tau",
                 name, "looks like an attack" if alarm else "no longer looks like an attack", client.pictures,
-                row["prada_w"] or 1, self.delta, 100 * row["uncertain_share"],
+                row["prada_w"] or 1, self.delta, 100 * share,
             )  # fmt: skip
         client.alarm = alarm
 

@@ -39,11 +39,15 @@ from dcp_core.models import zoo
     help="Answers with a smaller largest posterior count as uncertain.",
 )  # fmt: skip
 @click.option(
+    "--watch-uncertain", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+    help="A larger share of uncertain answers is an alarm; 1 for never.",
+)  # fmt: skip
+@click.option(
     "--connections", type=click.IntRange(min=2), default=500, show_default=True, help="Most connections."
 )
 def command(
     victim: str, defense: str, host: str, port: int, device: str, keys: bool | None, watch: str, watch_below: float,
-    watch_tau: float, connections: int, **parameters: Any,
+    watch_tau: float, watch_uncertain: float, connections: int, **parameters: Any,
 ) -> None:  # fmt: skip
     """Start an HTTP prediction API that sends every answer through the defense. Ctrl-C stops it.
 
@@ -75,7 +79,7 @@ def command(
     logging.getLogger("dcp.api").setLevel(logging.INFO)
     app = application(
         zoo.load(victim, device), chosen_defense(defense, parameters), device,
-        keys=wanted, watch=Watch(watch, watch_below, watch_tau),  # type: ignore[arg-type]
+        keys=wanted, watch=Watch(watch, watch_below, watch_tau, watch_uncertain),  # type: ignore[arg-type]
     )  # fmt: skip
     click.echo(f"send a picture: curl --data-binary @picture.jpg http://{host}:{port}/predict")
     # Access lines are written by the application, with the id of the request. WebSockets are not used.

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
+import torch
 from click.testing import CliRunner
 from PIL import Image
 from running import running
@@ -152,12 +153,21 @@ def test_metrics_and_watch_are_for_the_owner(victim: zoo.Victim) -> None:
         assert requests.get(f"{address}/watch", headers=proxied, timeout=10).status_code == 401
 
 
+@pytest.mark.parametrize(("tau", "alarm"), [(0.999, True), (0.0, False)])
+def test_many_uncertain_answers_raise_the_alarm(home: Path, tau: float, alarm: bool) -> None:
+    watch, random = Watch(tau=tau), torch.Generator().manual_seed(0)
+    answers = torch.tensor([[0.9, 0.1]])
+    for count in (99, 1):
+        watch.see("a", torch.rand(count, 3, 32, 32, generator=random), answers.expand(count, 2))
+        assert watch.client("a").alarm is (alarm and count == 1)  # nothing is said of few
+
+
 @pytest.mark.parametrize(("action", "status"), [("tell", 200), ("delay", 200), ("refuse", 403)])
 def test_a_client_that_looks_like_an_attack_is_told_of_delayed_or_refused(
     victim: zoo.Victim, action: str, status: int, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "DELAY", 0.5)
-    with running(application(victim, NoDefense(), watch=Watch(action))) as address:  # type: ignore[arg-type]
+    with running(application(victim, NoDefense(), watch=Watch(action, tau=0))) as address:  # type: ignore[arg-type]
         for seed in range(2):
             assert ask(address, near(0, 80 + seed)).status_code == 200
         row = rows(address)["127.0.0.1"]
