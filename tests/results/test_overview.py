@@ -1,13 +1,14 @@
 import pandas as pd
 import pytest
 
-from dcp_core.plots.overview import accuracy_bars, describe_accuracies
+from dcp_core.plots.overview import accuracy_bars, describe_accuracies, learning_curves
 from dcp_core.results.overview import (
     CLONE,
     DEFENDED,
     LABELS,
     VICTIM,
     accuracies,
+    learning,
     point_at,
     strengths,
     strongest_case,
@@ -63,3 +64,24 @@ def test_the_shipped_rows_answer_for_the_embedded_victim(points: pd.DataFrame) -
     case = strongest_case(points, "signs-resnet8")
     assert case is not None
     assert strengths(case)
+
+
+def test_a_learning_curve_has_the_best_thief_of_each_number_of_queries(points: pd.DataFrame) -> None:
+    case = strongest_case(table(points), "signs-resnet8")
+    assert case is not None
+    found = learning(table(points), case, 0.9)
+    assert found[found["who"] == CLONE][["queries", "accuracy"]].to_numpy().tolist() == [[100, 40], [9000, 92]]
+    assert found[found["who"] == DEFENDED]["accuracy"].tolist() == [30, 89]
+    assert found[found["who"] == LABELS]["accuracy"].tolist() == [90]
+
+
+def test_the_replay_begins_with_the_first_point_and_ends_with_the_whole_curve(points: pd.DataFrame) -> None:
+    case = strongest_case(table(points), "signs-resnet8")
+    assert case is not None
+    figure = learning_curves(learning(table(points), case, 0.9), 94)
+    begin, end = figure.frames[0].data[0], figure.frames[-1].data[0]
+    assert set(begin.x) == {100}
+    assert (end.x[-1], end.y[-1]) == (9000, 92)
+    halfway = figure.frames[len(figure.frames) // 2].data[0]
+    assert 100 < halfway.x[-1] < 9000
+    assert 40 < halfway.y[-1] < 92
