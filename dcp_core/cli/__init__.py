@@ -20,6 +20,7 @@ COMMANDS = {
     "auxiliary": "Train the second network that AM, MAD and GRAD² need for a victim.",
     "perturb": "Print a victim's answers to pictures, with and without a defense, as JSON or CSV.",
     "serve": "Start an HTTP prediction API with a defense in front of a victim.",
+    "keys": "Add, list and revoke keys of the prediction API.",
     "attack": "Steal a victim with KnockoffNets, DFME or MAZE. An interrupted attack can be resumed.",
     "sweep": "Run a plan of many attacks on this machine or on a Ray cluster.",
     "track": "Mirror runs to MLflow.",

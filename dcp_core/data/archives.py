@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from dcp_core.data.images import MAX_BYTES, MAX_PIXELS, ImageError, Source, mib, open_source, read_image
+from dcp_core.data.images import MAX_BYTES, MAX_PIXELS, Source, mib, open_source, read_image
+from dcp_core.data.structure import ImageError, Work
 
 
 def read_archive(
@@ -18,6 +19,7 @@ def read_archive(
     max_total_bytes: int = 200 * 2**20,
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
+    work: Work | None = None,
 ) -> Iterator[tuple[str, Image.Image | ImageError]]:
     """Yield (name, picture) for each file of a zip archive, in the order of the names.
 
@@ -28,6 +30,7 @@ def read_archive(
         max_files: most pictures in the archive.
         max_total_bytes: most bytes of all pictures together, unpacked.
         max_bytes, max_pixels: limits of one picture.
+        work: what may be done for all pictures together; by default, each has a limit of its own.
 
     Raises:
         ImageError: at the first step, before anything is decoded, for a file that is no zip archive, and for an
@@ -44,7 +47,7 @@ def read_archive(
         except Exception as error:
             raise ImageError("This is not a zip archive, or it is damaged. Create it again.") from error
         for member in members:
-            yield member.filename, _read_member(archive, member, max_bytes, max_pixels)
+            yield member.filename, _read_member(archive, member, max_bytes, max_pixels, work)
 
 
 def _pictures(members: list[zipfile.ZipInfo], max_files: int, max_total: int) -> list[zipfile.ZipInfo]:
@@ -69,7 +72,7 @@ def _pictures(members: list[zipfile.ZipInfo], max_files: int, max_total: int) ->
 
 
 def _read_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: int, max_pixels: int
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: int, max_pixels: int, work: Work | None
 ) -> Image.Image | ImageError:
     try:
         if member.flag_bits & 1:
@@ -79,8 +82,10 @@ def _read_member(
             zipfile.ZIP_DEFLATED,
         ):  # other methods do not bound the unpacked size
             raise ImageError("This file uses a rare compression method. Create an ordinary (deflate) zip archive.")
+        if work:
+            work.spend(min(member.file_size, max_bytes) + member.compress_size)
         with archive.open(member) as file:
-            return read_image(file, max_bytes=max_bytes, max_pixels=max_pixels)  # type: ignore[arg-type]
+            return read_image(file, max_bytes=max_bytes, max_pixels=max_pixels, work=work)  # type: ignore[arg-type]
     except ImageError as error:
         return error
     except Exception as error:  # BadZipFile, zlib.error, EOFError, NotImplementedError, ...

@@ -4,24 +4,24 @@ An uploaded file may be damaged, very large or malicious. `read_image` returns a
 `ImageError` with a message for the user; it raises nothing else. Transparent pixels are blended with white. 16-bit
 samples keep their high byte. Colour profiles are not applied. Only the first frame or page is read.
 
-The number of bytes is checked while reading, the number of pixels before decoding. Decoding takes up to 17 bytes a
-pixel (WebP and float TIFF; an RGB JPEG takes 8 to 10), so a file within `MAX_BYTES` and `MAX_PIXELS` never takes more
-than 0.5 GB. Pillow's own limits are not changed, because they are global to the process. The checks below refuse files
-that would make Pillow loop for minutes or build lists of gigabytes.
+The number of bytes is checked while reading, the number of pixels and the work (see structure.py) before decoding.
+Decoding takes up to 17 bytes a pixel (WebP and float TIFF; an RGB JPEG takes 8 to 10), so a file within `MAX_BYTES` and
+`MAX_PIXELS` never takes more than 0.5 GB. Pillow's own limits are not changed, because they are global to the process.
 """
 
 import io
 import os
 import re
-import struct
 from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
+
+from dcp_core.data.structure import ImageError, Structure, Work, structure, unusual
 
 Source = bytes | BinaryIO | str | os.PathLike[str]
 
@@ -29,21 +29,13 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 25_000_000  # enough for a 24-megapixel camera; memory grows with it, see above
 MAX_READS = 200_000  # Pillow reads junk, small blocks and BMP runs a few bytes at a time, in Python
-MAX_SEGMENTS = 1_000  # JPEG segments, or PNG chunks without pixels; ordinary files have tens of them
-MAX_SCANS = 100  # an ordinary progressive JPEG has about ten; each takes a pass over all pixels
-MAX_BLOCKS = 100_000  # TIFF strips or tiles
+_A_READ = 100  # units of work; see structure.py
 
 _MAGIC = re.compile(
     rb"(?P<JPEG>\xff\xd8\xff)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<WEBP>RIFF....WEBP)|(?P<BMP>BM)"
     rb"|(?P<GIF>GIF8[79]a)|(?P<TIFF>II\*\0|MM\0\*)",
     re.DOTALL,
 )
-# A JPEG marker that has a length, or the end marker (D9). Stuffed FF, RSTn, SOI, JPG and JPGn have no length.
-_JPEG_MARKER = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")
-# The TIFF tags that describe pixels: size, samples, strips, tiles, orientation, palette, JPEG tables, YCbCr.
-_TIFF_TAGS = {*range(254, 260), 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320}
-_TIFF_TAGS |= {322, 323, 324, 325, 338, 339, 347, 529, 530, 531, 532}
-_TIFF_COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}  # none, fax, LZW, JPEG, deflate, PackBits
 _UPRIGHT = {  # EXIF orientation -> the transposition that makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,15 +47,14 @@ _UPRIGHT = {  # EXIF orientation -> the transposition that makes the picture upr
 }
 
 
-class ImageError(ValueError):
-    """A file that cannot be used. The message is for the user: what is wrong, and what to do."""
-
-
-def read_image(source: Source, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(
+    source: Source, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, work: Work | None = None
+) -> Image.Image:
     """Read an upright 8-bit RGB picture from bytes, an open binary file or a path.
 
     Args:
         max_bytes, max_pixels: largest file and picture that are read.
+        work: what may still be done for this picture and others; by default, `MAX_WORK` for this picture alone.
 
     Raises:
         ImageError: for every file that cannot be read; no other error is raised, whatever the file contains.
@@ -71,15 +62,10 @@ def read_image(source: Source, *, max_bytes: int = MAX_BYTES, max_pixels: int = 
     data = _read(source, max_bytes)
     kind = _kind(data)
     try:
-        if kind == "JPEG":
-            _check_jpeg(data)
-        elif kind == "PNG":
-            _check_png(data)
-        elif kind == "TIFF":
-            data = _strip_tiff(data, max_pixels)
-        picture, undo = _decode(
-            data, kind, max_pixels
-        )  # the decoder's memory is freed before the picture is transposed
+        found = structure(data, kind)
+        picture = _decode(found, kind, max_pixels, work or Work())
+        # the decoder's memory is freed before the picture is transposed
+        undo = _UPRIGHT.get(found.orientation)
         return picture if undo is None else picture.transpose(undo)
     except ImageError:
         raise
@@ -106,7 +92,7 @@ def to_tensor(image: Image.Image, size: int) -> torch.Tensor:
         raise ValueError(f"size must be at least 1, not {size}")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.convert("RGB").crop((left, top, left + side, top + side))
+    square = image.crop((left, top, left + side, top + side)).convert("RGB")
     pixels = np.array(square.resize((size, size), Image.Resampling.BILINEAR))  # a copy if side == size
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
 
@@ -172,14 +158,16 @@ def _kind(data: bytes) -> str:
     raise ImageError(f"This file is {what}. Use JPEG, PNG, WebP, BMP, GIF or TIFF.")
 
 
-def _decode(data: bytes, kind: str, max_pixels: int) -> tuple[Image.Image, Image.Transpose | None]:
-    with Image.open(_CountedReads(data), formats=[kind]) as image:
-        _check_pixels(*image.size, max_pixels)
+def _decode(found: Structure, kind: str, max_pixels: int, work: Work) -> Image.Image:
+    with Image.open(_CountedReads(found.data, work), formats=[kind]) as image:
+        _check_pixels(image.width, image.height, max_pixels)
+        if found.pixels > max_pixels:
+            raise _too_many_pixels(max_pixels)
+        work.spend(found.cost(*image.size))
         image.load()
-        undo = _UPRIGHT.get(_orientation(image))
         picture = _rgb(image)
     picture.info.clear()  # transparency and orientation were applied; other metadata, such as the place, is private
-    return picture, undo
+    return picture
 
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -195,10 +183,6 @@ def _too_many_pixels(max_pixels: int) -> ImageError:
     )
 
 
-def _unusual(kind: str) -> ImageError:
-    return ImageError(f"This {kind} file has an unusual structure and is not read. Save it again as PNG or JPEG.")
-
-
 def mib(size: int) -> str:
     """A number of bytes in words: "20 MiB"."""
     return f"{size / 2**20:g} MiB"
@@ -207,89 +191,16 @@ def mib(size: int) -> str:
 class _CountedReads(io.BytesIO):
     """A file that refuses after `MAX_READS` reads: this limits the time of loops in Pillow that read piece by piece."""
 
-    reads = 0
+    def __init__(self, data: bytes, work: Work) -> None:
+        super().__init__(data)
+        self.reads, self.work = 0, work
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.reads += 1
+        self.work.spend(_A_READ)
         if self.reads > MAX_READS:
-            raise _unusual("picture")
+            raise unusual("picture")
         return super().read(size)
-
-
-def _check_jpeg(data: bytes) -> None:
-    """Refuse files with thousands of metadata segments, which are joined in quadratic time, or with too many scans."""
-    at = segments = scans = 0
-    while match := _JPEG_MARKER.search(data, at):
-        marker, at = match[0][1], match.end()
-        if marker == 0xD9:  # the end marker; before any scan it is ignored, as decoders do
-            if scans:
-                return
-            continue
-        at += max(2, int.from_bytes(data[at : at + 2]))
-        segments, scans = segments + 1, scans + (marker == 0xDA)
-        if segments > MAX_SEGMENTS or scans > MAX_SCANS:
-            raise _unusual("JPEG")
-
-
-def _check_png(data: bytes) -> None:
-    """Refuse files with thousands of chunks without pixels, each of which may unpack to a megabyte."""
-    at, others = 8, 0
-    while at + 8 <= len(data):
-        length, chunk = struct.unpack_from(">L4s", data, at)
-        at += 12 + length
-        others += chunk not in (b"IDAT", b"fdAT", b"fcTL")
-        if others > MAX_SEGMENTS:
-            raise _unusual("PNG")
-
-
-def _strip_tiff(data: bytes, max_pixels: int) -> bytes:
-    """The file without its metadata, from which Pillow could create millions of Python objects.
-
-    A tag is removed by setting its type to 0, which decoders skip. A file with more or larger strips or tiles than the
-    picture needs is refused, because they can all point to the same bytes.
-    """
-    order = "<" if data[:2] == b"II" else ">"
-    stripped = bytearray(data)
-    tags: dict[int, tuple[int, int, int]] = {}
-    (first,) = struct.unpack_from(order + "L", data, 4)
-    (entries,) = struct.unpack_from(order + "H", data, first)
-    for at in range(first + 2, first + 2 + 12 * entries, 12):
-        tag, kind, count = struct.unpack_from(order + "HHL", data, at)
-        if tag not in _TIFF_TAGS:
-            stripped[at + 2 : at + 4] = b"\0\0"
-        elif tag in tags or count > MAX_BLOCKS:
-            raise _unusual("TIFF")
-        else:
-            tags[tag] = kind, count, struct.unpack_from(order + "HL"[kind != 3], data, at + 8)[0]
-
-    def number(tag: int, default: int) -> int:
-        kind, count, value = tags.get(tag, (3, 1, default))
-        if kind not in (3, 4) or count != 1:
-            raise _unusual("TIFF")
-        return value
-
-    width, height = number(256, 0), number(257, 0)
-    if number(259, 1) not in _TIFF_COMPRESSIONS:
-        raise ImageError("This TIFF uses a rare compression method. Save it again as PNG or JPEG.")
-    across, down = width, min(number(278, height), height)
-    tiled = bool(tags.keys() & {322, 323, 324, 325})
-    if tiled:
-        across, down = number(322, 0), number(323, 0)
-    columns, rows = -(-width // across), -(-height // down)
-    if tiled:
-        _check_pixels(columns * across, rows * down, max_pixels)
-    planes = number(277, 1) if number(284, 1) == 2 else 1
-    too_many = any(tags[tag][1] > columns * rows * planes for tag in (273, 279, 324, 325) if tag in tags)
-    if too_many or (tiled and 273 in tags):
-        raise _unusual("TIFF")
-    return bytes(stripped)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a picture with damaged EXIF data is still read
-        return 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -52,7 +52,13 @@ def read_card(path: Path, kind: type[C]) -> C:
         hints = get_type_hints(kind)
         names = [field.name for field in dataclasses.fields(kind) if field.name in given]  # type: ignore[arg-type]
         return kind(**{name: _checked(name, given[name], hints[name]) for name in names})
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # Overflow: integers of 400 digits
         raise VictimError(f"the card {path} is broken ({error}): make what it describes again") from error
 
 

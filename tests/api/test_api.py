@@ -5,19 +5,17 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
 import requests
-import uvicorn
 from click.testing import CliRunner
 from PIL import Image
+from running import running
 
 from dcp_core import RandomNoise, answer, read_image, to_tensor
 from dcp_core.api import AT_ONCE, application
@@ -44,17 +42,8 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-@contextmanager
-def served(victim: zoo.Victim, defense: Defense) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(application(victim, defense), log_level="warning"))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        while not server.started and thread.is_alive():
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+def served(victim: zoo.Victim, defense: Defense) -> AbstractContextManager[str]:
+    return running(application(victim, defense))
 
 
 @pytest.fixture
@@ -120,7 +109,7 @@ def test_bad_input_gets_a_clear_error_and_the_api_goes_on(api: str, body: bytes,
 def test_it_says_how_to_ask_and_neither_victim_nor_defense(victim: zoo.Victim, api: str) -> None:
     about = requests.get(api, timeout=10)
     assert about.json()["classes"] == list(victim.card.classes)
-    assert f"{api}/predict" in about.json()["ask"]
+    assert "POST /predict" in about.json()["ask"]
     assert not any(
         word in about.text.lower() for word in ("dcp", "beta", victim.card.name, victim.card.architecture)
     )

@@ -1,0 +1,136 @@
+"""Watches what each client asks: how many pictures, how uncertain the answers are, and what PRADA says of them.
+
+Answers are never changed. By default the owner is told, in the log, in /metrics and on the page Watch; on request, the
+answers to clients with an alarm are delayed or refused.
+"""
+
+import json
+import logging
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from dcp_core.evaluation.prada import DELTA, FEWEST, Prada
+from dcp_core.files import home, read_object, write_atomic
+
+LOG = logging.getLogger("dcp.api")
+Action = Literal["tell", "delay", "refuse"]
+TAU = 0.7
+UNCERTAIN = 0.5  # share of answers below tau that is an alarm
+DELAY = 5.0  # seconds for each request
+MOST_CLIENTS = 100  # the one that asked least recently is forgotten first
+SIDE = 32  # larger pictures are reduced before they are compared: 3 kB each
+
+
+@dataclass
+class Client:
+    """What is known of one client since the server's start; `today` also outlives restarts."""
+
+    prada: Prada
+    pictures: int = 0
+    uncertain: int = 0  # answers whose largest clean posterior is below tau
+    day: str = ""
+    today: int = 0
+    alarm: bool = False
+    last: float = field(default_factory=time.time)
+
+
+class Watch:
+    """What all clients ask."""
+
+    def __init__(
+        self,
+        action: Action = "tell",
+        delta: float = DELTA,
+        tau: float = TAU,
+        uncertain: float = UNCERTAIN,
+        path: Path | None = None,
+    ) -> None:
+        """
+        Args:
+            action: what an alarm leads to: only a message, a delay of `DELAY` seconds a request, or a refusal.
+            delta: W of PRADA below which there is an alarm, 0 to 1.
+            tau: answers with a smaller largest posterior count as uncertain, 0 to 1.
+            uncertain: share of uncertain answers above which there is an alarm too, 0 to 1, after `FEWEST` pictures.
+        """
+        self.action, self.delta, self.tau, self.uncertain = action, delta, tau, uncertain
+        self.path = path or home() / "api" / "watch.json"
+        self.clients: OrderedDict[str, Client] = OrderedDict()
+        for row in reversed(read_rows(self.path)):
+            if row["day"] == self.client(row["client"]).day:
+                self.client(row["client"]).today = row["today"]
+
+    def client(self, name: str) -> Client:
+        """What is known of a client; the newest is the last in `clients`."""
+        found = self.clients.pop(name, None) or Client(Prada(self.delta))
+        today = datetime.now(UTC).date().isoformat()
+        if found.day != today:
+            found.day, found.today = today, 0
+        self.clients[name] = found
+        while len(self.clients) > MOST_CLIENTS:
+            self.clients.popitem(last=False)
+        return found
+
+    def see(self, name: str, pixels: Tensor, clean: Tensor) -> None:
+        """Take in the pictures (N, 3, H, W) in [0, 1] that a client sent, and their clean posteriors (N, K)."""
+        client = self.client(name)
+        top = clean.max(-1)
+        client.last = time.time()
+        client.pictures += len(pixels)
+        client.uncertain += int((top.values < self.tau).sum())
+        small = adaptive_avg_pool2d(pixels, SIDE) if max(pixels.shape[2:]) > SIDE else pixels
+        client.prada.see((small * 255).round().byte().numpy(), top.indices.numpy())
+        share = client.uncertain / client.pictures
+        alarm = client.prada.alarm or (client.pictures >= FEWEST and share > self.uncertain)
+        if alarm != client.alarm:
+            row = self._row(name, client)
+            LOG.warning(
+                "watch: client %r %s: %d pictures, PRADA W %.3f (alarm below %g), %.0f %% of answers below tau",
+                name, "looks like an attack" if alarm else "no longer looks like an attack", client.pictures,
+                row["prada_w"] or 1, self.delta, 100 * share,
+            )  # fmt: skip
+        client.alarm = alarm
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each client, the newest first."""
+        return [self._row(name, client) for name, client in reversed(self.clients.items())]
+
+    def _row(self, name: str, client: Client) -> dict[str, Any]:
+        return {
+            "client": name,
+            "pictures": client.pictures,
+            "day": client.day,
+            "today": client.today,
+            "uncertain_share": client.uncertain / max(1, client.pictures),
+            "prada_w": client.prada.statistic,
+            "alarm": client.alarm,
+            "last": datetime.fromtimestamp(client.last, UTC).isoformat(timespec="seconds"),
+        }
+
+    def save(self) -> None:
+        """Write the rows for the page Watch and for the next start."""
+        text = json.dumps(
+            {"version": 1, "action": self.action, "delta": self.delta, "tau": self.tau, "clients": self.rows()}
+        )
+        write_atomic(self.path, lambda file: file.write(text.encode()))
+
+
+_COLUMNS: dict[str, tuple[type, ...]] = {
+    "client": (str,), "pictures": (int,), "day": (str,), "today": (int,), "uncertain_share": (float, int),
+    "prada_w": (float, int, type(None)), "alarm": (bool,), "last": (str,),
+}  # fmt: skip
+
+
+def read_rows(path: Path | None = None) -> list[dict[str, Any]]:
+    """The rows that a server wrote last, without damaged ones; empty if there are none or the file is damaged."""
+    try:
+        rows = read_object(path or home() / "api" / "watch.json", 16 * 2**20)["clients"]
+        return [row for row in rows if all(isinstance(row.get(name), kinds) for name, kinds in _COLUMNS.items())]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []

@@ -1,0 +1,93 @@
+"""PRADA: tells a model stealing attack from the distribution of a client's queries (Juuti, Szyller, Marchal and Asokan,
+"PRADA: Protecting Against DNN Model Stealing Attacks", EuroS&P 2019, Algorithm 3)."""
+
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+
+DELTA = 0.9  # of W; the paper uses 0.90 to 0.96
+FEWEST = 100  # distances before anything is said
+MOST_KEPT = 1000  # pictures that are kept for comparison, of all classes together; the paper keeps all
+MOST_DISTANCES = 5000  # the newest are tested; the coefficients of Shapiro and Wilk are not known beyond
+
+
+@dataclass
+class Prada:
+    """What PRADA remembers of one client.
+
+    Each new picture's distance is the smallest to the kept pictures for which the victim predicted the same class. A
+    customer's distances are about normally distributed, those of pictures made or collected for an attack are not. The
+    test is the statistic W of Shapiro and Wilk: 1 for a normal distribution, an attack below `delta`.
+
+    Distances are Euclidean between pixels, as in the paper; W does not depend on their unit. Distances between posteriors
+    would be smaller to keep, but they follow the victim's confidence more than the choice of pictures.
+    """
+
+    delta: float = DELTA
+    distances: list[float] = field(default_factory=list)
+    kept: np.ndarray | None = None  # (M, D) pixels, the growing sets of all classes
+    members: dict[int, list[int]] = field(default_factory=dict)  # rows of `kept` by class
+    added: dict[int, list[float]] = field(default_factory=dict)  # distances of the kept pictures, by class
+    thresholds: dict[int, float] = field(default_factory=dict)
+
+    def see(self, pictures: np.ndarray, classes: np.ndarray) -> None:
+        """Take in a client's next pictures in their order.
+
+        Args:
+            pictures: (N, ...) pixels of any type; they are kept in this type.
+            classes: (N,) what the victim predicts, before the defense.
+        """
+        new = pictures.reshape(len(pictures), -1)
+        kept = new[:0] if self.kept is None else self.kept
+        between = _distances(new, np.concatenate([kept, new]))
+        rows: list[int] = []  # of `new`, which are kept
+        for row, each in enumerate(classes.tolist()):
+            near = self.members.setdefault(each, [])
+            columns = [column if column < len(kept) else len(kept) + rows[column - len(kept)] for column in near]
+            distance = float(between[row, columns].min()) if near else None
+            if distance is not None:
+                self.distances.append(distance)
+            if (distance is None or distance > self.thresholds[each]) and len(kept) + len(rows) < MOST_KEPT:
+                near.append(len(kept) + len(rows))
+                rows.append(row)
+                self._grow(each, distance)
+        self.kept = np.concatenate([kept, new[rows]])
+        del self.distances[:-MOST_DISTANCES]
+
+    def _grow(self, each: int, distance: float | None) -> None:
+        """Raise the threshold of a class: mean minus standard deviation of the distances of its kept pictures."""
+        added = self.added.setdefault(each, [])
+        if distance is not None:
+            added.append(distance)
+            self.thresholds[each] = max(self.thresholds[each], float(np.mean(added) - np.std(added)))
+        else:
+            self.thresholds[each] = 0.0
+
+    @property
+    def statistic(self) -> float | None:
+        """W (0 to 1) of the distances within three standard deviations of their mean; None before there are 100, or if
+        all are equal."""
+        values = np.array(self.distances)
+        if len(values) < FEWEST:
+            return None
+        values = values[np.abs(values - values.mean()) <= 3 * values.std()]
+        if np.ptp(values) == 0:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the p-value, which is not used
+            return float(stats.shapiro(values).statistic)
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the queries look like an attack."""
+        statistic = self.statistic
+        return statistic is not None and statistic < self.delta
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Euclidean distances (N, M) between rows."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
+    return np.sqrt(squares.clip(min=0))
