@@ -219,17 +219,19 @@ def _victim_error(victim: str) -> Estimate:
 
 
 def _strongest_case(points: pd.DataFrame) -> pd.DataFrame:
-    """The case on which the comparison of defenses rests: most seeds (three are enough), then most queries."""
+    """The case on which the comparison of defenses rests: most seeds (three are enough), then most defenses that have as
+    many, then most queries."""
     if points.empty:
         return points
     known = list(measured_cases(points).values()) or [
         case for _, case in points.groupby("budget") if len(undefended(case))
     ]
 
-    def rank(case: pd.DataFrame) -> tuple[int, int]:
-        bare, defended = undefended(case), case[case["defense"] != "none"]
-        pairs = [difference(point, bare.iloc[0]).pairs for _, point in defended.iterrows()] or [0]
-        return min(SEEDS, max(pairs)), int(case["budget"].iloc[0])
+    def rank(case: pd.DataFrame) -> tuple[int, int, int]:
+        bare = undefended(case).iloc[0]
+        defended = case[(case["defense"] != "none") & (case["thief"] == AS_IS)]
+        pairs = [min(SEEDS, difference(point, bare).pairs) for _, point in defended.iterrows()] or [0]
+        return max(pairs), pairs.count(max(pairs)), int(case["budget"].iloc[0])
 
     return trusted(max(known, key=rank)) if known else points[:0]
 

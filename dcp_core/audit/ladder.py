@@ -66,8 +66,9 @@ def _stage(request: Request, defenses: list[Defense], sizes: list[int]) -> Itera
     top, lower, seeds = sizes[-1], sizes[:-1], range(request.seeds)
     first, others = defenses[:1], defenses[1:]
     for seed in seeds:
-        yield _spec(request, top, seed)
-        yield from (_spec(request, budget, seed) for budget in lower)
+        yield from (
+            _spec(request, budget, seed) for budget in sizes
+        )  # the shortest first: something is soon known
         yield _spec(request, top, seed, treatment=TOP_1)
         yield from _against(request, first, top, seed)
     if request.other and top <= pictures(request.other, "train", request.card.size):

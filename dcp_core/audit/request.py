@@ -1,5 +1,6 @@
 """What to audit: a victim, the thief's pictures, the owner's limits; and the folder of an audit."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,6 +88,30 @@ class Request:
     def card(self) -> zoo.Card:
         """The victim's card."""
         return zoo.card(self.victim)
+
+    @property
+    def words(self) -> list[str]:
+        """The words of the command `audit` for this request, without the time."""
+        words = [self.victim, "--pool", self.pool, *(["--pool", self.other] if self.other else [])]
+        words += ["--price-per-1000", f"{self.price:g}"] if self.price is not None else []
+        words += [
+            "--increase",
+            f"{self.needs.increase:g}",
+            "--l1",
+            f"{self.needs.l1:g}",
+            "--l1-of",
+            self.needs.l1_of,
+        ]
+        words += ["--one-file"] if self.needs.one_file else []
+        words += [
+            each for name in self.defenses if self.defenses != DEFENSES_TRIED for each in ("--defense", name)
+        ]
+        return [*words, "--seeds", str(self.seeds), "--clone", self.clone]
+
+    @property
+    def command(self) -> str:
+        """The command line of this audit, for an hour."""
+        return f"python -m dcp_core audit {shlex.join(self.words)} --hours 1"
 
     @property
     def folder(self) -> Path:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dcp_core.attacks.adaptive import AS_IS
 from dcp_core.attacks.transfer_set import picking_order
@@ -92,14 +93,20 @@ def plan(request: Request) -> Plan:
     Raises:
         ValueError: as `Request.check_pools`.
     """
-    first = first_specs(request)[0]
+    fits = fitting(request.victim, request.defenses, request.needs, _first_answers(request))
+    return Plan(fits, ladder(request, [fit.defense for fit in fits if fit.defense is not None]))
+
+
+def _first_answers(request: Request) -> Tensor | None:
+    """The clean logits for the pictures that every audit asks about first; None while they are not all stored.
+
+    Later pictures are left out, so that the plan of an audit that continues is the same.
+    """
+    first = min(first_specs(request), key=lambda spec: spec.budget)
     pool = load(request.pool, "train", size=request.card.size)
     asked = picking_order(len(pool), first.seed)[: first.budget]
-    queries = known_answers(request.victim, pool, asked)
-    fits = fitting(
-        request.victim, request.defenses, request.needs, queries if len(queries) == len(asked) else None
-    )
-    return Plan(fits, ladder(request, [fit.defense for fit in fits if fit.defense is not None]))
+    known = known_answers(request.victim, pool, asked)
+    return known if len(known) == len(asked) else None
 
 
 def _work(request: Request, hours: float) -> Iterator[Progress]:

@@ -24,6 +24,7 @@ PAGES = {  # file in pages/ -> title, icon
     "quantized": ("Quantized", "memory"),
     "cost": ("Cost", "timer"),
     "decide": ("Decide", "gavel"),
+    "audit": ("Audit", "fact_check"),
     "paper": ("Paper", "article"),
 }
 ICON = Path(__file__).parent.with_name("icon.png")  # a symbol of Streamlit's would come from the network
