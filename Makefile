@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: app test lint docs pictures release clean
+.PHONY: app test lint docs pictures audit release clean
 
 app: $(VENV)/.app
 	$(BIN)/streamlit run app.py
@@ -23,6 +23,10 @@ docs: $(VENV)/.docs
 # The pictures of the README, taken in Chromium.
 pictures: $(VENV)/.dev
 	$(BIN)/python -m tools.pictures
+
+# The sample report of an audit: continues for two hours, or shorter with HOURS=0.5.
+audit: $(VENV)/.dev
+	$(BIN)/python -m dcp_core audit signs-resnet8 --hours $(or $(HOURS),2) --price-per-1000 1 --into precomputed/audit
 
 # The wheel, and the archive of the victims that it leaves out, in dist/.
 release: $(VENV)/.dev

@@ -1,19 +1,20 @@
 """Write the report of an audit: one HTML file that works offline and prints, and the same numbers as JSON."""
 
 import json
-import math
+import re
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from dcp_core.audit import svg, words
-from dcp_core.audit.findings import CLOSE, SCHEMA, SEEDS, Effect, Findings, findings
+from dcp_core.audit.findings import CLOSE, Effect, Findings, findings
+from dcp_core.audit.numbers import as_json
 from dcp_core.audit.power_law import BEYOND
 from dcp_core.audit.request import Request
 from dcp_core.audit.session import plan
 from dcp_core.data.datasets import pool_words
+from dcp_core.defenses import DEFENSES
 from dcp_core.files import write_atomic
 from dcp_core.models.pretrained import installed
 from dcp_core.plots.style import mark_of
@@ -42,65 +43,6 @@ def write(request: Request, into: Path | None = None) -> Path:
     for name, content in ((NUMBERS, text + "\n"), (PAGE, as_html(found))):
         write_atomic(folder / name, lambda file, content=content: file.write(content.encode()))  # type: ignore[misc]
     return folder / PAGE
-
-
-def as_json(found: Findings) -> dict[str, Any]:
-    """All numbers of an audit. `schema` is raised if an entry changes its meaning. Unknown numbers are null."""
-    verdict, needs = found.verdict, found.request.needs
-    return _finite(
-        {
-            "schema": SCHEMA,
-            "date": today(),
-            "command": found.request.command,
-            "victim": {
-                "name": found.card.name,
-                "title": found.card.title,
-                "dataset": found.card.dataset,
-                "classes": len(found.card.classes),
-                "precision": found.card.precision,
-                "test_pictures": found.card.test_pictures,
-                "sha256": found.card.sha256,
-                "error": found.victim_error,
-            },
-            "limits": needs,
-            "price_per_1000": found.request.price,
-            "verdict": {
-                "text": " ".join(words.verdict(found)),
-                "answer": verdict.answer if verdict else None,
-                "level": verdict.level if verdict else None,
-                "deploy": {"defense": verdict.defense.name, "parameters": verdict.defense.values()}
-                if verdict and verdict.defense
-                else None,
-                "not_stopped": verdict.not_stopped if verdict else [],
-                "seeds": found.seeds,
-                "evidence": found.seeds >= SEEDS,
-            },
-            "learning_curves": [
-                {
-                    "name": each.name,
-                    "points": [
-                        {"queries": budget, "error": error, "thief": each.best[budget]}
-                        for budget, error in each.points.items()
-                    ],
-                    "power_law": each.curve
-                    and {
-                        "form": "a + b (q / unit)^-c",
-                        **dict(zip("abc", map(float, each.curve.best), strict=True)),
-                        "unit": each.curve.unit,
-                        "valid_to": each.curve.last,
-                    },
-                    "why_no_power_law": each.why_no_curve,
-                }
-                for each in found.series
-            ],
-            "close_clone": {"within_points": CLOSE, "error": found.target, "prices": found.prices},
-            "defenses": found.effects,
-            "left_out": found.left_out,
-            "queries": {"asked_by_all_runs": found.asked, "different_pictures": found.answered},
-            "unfinished": [{"command": command, "state": state} for command, state in found.unfinished],
-            "rows": found.rows,
-        }
-    )
 
 
 def as_html(found: Findings) -> str:
@@ -154,7 +96,7 @@ def _verdict(found: Findings) -> str:
         tiles.append(
             (
                 f"A clone within {CLOSE:g} points takes",
-                escape(words.queries(found.prices[0]).split(" (")[0]),
+                escape(re.split(r" \(|, ", words.queries(found.prices[0]), maxsplit=1)[0]),
                 f"cost: {cost}, at {found.request.price:g} for 1,000 queries" if cost else "",
             )
         )
@@ -178,12 +120,16 @@ def _explained(found: Findings) -> str:
         "sends pictures (<b>queries</b>), stores the answers, and trains an own network on them, the <b>clone</b>. The "
         "clone is tested on pictures that neither network has seen; its <b>error</b> is the share that it gets wrong. A "
         "<b>defense</b> changes the probabilities before they are sent. This makes the clone worse, and also costs honest "
-        "customers something. This audit played the thief, with and without defenses, with growing numbers of queries.</p>"
+        "customers something. This audit played the thief, with and without defenses, with growing numbers of queries. Each "
+        "setting is repeated with several random starts (<b>seeds</b>), because chance plays a part in training; an "
+        "<b>interval</b> says how far off a mean over few seeds may be.</p>"
     )
 
 
 def _curves(found: Findings) -> str:
     shown = svg.shown(found)
+    if max(len(each.points) for each in shown) < 2:
+        return "<h2>More queries, better clone</h2><p>Only one number of queries was measured, so there is no curve yet.</p>"
     legend = "".join(
         f'<li><svg viewBox="0 0 14 14" aria-hidden="true">{svg.marker(7, 7, number)}</svg>{escape(each.name)}</li>'
         for number, each in enumerate(shown)
@@ -234,8 +180,12 @@ def _prices(found: Findings) -> str:
     few = words.few_seeds(min(each.seeds for each in found.prices))
     note = "" if price is not None else " With --price-per-1000, this table also has the cost in money."
     return (
-        f"<h2>What a close clone costs the thief</h2><p>A clone is close if its error is at most {CLOSE:g} points above the "
-        f"model's, that is at most {found.target:.1f} %. The thief's own computing time is not counted.{escape(note)} "
+        f"<h2>What a close clone costs the thief</h2><p>A clone is close if its error is at most {CLOSE:g} points above "
+        f"the model's, that is at most {found.target:.1f} %. The thief's own computing time is not "
+        f"counted.{escape(note)} "
+        "<b>No defense</b>: the thief gets all probabilities. <b>Labels only</b>: the thief uses, or the API sends, only the "
+        "name of the likeliest class. <b>Other pictures</b>: the thief has no pictures like yours. With the name of a "
+        "defense: the best thief behind it. "
         f"{escape(few and 'Rows with fewer than three seeds are an indication, not evidence.')}</p>"
         + _table(names, rows)
     )
@@ -255,14 +205,18 @@ def _defenses(found: Findings) -> str:
         f"<li>{escape(mark_of(name).label)}: {escape(why)}</li>" for name, why in found.left_out.items()
     )
     few = words.few_seeds(found.seeds)
+    kinds = [(effect.label, DEFENSES[effect.defense]) for effect in found.effects]
+    known = "".join(f"<li>{escape(f'{label}: {kind.title} ({kind.source})')}</li>" for label, kind in kinds)
     return (
         f"<h2>What each defense does</h2><p>{escape(few)} Thieves had {budget:,} queries. A defense counts only against "
         "the <b>best</b> thief: the one who trains on the changed probabilities, who keeps only the top class of each "
         "answer, or who knows the defense and computes the clean answers back. Each defense has its strongest setting "
-        f"within your limits ({escape(words.limits_words(found))}).</p><figure>{svg.thieves(found, alt)}<figcaption>Filled: the "
-        "best measured thief, with the 95 % interval over seeds. Open: the other thieves. Behind a defense that helps, the "
-        "filled point lies clearly further right than without a defense.</figcaption></figure>"
+        f"within your limits ({escape(words.limits_words(found))}).</p>"
+        f"<figure>{svg.thieves(found, alt)}<figcaption>Filled: the best measured thief, with the 95 % interval over seeds. "
+        "Open: the other thieves. Behind a defense that helps, the filled point lies clearly further right than without "
+        "a defense.</figcaption></figure>"
         + _table(names, rows, L1)
+        + f'<p class="note">The defenses; a Greek letter is the strength:</p><ul class="note">{known}</ul>'
         + (f'<p class="note">Not tried, because they do not fit:</p><ul class="note">{left}</ul>' if left else "")
     )
 
@@ -332,7 +286,9 @@ def _limits(found: Findings) -> str:
 def _method(found: Findings) -> str:
     request = found.request
     machines = sorted({str(row["hardware"]) for row in found.rows})
-    versions = sorted({str(row["versions"]) for row in found.rows})
+    versions = sorted(
+        {", ".join(f"{k} {v}" for k, v in json.loads(row["versions"]).items()) for row in found.rows}
+    )
     pools = [pool_words(found.card.dataset, pool) for pool in (request.pool, request.other) if pool]
     known = {
         "Thief": f"KnockoffNets (Orekondy et al., CVPR 2019): sends {', or '.join(pools)}, each once, chosen at random, and "
@@ -375,16 +331,3 @@ def _table(names: list[str], rows: str, caption: str = "") -> str:
     kind = ' class="many"' if len(names) > 5 else ""  # wider than a telephone: it scrolls within its box
     table = f"<table{kind}>{above}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return f'<div class="scroll" tabindex="0">{table}</div>'
-
-
-def _finite(value: Any) -> Any:
-    """The same value for JSON: data classes as objects, NaN and infinity as None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(name): _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: _finite(getattr(value, name)) for name in value.__dataclass_fields__}
-    return value.item() if hasattr(value, "item") else value

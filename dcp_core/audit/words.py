@@ -140,7 +140,7 @@ def _cheapest(found: Findings) -> str:
     price = found.prices[0]
     cost = money(price, found.request.price)
     close = f"A clone within {CLOSE:g} points of the model's error (at most {found.target:.1f} %) takes {queries(price)}"
-    return f"{close}{f', which cost {cost}' if cost else ''}."
+    return f"{close}{f', which cost {cost} at {found.request.price:g} for 1,000' if cost else ''}."
 
 
 def _advice(found: Findings) -> list[str]:
@@ -148,7 +148,8 @@ def _advice(found: Findings) -> list[str]:
     if found.verdict is None:
         return ["No defense has been measured yet, so this report recommends none."]
     best = found.effects[0]
-    strongest = f"the best thief behind it {THIEVES.get(best.best, best.best)}"
+    absent = missing_thieves(best)
+    strongest = f"the best thief behind it {THIEVES.get(best.best, best.best)}{f' ({absent})' if absent else ''}"
     moved = f"{best.label} changes the error of the best thief by {rise(best.rise)}"
     if found.verdict.answer == "yes":
         return [found.verdict.headline.removeprefix("Yes: ").capitalize(), *found.verdict.not_stopped[:1]]

@@ -14,7 +14,8 @@ from pretended import dice, pretend, victim_with_answers
 from dcp_core.audit import power_law, session, words
 from dcp_core.audit.findings import CLOSE, Findings, findings
 from dcp_core.audit.ladder import ladder
-from dcp_core.audit.report import as_html, as_json, write
+from dcp_core.audit.numbers import as_json
+from dcp_core.audit.report import as_html, write
 from dcp_core.audit.request import Request
 from dcp_core.audit.rows import finished
 from dcp_core.audit.session import Plan, plan
