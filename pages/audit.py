@@ -58,10 +58,18 @@ def form() -> tuple[zoo.Card, float, Request | None]:
     return card, HOURS[time], request
 
 
+def begin(request: Request, hours: float) -> None:
+    """Start an audit; an error stays on the page until the next attempt."""
+    st.session_state.pop(f"{KEY}trouble", None)
+    ui.attempt(lambda: start(request, hours), KEY)
+
+
 @st.fragment(run_every=1.0)
 def control(card: zoo.Card, hours: float, request: Request | None) -> None:
     """The button, and the progress of an audit that is running."""
     now = audit_of(card.name)
+    if trouble := st.session_state.get(f"{KEY}trouble"):
+        st.error(ui.plain(trouble), icon=":material/error:")
     if now.running:
         st.progress(min(0.99, max(0.0, now.fraction)), ui.plain(now.words))
         st.button("Stop", key=f"{KEY}stop", icon=":material/stop:", on_click=stop, args=(card.name,))
@@ -74,8 +82,8 @@ def control(card: zoo.Card, hours: float, request: Request | None) -> None:
             type="primary",
             icon=":material/play_arrow:",
             disabled=request is None,
-            on_click=ui.attempt,
-            args=(lambda: start(request, hours), KEY),  # type: ignore[arg-type]
+            on_click=begin,
+            args=(request, hours),
         )
         if now.message:
             st.caption(ui.plain(now.message))

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from dcp_core.audit.report import PAGE
 from dcp_core.audit.request import AuditError, Request, folder_of
@@ -52,17 +55,19 @@ def start(request: Request, hours: float) -> None:
     """Start the command `audit` for this request as a process of its own.
 
     Raises:
-        AuditError: if an audit of the victim is running.
+        AuditError: if an audit of the victim is running, or a pool does not fit.
+        ValueError: for a pool that cannot be read.
         OSError: if its log cannot be written.
     """
     if audit_of(request.victim).running:
         raise AuditError(f"an audit of {request.victim} is running already")
+    request.check_pools()
     request.folder.mkdir(parents=True, exist_ok=True)
     words = [*request.words, "--hours", f"{hours:g}"]
     paths = [str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     with (request.folder / LOG).open("wb") as log:
-        subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, "-m", "dcp_core", "audit", *words],
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -70,6 +75,13 @@ def start(request: Request, hours: float) -> None:
             stderr=log,
             start_new_session=True,
         )
+    # Until it writes its own status, which takes seconds: a second click must not start a second one.
+    Status(
+        pid=child.pid,
+        process_began=psutil.Process(child.pid).create_time(),
+        host=socket.gethostname(),
+        phase="starting",
+    ).write(request.folder)
 
 
 def stop(victim: str) -> None:

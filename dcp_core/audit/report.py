@@ -183,8 +183,8 @@ def _prices(found: Findings) -> str:
         f"<h2>What a close clone costs the thief</h2><p>A clone is close if its error is at most {CLOSE:g} points above "
         f"the model's, that is at most {found.target:.1f} %. The thief's own computing time is not "
         f"counted.{escape(note)} "
-        "<b>No defense</b>: the thief gets all probabilities. <b>Labels only</b>: the thief uses, or the API sends, only the "
-        "name of the likeliest class. <b>Other pictures</b>: the thief has no pictures like yours. With the name of a "
+        "<b>No defense</b>: the thief gets all probabilities. <b>Labels only</b>: the thief uses, or the API sends, only "
+        "the name of the likeliest class. <b>Other pictures</b>: the thief has no pictures like yours. With the name of a "
         "defense: the best thief behind it. "
         f"{escape(few and 'Rows with fewer than three seeds are an indication, not evidence.')}</p>"
         + _table(names, rows)
