@@ -1,4 +1,4 @@
-"""Attacks: thieves of models behind an `Oracle`. One file a method, one line here."""
+"""Attacks: each steals a model through an `Oracle`. Each has its own file, and is registered here."""
 
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ A = TypeVar("A", bound=Attack)
 
 
 def register(attack: type[A]) -> type[A]:
-    """Make an attack known to every page and command of this process, and return it: also a decorator.
+    """Add an attack to the registry of this process, and return it. Can be used as a class decorator.
 
     Raises:
         ValueError: for a class that declares too little, or whose name, title or short name is taken.

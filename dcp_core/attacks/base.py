@@ -1,4 +1,4 @@
-"""What an attack is: a frozen dataclass of its parameters, and a generator of events.
+"""Base class of attacks. An attack is a frozen dataclass of its parameters, and a generator of events.
 
 A new attack writes `_steps`, declares its fields with `parameter(...)` and gets one line in the registry of
 `dcp_core/attacks/__init__.py`, or calls `register` there from outside. Forms, command-line options, sweeps and
@@ -177,7 +177,7 @@ class Saver:
         """The saved state, with tensors on `device`; None if there is none.
 
         Raises:
-            CheckpointError: if it is damaged, and so is the one before.
+            CheckpointError: if this checkpoint and the one before are damaged.
         """
         return None if self.path is None else checkpoints.load(self.path, device)
 

@@ -67,7 +67,7 @@ class KnockoffNets(Attack):
         low=1,
         high=100,
         step=1,
-        label="Questions per picture",
+        label="Queries per picture",
     )
     epochs: int = parameter(
         30, "E", "Epochs of the clone's training.", low=1, high=1000, step=1, label="Training epochs"

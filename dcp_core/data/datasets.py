@@ -116,7 +116,7 @@ def thief_knowledge(dataset: str, pool: str | None) -> Knowledge:
 
 
 def pool_words(dataset: str, pool: str) -> str:
-    """What a thief asks about, in words: "similar pictures (signs_pool)" or "other pictures (textures)"."""
+    """The query pool of a thief in words: "similar pictures (signs_pool)" or "other pictures (textures)"."""
     kind = "similar" if thief_knowledge(dataset, pool) == "knowledgeable" else "other"
     return f"{kind} pictures ({Path(pool).name})"
 

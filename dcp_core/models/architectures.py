@@ -172,20 +172,16 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-# What a clone can be. The last one has pretrained features; victims and second networks cannot use it.
+# Networks of clones. The last one has pretrained features; victims and second networks cannot use it.
 CLONES = (*ARCHITECTURES, FROZEN)
 
 
 def build(name: str, classes: int) -> Classifier:
     """A newly initialised network by name. It uses torch's global random state.
 
-        Raises:
-    <<<<<<< HEAD
-            ValueError: for a name that is not in `CLONES`.
-            MissingExtra: for a pretrained clone without the extra `pretrained`.
-    =======
-            ValueError: if the name is not in `ARCHITECTURES`.
-    >>>>>>> main
+    Raises:
+        ValueError: if the name is not in `CLONES`.
+        MissingExtra: if it is the pretrained clone, and the extra `pretrained` is not installed.
     """
     if name == FROZEN:
         return Classifier(FrozenNet(classes), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # it normalises pixels itself

@@ -116,7 +116,7 @@ def least_error(points: pd.DataFrame) -> pd.Series:
 
 
 def label_only(case: pd.DataFrame) -> pd.Series | None:
-    """The point of an API that sends labels only: the thief who keeps only the top class of undefended answers. None if it
+    """The point of an API that sends only labels: the thief who uses only the top class of undefended answers. None if it
     was not measured."""
     points = trusted(case)
     same = points[(points["defense"] == "none") & (points["thief"] == TOP_1)]

@@ -157,10 +157,10 @@ def _run(
 
 
 def _keep_clone(path: Path, clone: nn.Module, architecture: str) -> None:
-    """Store the clone's weights, and in the file's metadata its architecture and whether it asks the mirror too.
+    """Store the clone's weights, and in the file's metadata its architecture and whether it averages over mirror images.
 
-    Of a pretrained clone these are the weights of the head, and the metadata names the file of the pretrained weights.
-    The metadata is one entry, because safetensors writes several in a random order and equal runs give equal files.
+    For a pretrained clone, these are the weights of the head, and the metadata names the file of the pretrained weights.
+    The metadata is a single entry, because safetensors writes several in random order, and equal runs must give equal files.
     """
     weights = {key: value.detach().cpu().contiguous() for key, value in clone.state_dict().items()}
     about = {"architecture": architecture, "mirrored": getattr(clone, "mirrored", False)}

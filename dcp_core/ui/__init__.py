@@ -24,6 +24,7 @@ from dcp_core.ui.controls import (
     victims,
 )
 from dcp_core.ui.page import PAGES, VIEWS, attempt, errors_explained, experts, frame, link, plain
+from dcp_core.ui.runs import run_buttons, run_details
 from dcp_core.ui.stored import (
     all_results,
     armed,
@@ -64,6 +65,8 @@ __all__ = [
     "load_victim",
     "parameter_state",
     "plain",
+    "run_buttons",
+    "run_details",
     "select",
     "test_answers",
     "thief_points",
