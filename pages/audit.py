@@ -29,25 +29,26 @@ def form() -> tuple[zoo.Card, float, Request | None]:
     price = st.number_input(
         "Price of 1,000 queries (any currency; 0: unknown)", 0.0, 1e6, 0.0, 0.5, key=f"{KEY}price", **ui.IN_URL
     )
-    rise = st.slider(
-        "Your own error may rise by at most (percentage points)",
-        0.0,
-        10.0,
-        1.0,
-        0.25,
-        "%g",
-        key=f"{KEY}increase",
-        **ui.IN_URL,
-    )
-    l1_of = ui.choose_l1(f"{KEY}l1_of")
-    l1 = st.slider("The mean l1 may be at most", 0.0, 2.0, 0.9, 0.05, key=f"{KEY}l1", **ui.IN_URL)
-    pool = st.text_input(
-        "Pictures that the thief sends",
-        key=f"{KEY}pool",
-        placeholder="chosen automatically",
-        help="A data set's name, or the path of an .npz file or of a folder of pictures on this machine.",
-        **ui.IN_URL,
-    )
+    with st.expander("Your limits, and the thief's pictures", icon=":material/tune:"):
+        rise = st.slider(
+            "Your own error may rise by at most (percentage points)",
+            0.0,
+            10.0,
+            1.0,
+            0.25,
+            "%g",
+            key=f"{KEY}increase",
+            **ui.IN_URL,
+        )
+        l1_of = ui.choose_l1(f"{KEY}l1_of")
+        l1 = st.slider("The mean l1 may be at most", 0.0, 2.0, 0.9, 0.05, key=f"{KEY}l1", **ui.IN_URL)
+        pool = st.text_input(
+            "Pictures that the thief sends",
+            key=f"{KEY}pool",
+            placeholder="chosen automatically",
+            help="A data set's name, or the path of an .npz file or of a folder of pictures on this machine.",
+            **ui.IN_URL,
+        )
     request = None
     try:
         request = Request.of(

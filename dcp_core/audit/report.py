@@ -139,13 +139,14 @@ def _curves(found: Findings) -> str:
         for each in shown
     )
     alt = f"Error of the clone over the number of queries. {ends}. The model itself: {found.victim_error.mean:.1f} %."
-    curved = any(each.curve for each in shown)
-    caption = "Points: mean over the seeds, with 95 % intervals. "
-    if curved:
+    drawn = [each.curve for each in shown if each.curve]
+    caption = "Points: mean over the seeds, with the 95 % interval where there are two or more. "
+    if drawn:
+        caption += f"Lines: power law a + b·q^−c. Dashed: extrapolated, at most {BEYOND} times beyond the largest number of queries. "
         caption += (
-            "Lines: power law a + b·q^−c with its 95 % band from the seeds. Dashed: extrapolated, at most "
-            f"{BEYOND} times beyond the largest number of queries. The band covers the scatter between seeds. It does not "
-            "cover that the true curve may have another form."
+            "Band: 95 % interval from the seeds. It does not cover that the true curve may have another form."
+            if any(len(curve.draws) for curve in drawn)
+            else "There is no band, because some budgets have one seed only: an indication, not evidence."
         )
     else:
         caption += f"No curve is drawn: {shown[0].why_no_curve}."

@@ -91,7 +91,7 @@ def queries(price: Price) -> str:
         text = ""
     middle = f"about {_round(price.queries):,}" if price.queries is not None else most
     if price.seeds < 2:
-        return f"{text}{middle} queries (one seed)"
+        return f"{text}{middle} queries (one seed: an indication, not evidence)"
     low = f"{_round(price.low):,}" if price.low is not None else most
     high = f"{_round(price.high):,}" if price.high is not None else most
     return f"{text}{middle} queries (95 % interval: {low} to {high})"
