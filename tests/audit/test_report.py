@@ -12,7 +12,7 @@ import torch
 from pretended import dice, pretend, victim_with_answers
 
 from dcp_core.audit import power_law, session, words
-from dcp_core.audit.findings import CLOSE, Findings, findings
+from dcp_core.audit.findings import CLOSE, SCHEMA, Findings, findings
 from dcp_core.audit.ladder import ladder
 from dcp_core.audit.numbers import as_json
 from dcp_core.audit.report import as_html, write
@@ -20,6 +20,7 @@ from dcp_core.audit.request import Request
 from dcp_core.audit.rows import finished
 from dcp_core.audit.session import Plan, plan
 from dcp_core.defenses import Deception
+from dcp_core.files import PRECOMPUTED
 from dcp_core.models import zoo
 from dcp_core.results.rows import load_results
 from dcp_core.results.verdict import decide
@@ -195,3 +196,14 @@ def test_the_plan_of_a_finished_audit_is_the_same_again(home: Path, no_drawing: 
     again: Plan = plan(asked)
     assert again == first
     assert zoo.card("small") == asked.card
+
+
+def test_the_sample_report_is_small_and_of_this_schema() -> None:
+    folder = PRECOMPUTED / "audit"
+    numbers, html = (
+        json.loads((folder / "report.json").read_text("utf-8")),
+        (folder / "report.html").read_text("utf-8"),
+    )
+    assert numbers["schema"] == SCHEMA
+    assert numbers["verdict"]["text"] in text_of(html)
+    assert len(html) < 1_500_000
