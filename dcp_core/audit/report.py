@@ -142,7 +142,7 @@ def _curves(found: Findings) -> str:
     drawn = [each.curve for each in shown if each.curve]
     caption = "Points: mean over the seeds, with the 95 % interval where there are two or more. "
     if drawn:
-        caption += f"Lines: power law a + b·q^−c. Dashed: extrapolated, at most {BEYOND} times beyond the largest number of queries. "
+        caption += f"Lines: power law a + b·q^−c. Dashed: extrapolated, at most {BEYOND} times beyond the largest budget. "
         caption += (
             "Band: 95 % interval from the seeds. It does not cover that the true curve may have another form."
             if any(len(curve.draws) for curve in drawn)
@@ -295,8 +295,8 @@ def _method(found: Findings) -> str:
         "Thief": f"KnockoffNets (Orekondy et al., CVPR 2019): sends {', or '.join(pools)}, each once, chosen at random, and "
         f"trains the network {request.clone} on the answers.",
         "Seeds": f"up to {request.seeds} for each setting. Runs of one seed ask about the same pictures.",
-        "Queries": f"{found.asked:,} by all runs together, about {found.answered:,} different pictures. The model answered "
-        "each of these once; runs share the stored answers.",
+        "Queries": f"{found.asked:,} by all runs together, {found.answered:,} of them different. On one machine, the model "
+        "answers each picture once, because runs share the stored answers.",
         "Intervals": "95 %, Student's t over seeds; differences are paired by seed. For the learning curve: a bootstrap "
         "over seeds. The recommendation uses Holm's correction for the number of compared settings.",
         "Machine": "; ".join(machines) or "no run yet",

@@ -140,7 +140,9 @@ def _cheapest(found: Findings) -> str:
     price = found.prices[0]
     cost = money(price, found.request.price)
     close = f"A clone within {CLOSE:g} points of the model's error (at most {found.target:.1f} %) takes {queries(price)}"
-    return f"{close}{f', which cost {cost} at {found.request.price:g} for 1,000' if cost else ''}."
+    return (
+        f"{close}{f', which cost {cost} at a price of {found.request.price:g} for 1,000 queries' if cost else ''}."
+    )
 
 
 def _advice(found: Findings) -> list[str]:
