@@ -16,7 +16,7 @@ from dcp_core.runs import launch, store
 from dcp_core.runs.describe import card_of, clearest_pair, courses_of, defense_words, name_of, table_of, time_words
 from dcp_core.runs.folder import root, used_bytes
 from dcp_core.runs.plans import with_strengths
-from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.spec import LEAST_SIDE, USUAL_SIDE, RunSpec
 from dcp_core.runs.store import RunView
 from dcp_core.runs.waiting import waiting_time
 
@@ -130,6 +130,19 @@ def form() -> None:
             "Pretrained: only the last layers (the head) are trained, in 500 steps. The settings of the training "
             "have no effect."
         )
+    clone_size = 0
+    if card.size > USUAL_SIDE and clone != FROZEN:
+        clone_size = st.number_input(
+            "Side of the pictures that the clone sees",
+            LEAST_SIDE,
+            card.size,
+            USUAL_SIDE,
+            8,
+            key="a_clone_size",
+            help="The victim still sees its own size. Large pictures take much longer.",
+            **ui.IN_URL,
+        )
+        clone_size = 0 if clone_size == USUAL_SIDE else int(clone_size)
     with st.expander("Settings of the attack", icon=":material/psychology:"):
         first = DEMO[0] if attack_name == DEMO[0].attack else None
         attack = ui.attack_parameters(first.make_attack() if first else ATTACKS[attack_name](), LAB)
@@ -142,7 +155,7 @@ def form() -> None:
     undefended = st.toggle("Also attack the undefended victim", True, key="a_pair", wrap=True, **ui.IN_URL)
     seed = st.number_input("Seed", 0, 10_000, 0, key="a_seed", **ui.IN_URL) if ui.experts() else 0
     with ui.errors_explained():
-        thief = (int(budget), pool, clone, int(seed))
+        thief = (int(budget), pool, clone, int(seed), clone_size)
         specs = [
             RunSpec(card.name, attack_name, dataclasses.asdict(attack), each.name, each.values(), *thief)
             for each in with_strengths(defense, strengths, undefended=undefended)

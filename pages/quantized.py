@@ -211,7 +211,7 @@ def export_form(family: dict[str, str]) -> None:
     st.subheader("Export: one file with victim and defense", anchor=False)
     side, main = st.columns([1, 2.2], gap="medium")
     with side:
-        known = [name for name in family.values() if zoo.card(name).of or zoo.card(name).onnx_sha256]
+        known = [name for name in family.values() if zoo.card(name).has_onnx]
         name = st.selectbox("Version", known, key="q_export", format_func=lambda n: zoo.card(n).title, **ui.IN_URL)
         defense = ui.choose_defense(exportable(), PREFIX)
         baked = False
@@ -268,7 +268,7 @@ def say_what_is_missing(base: str) -> None:
     st.info(
         f"**{ui.plain(base)}** has no eight-bit version yet. These commands make them:", icon=":material/memory:"
     )
-    methods = ("fp32", "ptq", "qat")
+    methods = ("ptq",) if zoo.card(base).source else ("fp32", "ptq", "qat")  # a file cannot be trained further
     commands = [f"python -m dcp_core quantize --victim {base} --method {method}" for method in methods]
     st.code("\n".join(commands), language="bash", wrap_lines=True)
 
@@ -280,11 +280,17 @@ if chosen.name.startswith(zoo.TORCHVISION):
         "with them."
     )
     st.stop()
+if chosen.source == zoo.SERVICE:
+    st.info("This victim is a service: its network is not on this machine, so it cannot be quantized.")
+    st.stop()
+if chosen.source and chosen.precision != "fp32" and not chosen.of:
+    st.info("This classifier was given in eight bits: there is no fp32 version to compare it with.")
+    st.stop()
 with ui.errors_explained():
     family = measure.family(chosen.name)
 if len(family) == 1:
     say_what_is_missing(family["fp32"])
-    if zoo.card(family["fp32"]).onnx_sha256:
+    if zoo.card(family["fp32"]).has_onnx:
         export_form(family)
     st.stop()
 with ui.errors_explained():

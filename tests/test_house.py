@@ -19,6 +19,7 @@ FLOORS = (  # packages and files of dcp_core, from the bottom; none imports what
     "models",
     "evaluation",
     "making",
+    "given",
     "attacks",
     "results",
     "costs",

@@ -58,7 +58,8 @@ def second_network_words(defense: Defense, victim: str) -> str:
         return ""
     if defense.needs == "untrained":
         return (
-            "Needs an untrained network of the victim's architecture, and one forward pass of it for each query."
+            "Needs an untrained network, of the victim's architecture if it is known, and one forward pass of it for each "
+            "query."
         )
     try:
         about = auxiliary.card(victim, defense.needs)

@@ -10,7 +10,7 @@ from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.base import Parameter
 from dcp_core.models import zoo
 from dcp_core.results.constraints import L1, L1_LIMITS
-from dcp_core.ui.page import errors_explained, experts, plain
+from dcp_core.ui.page import errors_explained, experts, link, plain
 from dcp_core.ui.stored import load_victim
 
 Name = TypeVar("Name", bound=str)
@@ -56,9 +56,10 @@ def choose_victim(prefix: str = "") -> zoo.Card:
     except ValueError as error:
         card = zoo.card(EMBEDDED if EMBEDDED in known else known[0])
         st.error(plain(f"{error} Shown instead: {card.title}."), icon=":material/error:")
+    link("own", "Add your own classifier", "add_circle")
     accuracy = "accuracy unknown" if card.test_accuracy is None else f"**{card.test_accuracy:.2f} %**"
     st.caption(
-        f"{plain(card.architecture)} · {plain(card.precision)} · {len(card.classes)} classes · {accuracy} "
+        f"{plain(card.architecture)} · {plain(card.precision)} · {card.size} px · {len(card.classes)} classes · {accuracy} "
         f"of {card.test_pictures:,} test pictures · {card.parameters:,} parameters"
         + (f" · sha256 `{card.sha256[:10]}`" if card.sha256 else "")
     )
