@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TOOLS := $(VENV)/tools
 install = $(BIN)/python -m pip install --quiet $(if $(LOCKED),--require-hashes -r requirements.lock,-r $(1))
 
-.PHONY: app test fuzz lint docs pictures release lock sbom clean
+.PHONY: app test fuzz lint docs pictures audit release lock sbom clean
 
 app: $(VENV)/.app
 	$(BIN)/streamlit run app.py
@@ -32,6 +32,10 @@ docs: $(VENV)/.docs
 # The pictures of the README, taken in Chromium.
 pictures: $(VENV)/.dev
 	$(BIN)/python -m tools.pictures
+
+# The sample report of an audit: continues for two hours, or shorter with HOURS=0.5.
+audit: $(VENV)/.dev
+	$(BIN)/python -m dcp_core audit signs-resnet8 --hours $(or $(HOURS),2) --price-per-1000 1 --into precomputed/audit
 
 # The wheel, and the archive of the victims that it leaves out, in dist/.
 release: $(VENV)/.dev

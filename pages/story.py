@@ -344,3 +344,4 @@ with st.container(horizontal=True):
     ui.link("tradeoffs", "Answers that may move little (l1 ≤ 0.2)", "balance", **strict)
     ui.link("playground", "What the threshold τ does", "rule", **ui.defense_state(Deception(beta=0.9, tau=0.6)))
     ui.link("decide", "Should I deploy one, and which?", "gavel")
+    ui.link("audit", "A sample audit report, and one of your own model", "fact_check")

@@ -29,6 +29,7 @@ FLOORS = (  # packages and files of dcp_core, from the bottom; none imports what
     "plugins",
     "api",
     "runs",
+    "audit",
     "ui",
     "cli",
 )

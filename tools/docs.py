@@ -14,9 +14,11 @@ import click
 
 import dcp_core
 from dcp_core.attacks import ATTACKS, Attack
+from dcp_core.audit.report import PAGE
 from dcp_core.cli import COMMANDS
 from dcp_core.data.datasets import DATASETS
 from dcp_core.defenses import DEFENSES, Defense
+from dcp_core.files import PRECOMPUTED
 from dcp_core.results.schema import COLUMNS
 
 MARK = re.compile(r"<!-- fill: (\w+)(?: (\w+))? -->")
@@ -25,6 +27,14 @@ MARK = re.compile(r"<!-- fill: (\w+)(?: (\w+))? -->")
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace the marks of a page. MkDocs calls this for every page before rendering."""
     return MARK.sub(lambda mark: FILLS[mark[1]](*filter(None, [mark[2]])), markdown)
+
+
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    """Add the sample report of an audit. MkDocs calls this once."""
+    from mkdocs.structure.files import File  # only where the site is built
+
+    files.append(File.generated(config, "audit-sample.html", abs_src_path=str(PRECOMPUTED / "audit" / PAGE)))
+    return files
 
 
 def methods(registry: Mapping[str, type[Attack]] | Mapping[str, type[Defense]]) -> str:

@@ -26,6 +26,7 @@ COMMANDS = {
     "track": "Mirror runs to MLflow.",
     "reproduce": "Repeat an experiment of the paper or of this repository, from its plan to its result rows.",
     "decide": "Recommend a defense, from measured results and your limits.",
+    "audit": "Find out how well a victim can be stolen, within a time limit, and write one report.",
     "bench": "Measure the cost of every defense: latency, energy, memory and second networks.",
 }
 

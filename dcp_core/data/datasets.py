@@ -99,6 +99,10 @@ DATASETS: dict[str, DatasetInfo] = {
 }
 
 
+DRAWN_PICTURES = {"signs-train": 30_000, "signs-test": 10_000, "signs_pool_small-train": 4096}
+MOST_DRAWN = 30_000  # of every other drawn set
+
+
 def thief_knowledge(dataset: str, pool: str | None) -> Knowledge:
     """The knowledge that a thief who queries `pool` has about the training data of the victim.
 
@@ -143,6 +147,17 @@ def path_of(name: str) -> Path:
 def available(name: str) -> bool:
     """Whether `load(name, ...)` works without a download."""
     return name not in DATASETS or DATASETS[name].drawn or path_of(name).exists()
+
+
+def pictures(name: str, split: Split, size: int = 32) -> int:
+    """Number of pictures in one split of a data set. A drawn set is not drawn for this.
+
+    Raises:
+        DataError: as `load`.
+    """
+    if name in DATASETS and DATASETS[name].drawn:
+        return DRAWN_PICTURES.get(f"{name}-{split}", MOST_DRAWN)
+    return len(load(name, split, size=size))
 
 
 def download(name: str) -> Path:

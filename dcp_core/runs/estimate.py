@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dcp_core.attacks import Attack, Event, Oracle, Theft
 from dcp_core.data import synthetic
-from dcp_core.data.datasets import DATASETS, ImageSet, path_of
+from dcp_core.data.datasets import DATASETS, ImageSet, Split, path_of, pictures
 from dcp_core.defenses import Defense
 from dcp_core.models import zoo
 from dcp_core.models.architectures import build
@@ -176,14 +176,13 @@ def _noise(count: int, size: int) -> Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
 
 
-def _drawing(name: str, split: str) -> float:
+def _drawing(name: str, split: Split) -> float:
     """Seconds that it takes to draw a data set; 0 if it is already on this machine or is not drawn."""
-    counts = {"signs": 10_000, "signs_pool": 30_000, "signs_pool_small": 4096, "textures": 30_000}
     if name not in DATASETS or not DATASETS[name].drawn:
         return 0.0
     if path_of(name).exists() or path_of(f"{name}-{split}").exists():
         return 0.0
-    return counts[name] / synthetic.BLOCK * _block(name == "textures")
+    return pictures(name, split) / synthetic.BLOCK * _block(name == "textures")
 
 
 @lru_cache(maxsize=2)

@@ -7,6 +7,7 @@ as usual. What GRAD^2, MAD and AM compute from the pictures (their `guide`) is c
 
 import dataclasses
 import hashlib
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from dcp_core.runs.folder import shared
 from dcp_core.runs.spec import RunSpec
 
 ROWS = 128  # pictures computed between two updates of the progress bar
+SAVE_EVERY = 10.0  # seconds after which computed answers are stored
 
 
 class RowCache:
@@ -82,6 +84,14 @@ def cached_guides(defense: Defense, victim: zoo.Victim, pool: ImageSet | None) -
     return _read(_path(victim.card, pool, defense), pool)
 
 
+def known_answers(victim: str, pool: ImageSet, indices: Tensor) -> Tensor:
+    """The stored clean logits (n, K) of a victim for those of the pictures at `indices` of a pool that have any, in the
+    order of `indices`. Nothing is asked."""
+    at, rows = stored_rows(_path(zoo.card(victim), pool))
+    place = {index: n for n, index in enumerate(at.tolist())}
+    return rows[[place[index] for index in indices.tolist() if index in place]]
+
+
 def share(specs: Iterable[RunSpec]) -> None:
     """Compute and cache the answers to pictures that several of these runs query, with progress on standard error.
 
@@ -122,18 +132,31 @@ def _compute_missing(card: zoo.Card, pool: ImageSet, defense: Defense | None, in
         return
     model = zoo.load(card.name).model
     loaded = auxiliary.arm(defense, card.name) if defense is not None else None
+    asked = [known] if len(known) else []
     parts = [rows] if len(known) else []
-    for which in tqdm(
-        missing.split(ROWS), desc=f"answers of {card.name} to {pool.name}, for all runs", unit="x128"
-    ):
-        part = predict(model, pool.images[which])
-        if loaded is not None:
-            guide = loaded.guide(part.softmax(-1), to_pixels(pool.images[which]))
-            assert guide is not None
-            part = guide
-        parts.append(part)
-    content = save({"indices": torch.cat([known, missing]), "rows": torch.cat(parts)})
-    write_atomic(path, lambda file: file.write(content))
+
+    def keep() -> None:
+        if parts:
+            content = save({"indices": torch.cat(asked), "rows": torch.cat(parts)})
+            write_atomic(path, lambda file: file.write(content))
+
+    last = time.monotonic()
+    try:
+        for which in tqdm(
+            missing.split(ROWS), desc=f"answers of {card.name} to {pool.name}, for all runs", unit="x128"
+        ):
+            part = predict(model, pool.images[which])
+            if loaded is not None:
+                guide = loaded.guide(part.softmax(-1), to_pixels(pool.images[which]))
+                assert guide is not None
+                part = guide
+            asked.append(which)
+            parts.append(part)
+            if time.monotonic() - last > SAVE_EVERY:
+                keep()
+                last = time.monotonic()
+    finally:  # an answer that has arrived must not be asked for again after Ctrl-C
+        keep()
 
 
 def _cacheable(defense: Defense) -> bool:

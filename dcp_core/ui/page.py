@@ -24,6 +24,7 @@ PAGES = {  # file in pages/ -> title, icon
     "quantized": ("Quantized", "memory"),
     "cost": ("Cost", "timer"),
     "decide": ("Decide", "gavel"),
+    "audit": ("Audit", "fact_check"),
     "paper": ("Paper", "article"),
     "own": ("Your classifier", "add_circle"),
     "watch": ("Watch", "visibility"),
