@@ -23,6 +23,16 @@ from dcp_core.ui.controls import (
     victim_state,
     victims,
 )
+from dcp_core.ui.live import live_chart
+from dcp_core.ui.live import switch as live_switch
+from dcp_core.ui.live.answer import (
+    LiveAnswer,
+    answer_panels,
+    class_panel,
+    detector_panel,
+    live_answer,
+    noise_panel,
+)
 from dcp_core.ui.page import PAGES, VIEWS, attempt, errors_explained, experts, frame, link, plain
 from dcp_core.ui.stored import (
     all_results,
@@ -42,7 +52,9 @@ __all__ = [
     "PAGES",
     "TRADEOFFS",
     "VIEWS",
+    "LiveAnswer",
     "all_results",
+    "answer_panels",
     "armed",
     "attack_parameters",
     "attempt",
@@ -50,10 +62,12 @@ __all__ = [
     "choose_defense",
     "choose_l1",
     "choose_victim",
+    "class_panel",
     "clear_pictures",
     "csv",
     "defense_parameters",
     "defense_state",
+    "detector_panel",
     "differing",
     "errors_explained",
     "experts",
@@ -61,7 +75,11 @@ __all__ = [
     "guide_of",
     "learned",
     "link",
+    "live_answer",
+    "live_chart",
+    "live_switch",
     "load_victim",
+    "noise_panel",
     "parameter_state",
     "plain",
     "select",
