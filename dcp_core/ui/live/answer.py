@@ -20,7 +20,7 @@ from dcp_core.ui.page import experts
 
 SHOWN = 10  # classes that have a bar of their own
 FLOOR = 1e-6  # smallest probability on logarithmic axes
-CURVE = 121  # points of a curve
+CURVE = 81  # points of a curve
 LOG = [(-6.0, "≤1e-6"), (-4.0, "1e-4"), (-2.0, "0.01"), (0.0, "1")]
 
 

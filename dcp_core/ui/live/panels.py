@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-DIGITS = 5  # of the numbers that are sent
+DIGITS = 4  # of the numbers that are sent
 
 
 @dataclass(frozen=True)
