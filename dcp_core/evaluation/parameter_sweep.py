@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dcp_core.defenses.base import Defense, Parameter
 
-MOST = 201  # values a sweep; a slider is hardly longer than two pixels for each
+MOST = 151  # values a sweep; a slider is about two pixels long for each
 FIRST = 5  # values that are timed before the others
 SECONDS = 0.1  # for one sweep; a slow defense gets fewer values
 

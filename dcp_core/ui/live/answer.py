@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from dcp_core.answers import Answers, detector_curve, noise_curve
+from dcp_core.answers import Answers, detector_at, noise_at
 from dcp_core.defenses import Defense
 from dcp_core.defenses.base import Answer
 from dcp_core.evaluation.metrics import PerAnswer, per_answer
@@ -128,7 +129,7 @@ def _tiles(live: LiveAnswer, before: PerAnswer) -> list[dict[str, Any]]:
     ]
     y_max = live.answers.clean.max()
     if live.defense.alpha(y_max) is not None:
-        value = live.quantity(lambda defense, _: _number(defense.alpha(y_max)))
+        value = live.quantity(lambda defense, _: float(detector_at(defense, y_max)))
         found.append(tile("Detector α", value, note="1: disturb, 0: leave", help="Eq. 4."))
     return found
 
@@ -163,25 +164,23 @@ def _bars(live: LiveAnswer) -> dict[str, Any]:
 def detector_panel(live: LiveAnswer, alt: str) -> dict[str, Any]:
     """The detector's output for every y_max, with this answer's point. The defense must have a detector."""
     y_max = live.answers.clean.max()
-    classes = len(live.classes)
-    grid = detector_curve(live.defense, classes, CURVE)["x"]
-    curve = live.quantity(lambda defense, _: detector_curve(defense, classes, CURVE)["y"])
-    point = live.quantity(lambda defense, _: [[float(y_max)], [_number(defense.alpha(y_max))]])
+    grid = torch.linspace(1 / len(live.classes), 1, CURVE)
+    curve = live.quantity(lambda defense, _: detector_at(defense, grid))
+    point = live.quantity(lambda defense, _: [[float(y_max)], [float(detector_at(defense, y_max))]])
     across = axis("largest probability y_max", 0.0, 1.0, 5)
-    return plot(across, axis("α", 0.0, 1.0, 4), [], point, alt=alt, moving=(grid, curve, CLEAN))
+    return plot(across, axis("α", 0.0, 1.0, 4), [], point, alt=alt, moving=(grid.tolist(), curve, CLEAN))
 
 
 def noise_panel(live: LiveAnswer, alt: str) -> dict[str, Any]:
     """The noise for every probability, with the points of this answer's classes. The defense must have noise."""
     answer = Answer(live.answers.clean, live.answers.logits)
-    grid = noise_curve(live.defense, CURVE)["x"]
-    curve = live.quantity(lambda defense, _: noise_curve(defense, CURVE)["y"])
+    grid = torch.linspace(0, 1, CURVE)
+    curve = live.quantity(lambda defense, _: noise_at(defense, grid))
     points = live.quantity(lambda defense, _: [live.clean, _noise(defense, answer)])
-    up = axis("r(y)", -0.5, max(0.1, float(np.max([curve.now, *curve.tables.values()][0]))), 5)
-    names = live.classes
-    return plot(
-        axis("clean probability y", 0.0, 1.0, 5), up, [], points, alt=alt, moving=(grid, curve, CLEAN), names=names
-    )
+    highest = np.max([points.now[1].max(), *(np.max(table) for table in curve.tables.values())])
+    across, up = axis("clean probability y", 0.0, 1.0, 5), axis("r(y)", -0.5, max(0.1, float(highest)), 5)
+    moving = (grid.tolist(), curve, CLEAN)
+    return plot(across, up, [], points, alt=alt, moving=moving, names=live.classes)
 
 
 def class_panel(live: LiveAnswer, alt: str) -> dict[str, Any]:
@@ -198,11 +197,6 @@ def class_panel(live: LiveAnswer, alt: str) -> dict[str, Any]:
         alt=alt,
         names=live.classes,
     )
-
-
-def _number(alpha: Tensor | None) -> float:
-    assert alpha is not None
-    return float(alpha)
 
 
 def _noise(defense: Defense, answer: Answer) -> np.ndarray:
