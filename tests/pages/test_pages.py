@@ -41,7 +41,7 @@ def live_numbers(app: AppTest) -> dict[str, float | str]:
     """The sentence, the numbers and the words that a page's live pictures show now, by their names."""
     shown: dict[str, float | str] = {}
     for picture in app.get("bidi_component"):
-        for panel in json.loads(picture.proto.json)["panels"]:
+        for panel in json.loads(picture.proto.json or "{}").get("panels", []):
             for each in panel.get("tiles", [panel]):
                 if panel["kind"] in ("sentence", "gauge", "tiles"):
                     now = each["value"]["now"]

@@ -15,14 +15,12 @@ export default function ({ parentElement, data }) {
   const updates = data.panels.map((panel) => PANELS[panel.kind](place, panel));
   const sliders = new Map(Object.keys(data.sliders).map((key) => [`st-key-${key}`, key]));
 
-  let asked = 0;
   let moved = null;
   const keyOf = (input) => {
     const holder = input.closest?.('[class*="st-key-"]');
     return holder && sliders.get([...holder.classList].find((name) => sliders.has(name)));
   };
   const draw = () => {
-    asked = 0;
     const at = moved && position(data.sliders[moved.key], +moved.input.value);
     const read = (quantity) => {
       const table = at && quantity.tables[moved.key];
@@ -30,14 +28,17 @@ export default function ({ parentElement, data }) {
     };
     updates.forEach((update) => update(read));
   };
-  const follow = (input) => {
-    const key = keyOf(input);
-    if (!key) return;
-    moved = { key, input };
-    asked ||= requestAnimationFrame(draw);
+  // A slider tells its value to screen readers at every move: once a frame, as the browser sends the pointer's moves once a
+  // frame. The picture is drawn at once, so both are shown by the same frame. The page may replace a slider at any time.
+  const follow = (changes) => {
+    const before = moved;
+    for (const { target } of changes) {
+      const key = keyOf(target);
+      if (key) moved = { key, input: target };
+    }
+    if (moved !== before) draw();
   };
-  // A slider tells its value to screen readers at every move. The page may replace its element at any time.
-  const watch = new MutationObserver((changes) => changes.forEach((change) => follow(change.target)));
+  const watch = new MutationObserver(follow);
   watch.observe(document.body, { subtree: true, attributes: true, attributeFilter: ['aria-valuetext', 'value'] });
   for (const [name, key] of sliders) {
     const input = document.querySelector(`.${name} input[type=range]`); // one that is being dragged while data arrive
@@ -49,7 +50,6 @@ export default function ({ parentElement, data }) {
   root.stop = () => {
     watch.disconnect();
     sized.disconnect();
-    cancelAnimationFrame(asked);
   };
   return () => root.stop();
 }
