@@ -1,6 +1,7 @@
 """What a defense did, in one or two sentences that are computed from the numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ import torch
 from dcp_core.defenses.base import Defense
 from dcp_core.evaluation.metrics import TOUCHED
 
+ROUNDED = 0.005  # percentage points; smaller differences vanish in two digits
 NEAR = 0.01  # a probability this close to a threshold is told with two digits more
 
 
@@ -32,6 +34,33 @@ def about_answer(defense: Defense, clean: np.ndarray, defended: np.ndarray, clas
         f"{start}: it now gives {classes[after]} {_percent(defended[after])} instead of {_percent(clean[before])}."
     )
     return f"{told} The top class is kept, so a thief who uses only the top class learns as much as before."
+
+
+def about_tradeoff(
+    defense: Defense, point: Mapping[Any, Any], undefended: float, clone: Sequence[float] = ()
+) -> str:
+    """What a defense costs its owner over a test set, and what it costs the thief.
+
+    Args:
+        point: the row of `curves.tradeoff_curve` at one strength.
+        undefended: the owner's error without a defense, percent.
+        clone: errors of measured clones, percent: undefended, and the least behind the defense at this strength. Empty if
+            none was measured there.
+    """
+    symbol = "" if defense.strength is None else defense.parameters()[defense.strength].symbol
+    at = f"At {symbol} = {point['strength']:g}, {defense.short}" if symbol else defense.short
+    owner = f"{at} moves answers by {point['l1']:.2f} on average"
+    rise = point["defender_error"] - undefended
+    cost = f"your error goes from {undefended:.2f} to {point['defender_error']:.2f} %"
+    if abs(rise) < ROUNDED:
+        cost = f"your error stays at {undefended:.2f} %"
+    if not clone:
+        return f"{owner}, and {cost}. No thief was measured at exactly this setting."
+    bare, behind = clone
+    told = f"The best measured thief errs on {behind:.1f} % of the pictures instead of {bare:.1f} %"
+    if behind - bare < 1:
+        return f"{owner}, and {cost}. {told}: it hardly notices."
+    return f"{owner}, and {cost}. {told}."
 
 
 def _why_untouched(defense: Defense, y_max: float) -> str:

@@ -23,7 +23,7 @@ from dcp_core.ui.controls import (
     victim_state,
     victims,
 )
-from dcp_core.ui.live import live_chart
+from dcp_core.ui.live import live, live_chart
 from dcp_core.ui.live import switch as live_switch
 from dcp_core.ui.live.answer import (
     LiveAnswer,
@@ -33,6 +33,7 @@ from dcp_core.ui.live.answer import (
     live_answer,
     noise_panel,
 )
+from dcp_core.ui.live.tradeoff import cost_panels, curve_panel, strength_slider, thief_panel
 from dcp_core.ui.page import PAGES, VIEWS, attempt, errors_explained, experts, frame, link, plain
 from dcp_core.ui.stored import (
     all_results,
@@ -64,7 +65,9 @@ __all__ = [
     "choose_victim",
     "class_panel",
     "clear_pictures",
+    "cost_panels",
     "csv",
+    "curve_panel",
     "defense_parameters",
     "defense_state",
     "detector_panel",
@@ -75,6 +78,7 @@ __all__ = [
     "guide_of",
     "learned",
     "link",
+    "live",
     "live_answer",
     "live_chart",
     "live_switch",
@@ -83,7 +87,9 @@ __all__ = [
     "parameter_state",
     "plain",
     "select",
+    "strength_slider",
     "test_answers",
+    "thief_panel",
     "thief_points",
     "victim_state",
     "victims",

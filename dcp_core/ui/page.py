@@ -32,8 +32,8 @@ VIEWS = ("full", "class")
 VIEW_HELP = "The address of what you see. The view 'class' hides the expert controls; it is meant for teaching."
 SKIP = '<a href="#content">Skip to the content</a>'
 SKIP_STYLE = """
-a { position: absolute; left: -999px; top: 4px; padding: 8px 16px; border-radius: 8px; z-index: 2000; font: 16px var(--st-font);
-    white-space: nowrap; color: var(--st-background-color); background: var(--st-text-color); }
+a { position: absolute; left: -999px; top: 4px; padding: 8px 16px; border-radius: 8px; z-index: 2000;
+    font: 16px var(--st-font); white-space: nowrap; color: var(--st-background-color); background: var(--st-text-color); }
 a:focus { left: 0; }
 """
 MARKUP = re.compile(r"[\\`*\[\]<>$~|#]|\b_|_\b")  # a `_` within a word is none

@@ -53,7 +53,8 @@ def live(
         told: what screen readers say when the picture has changed.
     """
     known = {name: {"now": now, "values": rounded(values)} for name, (now, values) in sliders.items()}
-    _component()(key=key, data={"sliders": known, "panels": list(panels), "told": told})
+    outside = any(not values[0] <= now <= values[-1] for now, values in sliders.values())
+    _component()(key=key, data={"sliders": known, "panels": list(panels), "told": told, "outside": outside})
 
 
 def live_chart(

@@ -26,6 +26,7 @@ export default function ({ parentElement, data }) {
       const table = at && quantity.tables[moved.key];
       return table ? mix(table[at.row], table[at.row + 1], at.part) : quantity.now;
     };
+    place.classList.toggle('outside', Boolean(at ? at.outside : data.outside));
     updates.forEach((update) => update(read));
   };
   // A slider tells its value to screen readers at every move: once a frame, as the browser sends the pointer's moves once a
@@ -54,11 +55,12 @@ export default function ({ parentElement, data }) {
   return () => root.stop();
 }
 
-/** Where a value lies in a slider's table: {row, part}, part of the way to the next row; null for the server's own value. */
+/** Where a value lies in a slider's table: {row, part}, part of the way to the next row, and whether it lies outside of the
+ *  table, of which the nearest row is then taken; null for the server's own value. */
 function position({ now, values }, value) {
   if (Math.abs(value - now) < 1e-9) return null;
   let row = values.findIndex((each) => each >= value - 1e-9);
-  if (row < 0) row = values.length - 1;
+  if (row < 0 || (row === 0 && value < values[0] - 1e-9)) return { row: row < 0 ? values.length - 1 : 0, part: 0, outside: true };
   if (row === 0 || Math.abs(values[row] - value) < 1e-9) return { row, part: 0 };
   return { row: row - 1, part: (value - values[row - 1]) / (values[row] - values[row - 1]) };
 }
@@ -188,8 +190,9 @@ function axes(picture, panel, width) {
   for (const line of panel.lines) {
     if (line.band) add(picture, 'path', { d: `${path(line.band)}Z`, style: `fill: ${line.color}; opacity: .18; stroke: none` });
     add(picture, 'path', { d: path(line.points), style: `stroke: ${line.color}; stroke-dasharray: ${line.dash}` });
-    const [a, b] = line.points[line.points.length - 1];
-    if (line.name) add(picture, 'text', { x: across(a) - 4, y: up(b) - 6, 'text-anchor': 'end', text: line.name });
+    const [a, b] = line.points.at(line.at === 'start' ? 0 : -1);
+    const side = line.at === 'start' ? 4 : -4;
+    if (line.name) add(picture, 'text', { x: across(a) + side, y: up(b) - 6, 'text-anchor': line.at, text: line.name });
   }
   if (panel.moving) add(picture, 'path', { class: 'moving', style: `stroke: ${panel.moving.color}` });
   panel.points.now[0].forEach((_, k) => {

@@ -60,6 +60,8 @@ class Line:
     color: str
     name: str = ""
     dash: str = "none"
+    named_at: str = "end"
+    """Where its name is written: at its "start" or its "end"."""
     band: tuple[Sequence[float], Sequence[float]] | None = None
 
     def sent(self) -> dict[str, Any]:
@@ -69,7 +71,14 @@ class Line:
         if self.band is not None:
             low, high = (list(zip(self.x, side, strict=True)) for side in self.band)
             band = rounded([*high, *reversed(low)])
-        return {"points": points, "color": self.color, "name": self.name, "dash": self.dash, "band": band}
+        return {
+            "points": points,
+            "color": self.color,
+            "name": self.name,
+            "dash": self.dash,
+            "band": band,
+            "at": self.named_at,
+        }
 
 
 def axis(title: str, low: float, high: float, most: int = 6) -> Axis:
