@@ -13,12 +13,13 @@ from dcp_core.costs.hidden_costs import second_network_words
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.evaluation.metrics import TOUCHED, per_answer
+from dcp_core.evaluation.sentences import about_tradeoff
 from dcp_core.models import zoo
 from dcp_core.plots.curves import CURVES
 from dcp_core.plots.tables import ADDED, ERROR_BARS, TABLE2
 from dcp_core.plots.thief import THIEF, THIEF_AXES, placed
 from dcp_core.results.constraints import L1, added, l1_limit, limits, pareto_front, table2
-from dcp_core.results.overview import along, best_thieves, levels, strongest_case
+from dcp_core.results.overview import along, best_thieves, least_behind, levels, strongest_case
 from dcp_core.results.rows import settings
 
 ui.frame("Trade-offs", "What does protection cost over a whole test set?")
@@ -100,7 +101,7 @@ def owners_side(card: zoo.Card) -> None:
             shown |= {} if name == defense.name else _guided(DEFENSES[name](), card)
         curves = pd.concat([curve_of(card.name, *each) for each in shown.items()], ignore_index=True)
         case = strongest_case(ui.thief_points(), card.name, defense.name)
-        _cost(card, defense, curves, case)
+        _cost(card, defense, curves, case, follow)
         left, right = st.columns(2)
         with left:
             _cost_curves(defense, curves, over if over != y else "strength", y, follow)
@@ -131,14 +132,23 @@ def _guided(defense: Defense, card: zoo.Card) -> dict[Defense, torch.Tensor | No
         return {}
 
 
-def _cost(card: zoo.Card, defense: Defense, curves: pd.DataFrame, case: pd.DataFrame | None) -> None:
+def _cost(card: zoo.Card, defense: Defense, curves: pd.DataFrame, case: pd.DataFrame | None, follow: bool) -> None:
     """The chosen operating point: a sentence and numbers."""
     own = curves[curves["defense"] == defense.name]
+    undefended, measured = 100 - (card.test_accuracy or 0), ui.thief_points()[:0] if case is None else case
+    now = own[own["strength"] == _strength(defense)].iloc[0]
+    told = about_tradeoff(defense, now, undefended, least_behind(measured, defense))
+    if not follow:
+        st.markdown(ui.plain(told))
+        with st.container(horizontal=True):
+            st.metric("mean l1, 0 to 2", f"{now.l1:.3f}")
+            st.metric("Owner's error", f"{now.defender_error:.2f} %", f"undefended {undefended:.2f} %")
+            st.metric("Answers changed", f"{now.touched:.1f} %")
+            st.metric("Top classes changed", f"{now.changed:.2f} %")
+        return
     sliders = ui.strength_slider(defense, own["strength"].tolist(), ui.TRADEOFFS)
-    (slider,) = sliders
-    measured = ui.thief_points()[:0] if case is None else case
-    panels = ui.cost_panels(defense, own, 100 - (card.test_accuracy or 0), measured, slider)
-    ui.live(panels, sliders, key="t_cost", told=panels[0]["texts"][panels[0]["value"]["now"]])
+    panels = ui.cost_panels(defense, own, undefended, measured, next(iter(sliders)))
+    ui.live(panels, sliders, key="t_cost", told=told)
 
 
 def _cost_curves(defense: Defense, curves: pd.DataFrame, x: str, y: str, follow: bool) -> None:

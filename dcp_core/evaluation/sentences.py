@@ -30,9 +30,7 @@ def about_answer(defense: Defense, clean: np.ndarray, defended: np.ndarray, clas
             f"{start} and changed its top class from {classes[before]} to {classes[after]}. "
             "Customers get that class too."
         )
-    told = (
-        f"{start}: it now gives {classes[after]} {_percent(defended[after])} instead of {_percent(clean[before])}."
-    )
+    told = f"{start}: {classes[after]} now gets {_percent(defended[after])} instead of {_percent(clean[before])}."
     return f"{told} The top class is kept, so a thief who uses only the top class learns as much as before."
 
 

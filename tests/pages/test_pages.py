@@ -242,8 +242,13 @@ def test_the_tradeoffs_page_shows_the_librarys_numbers(home: Path) -> None:
     defended = Deception(beta=0.5)(logits=logits)
     error = 100 * float((defended.argmax(1) != labels).double().mean())
     l1 = float((defended - logits.softmax(1)).abs().sum(1).mean())
-    assert f"owner's error **{error:.2f} %**" in texts(app)
-    assert f"mean l1 **{l1:.3f}**" in texts(app)
+    shown = live_numbers(app)
+    assert shown["Owner's error"] == pytest.approx(error, abs=1e-4)
+    assert shown["mean l1"] == pytest.approx(l1, abs=1e-4)
+    assert "At β = 0.5, DCP moves answers" in str(shown["sentence"])
+    plain = open_page("tradeoffs", t_victim=SIGNS, t_dcp_beta="0.5", t_live="false")
+    assert str(shown["sentence"]) in texts(plain)
+    assert plain.metric[1].value == f"{error:.2f} %"
 
 
 def test_without_measured_thieves_the_tradeoffs_page_says_what_is_missing(home: Path) -> None:
