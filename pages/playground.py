@@ -1,19 +1,16 @@
 """What a defense does to the answer for one picture."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 import torch
-from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from dcp_core import answers as engine
 from dcp_core import plots, ui
 from dcp_core.costs.hidden_costs import second_network_words
-from dcp_core.data.archives import read_archive
 from dcp_core.data.datasets import available, test_picture
 from dcp_core.data.images import MAX_BYTES, ImageError, read_image, to_image, to_tensor
 from dcp_core.defenses import DEFENSES, Defense
@@ -76,15 +73,15 @@ def choose_picture(card: Card) -> Question:
             "A picture of your own",
             key="upload",
             max_upload_size=MAX_BYTES // MEGABYTE,
-            on_change=keep,
+            on_change=ui.keep,
             args=("upload",),
             help="JPEG, PNG, WebP, BMP, GIF or TIFF. It is kept in this server's memory only, until this tab is closed.",
         )
     else:
         st.camera_input(
-            "A photograph", key="camera", on_change=keep, args=("camera",), label_visibility="collapsed"
+            "A photograph", key="camera", on_change=ui.keep, args=("camera",), label_visibility="collapsed"
         )
-    files = kept(source)
+    files = ui.kept(source)
     if not files and not stored:
         st.info(
             "Choose a picture: the answers to this victim's test set do not come with it.", icon=":material/image:"
@@ -104,23 +101,6 @@ def choose_picture(card: Card) -> Question:
         logits = engine.predict(ui.load_victim(card.name).model, pixels[None])[0]
     show_picture(pixels, f"your picture as the victim sees it: {card.size} x {card.size} pixels")
     return Question(logits, pixels)
-
-
-def keep(key: str) -> None:
-    """Keep what was uploaded, or forget what was removed: Streamlit forgets uploads when the page is left."""
-    files = st.session_state[key]
-    st.session_state[f"kept_{key}"] = files if isinstance(files, list) else [files] if files else []
-
-
-def kept(key: str) -> list[UploadedFile]:
-    """The files of an upload control, also those from before another page was visited."""
-    files = st.session_state.get(f"kept_{key}", [])
-    if files and not st.session_state[key]:
-        st.caption(f"Uploaded before: {', '.join(file.name for file in files)}")
-        st.button("Remove", key=f"remove_{key}", icon=":material/close:", on_click=keep, args=(key,))
-    for file in files:
-        file.seek(0)
-    return files
 
 
 def from_test_set(card: Card) -> Question:
@@ -335,10 +315,10 @@ def show_batch(defense: Defense, card: Card, seed: int) -> None:
         accept_multiple_files=True,
         key="batch",
         max_upload_size=200,
-        on_change=keep,
+        on_change=ui.keep,
         args=("batch",),
     )
-    files = kept("batch")
+    files = ui.kept("batch")
     if not files:
         st.caption(
             "The table has one row per picture: clean and defended top class, l1 distance, largest probability, entropy. "
@@ -351,7 +331,7 @@ def show_batch(defense: Defense, card: Card, seed: int) -> None:
     progress = st.progress(0.0, "Reading pictures ...")
     for position, file in enumerate(files):
         progress.progress(position / len(files), f"Reading {ui.plain(file.name)} ...")
-        for name, picture in _pictures(file):
+        for name, picture in ui.pictures_in(file):
             if isinstance(picture, ImageError):
                 st.warning(f"**{ui.plain(name)}**: {ui.plain(picture)}", icon=":material/broken_image:")
             else:
@@ -365,16 +345,6 @@ def show_batch(defense: Defense, card: Card, seed: int) -> None:
     table.insert(0, "picture", named)
     st.dataframe(table, hide_index=True, alt=f"{len(table)} pictures, clean and defended")
     ui.csv(engine.with_posteriors(table, answers, card.classes), "answers", f"CSV of {len(table)} answers")
-
-
-def _pictures(file) -> Iterator[tuple[str, object]]:
-    try:
-        if file.name.lower().endswith(".zip"):
-            yield from read_archive(file)
-        else:
-            yield file.name, read_image(file)
-    except ImageError as error:
-        yield file.name, error
 
 
 examples = st.container(horizontal=True, gap="small")

@@ -109,9 +109,9 @@ def owners_side(card: zoo.Card) -> None:
             _thiefs_curves(defense, list(shown), case, follow)
         st.caption(
             f"Left: measured now on {card.title}'s {card.test_pictures:,} stored test answers; bands are 95 % "
-            "intervals from the size of the test set. Right: measured clones of the best attack on this victim; between "
-            "two of them the point slides on the straight line, and a hollow point lies outside of what was measured. "
-            "The other defenses have their default parameters."
+            "intervals from the size of the test set. Right: clones of the best attack that was measured against this "
+            "defense; between two of them the point slides on the straight line, and a hollow point lies outside of what "
+            "was measured. The other defenses have their default parameters."
         )
         with st.expander("How far each answer moves", icon=":material/bar_chart:"):
             moved = {each.name: l1_of(card.name, repr(each), each, guide) for each, guide in shown.items()}

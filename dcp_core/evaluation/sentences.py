@@ -55,7 +55,7 @@ def about_tradeoff(
     if not clone:
         return f"{owner}, and {cost}. No thief was measured at exactly this setting."
     bare, behind = clone
-    told = f"The best measured thief errs on {behind:.1f} % of the pictures instead of {bare:.1f} %"
+    told = f"The best thief measured against it errs on {behind:.1f} % of the pictures instead of {bare:.1f} %"
     if behind - bare < 1:
         return f"{owner}, and {cost}. {told}: it hardly notices."
     return f"{owner}, and {cost}. {told}."

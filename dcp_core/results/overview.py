@@ -79,17 +79,20 @@ def best_thieves(points: pd.DataFrame) -> dict[str, float]:
     """The least errors in percent of all measured thieves of a victim that met no defense: of those who trust the answers,
     and of those who get labels only; and the victim's own. Empty for points of several victims.
 
+    Points of few seeds count, and are named as such: a thief needs to succeed only once.
+
     Args:
         points: of `rows.thief_points`.
     """
-    bare = trusted(points[(points["source"] == "measured") & (points["defense"] == "none")])
+    bare = points[(points["source"] == "measured") & (points["defense"] == "none")]
     if len(bare["victim"].unique()) != 1:
         return {}
     found = {"victim": float(bare["victim_error"].iloc[0])}
     for name, thief in (("best thief, undefended", AS_IS), ("best thief from labels only", TOP_1)):
         same = bare[bare["thief"] == thief]
         if len(same):
-            found[name] = float(least_error(same)["adversary_error"])
+            best = least_error(same)
+            found[f"{name} ({best['reason']})" if best["unreliable"] else name] = float(best["adversary_error"])
     return found
 
 

@@ -45,6 +45,7 @@ from dcp_core.ui.stored import (
     test_answers,
     thief_points,
 )
+from dcp_core.ui.uploads import keep, kept, pictures_in
 
 __all__ = [
     "DEFENSE",
@@ -76,6 +77,8 @@ __all__ = [
     "experts",
     "frame",
     "guide_of",
+    "keep",
+    "kept",
     "learned",
     "link",
     "live",
@@ -85,6 +88,7 @@ __all__ = [
     "load_victim",
     "noise_panel",
     "parameter_state",
+    "pictures_in",
     "plain",
     "select",
     "strength_slider",

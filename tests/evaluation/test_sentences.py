@@ -44,7 +44,7 @@ def test_a_tradeoff_names_the_owners_cost_and_the_best_thief() -> None:
     told = about_tradeoff(Deception(), point, 6.63, (8.6, 9.9))
     assert told == (
         "At β = 0.9, DCP moves answers by 0.21 on average, and your error stays at 6.63 %. "
-        "The best measured thief errs on 9.9 % of the pictures instead of 8.6 %."
+        "The best thief measured against it errs on 9.9 % of the pictures instead of 8.6 %."
     )
     risen = about_tradeoff(Deception(), point | {"defender_error": 7.1}, 6.63, (8.6, 9.0))
     assert "your error goes from 6.63 to 7.10 %" in risen
