@@ -79,6 +79,11 @@ def answer() -> None:
             f"means of {int(point['runs'])} seeds, measured by this code; standard deviation of the clones' accuracies at "
             f"most {table['std'].max():.1f} points."
         )
+    curves = overview.learning(ui.thief_points(), case, strength)
+    if len(set(curves["queries"])) > 1:
+        accuracy = by[overview.VICTIM]
+        alt = plots.describe_learning(curves, accuracy)
+        ui.chart(plots.learning_curves(curves, accuracy), key="learning", alt=alt, data=curves)
 
 
 def _go(step: int) -> None:

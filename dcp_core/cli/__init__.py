@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": "Start an HTTP prediction API with a defense in front of a victim.",
     "attack": "Steal a victim with KnockoffNets, DFME or MAZE. An interrupted attack can be resumed.",
     "sweep": "Run a plan of many attacks on this machine or on a Ray cluster.",
+    "track": "Mirror runs to MLflow.",
     "reproduce": "Repeat an experiment of the paper or of this repository, from its plan to its result rows.",
     "decide": "Recommend a defense, from measured results and your limits.",
     "bench": "Measure the cost of every defense: latency, energy, memory and second networks.",

@@ -1,4 +1,4 @@
-"""`export`: write one ONNX file that contains victim and defense."""
+"""`export`: write a victim with a defense as an ONNX file, a Triton model repository or a web page."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,11 @@ from dcp_core.cli.options import chosen_defense, defense_options
 from dcp_core.files import write_atomic
 from dcp_core.models import zoo
 
+NEXT = {
+    "triton": "serve it: tritonserver --model-repository {folder}",
+    "web": "open it: cd {folder} && npm install && python -m http.server, then http://localhost:8000",
+}
+
 
 @click.command()
 @click.option(
@@ -18,23 +23,49 @@ from dcp_core.models import zoo
 @click.option(
     "--baked",
     is_flag=True,
-    help="Store the parameters as constants. By default they are optional inputs of the file.",
+    help="Store the parameters as constants. By default they are optional inputs of the file. Triton and web "
+    "always have constants.",
 )
-@click.option("--to", "path", type=click.Path(path_type=Path), help="Output file. Default: VICTIM-DEFENSE.onnx.")
-def command(victim: str, defense: str, baked: bool, path: Path | None, **parameters: Any) -> None:
+@click.option(
+    "--for",
+    "use",
+    type=click.Choice(["onnx", "triton", "web"]),
+    default="onnx",
+    show_default=True,
+    help="onnx: one file. triton: a model repository for the Triton Inference Server. web: a web page that answers in the "
+    "browser.",
+)
+@click.option(
+    "--to",
+    "path",
+    type=click.Path(path_type=Path),
+    help="Output file, or new folder. Default: VICTIM-DEFENSE.onnx, or VICTIM-DEFENSE-triton or -web.",
+)
+def command(victim: str, defense: str, baked: bool, use: str, path: Path | None, **parameters: Any) -> None:
     """Write one ONNX file that contains victim and defense. The input is pixels (N, 3, S, S) in [0, 1], the output is
     clean or defended posteriors (N, K).
 
     Before it is written, its answers to 500 pictures are compared with those of this package. A short script is written
     beside it, which runs the file with ONNX Runtime and NumPy only.
 
+    With `--for triton` or `--for web`, a folder is written that contains this file.
+
     \b
       python -m dcp_core export --victim signs-resnet8-ptq --defense dcp --beta 0.9
       python -m dcp_core export --victim cifar10-resnet20 --defense none --baked --to classifier.onnx
+      python -m dcp_core export --victim signs-resnet8 --defense dcp --for triton --to models
     """
-    from dcp_core.models import export
+    from dcp_core.models import bundles, export
 
     chosen = chosen_defense(defense, parameters)
+    if use != "onnx":
+        folder = path or Path(f"{victim}-{defense}-{use}")
+        parts, report = (bundles.for_triton if use == "triton" else bundles.for_web)(victim, chosen)
+        bundles.write_bundle(parts, folder)
+        click.echo(f"{folder}: {', '.join(parts)}")
+        click.echo(report.words())
+        click.echo(NEXT[use].format(folder=folder))
+        return
     path = path or Path(f"{victim}-{defense}.onnx")
     content, report = export.export(victim, chosen, baked=baked)
     write_atomic(path, lambda file: file.write(content))

@@ -15,7 +15,7 @@ from dcp_core.plots.curves import (
     l1_distribution,
     strength_curves,
 )
-from dcp_core.plots.overview import accuracy_bars, describe_accuracies
+from dcp_core.plots.overview import accuracy_bars, describe_accuracies, describe_learning, learning_curves
 from dcp_core.plots.runs import compared, describe_pairs, describe_run_curves, pairs, run_curves
 from dcp_core.plots.tables import cost_dots, describe_cost, describe_table2, table2_bars, table2_gaps
 from dcp_core.plots.thief import describe_thief_scatter, thief_scatter
@@ -33,6 +33,7 @@ __all__ = [
     "describe_answer",
     "describe_cost",
     "describe_l1_distribution",
+    "describe_learning",
     "describe_pairs",
     "describe_run_curves",
     "describe_strength_curves",
@@ -40,6 +41,7 @@ __all__ = [
     "describe_thief_scatter",
     "function_plot",
     "l1_distribution",
+    "learning_curves",
     "pairs",
     "run_curves",
     "strength_curves",

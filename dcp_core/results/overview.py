@@ -17,6 +17,7 @@ from dcp_core.results.decision import (
     undefended,
 )
 
+KIND = ["victim", "attack", "clone", "queries_from"]  # what the points of one learning curve have in common
 VICTIM, CLONE, DEFENDED, LABELS = "your model", "its clone", "clone, defended", "clone from labels only"
 
 
@@ -137,3 +138,31 @@ def accuracies(case: pd.DataFrame, defended: pd.Series) -> pd.DataFrame:
     if len(labels):
         rows.append((LABELS, 100 - labels["adversary_error"].iloc[0], labels["adversary_error_std"].iloc[0]))
     return pd.DataFrame(rows, columns=["who", "accuracy", "std"])
+
+
+def learning(points: pd.DataFrame, case: pd.DataFrame, strength: float, defense: str = "dcp") -> pd.DataFrame:
+    """How the clones of `accuracies` improve with the number of queries.
+
+    Args:
+        points: of `rows.thief_points`.
+        case: of `strongest_case`. Points of all budgets with its victim, attack, clone and query pictures are used.
+        strength: of the defense.
+
+    Returns:
+        Columns `who`, `queries`, `accuracy` (percent) and `std`, sorted by `who` and `queries`. The thief behind the defense
+        is the best one that was measured there with this number of queries.
+    """
+    kinds = points[KIND].fillna("")
+    same = trusted(points[(kinds == case.iloc[0][KIND].fillna("")).all(axis=1)])
+    bare, trusting = same["defense"] == "none", same["thief"] == AS_IS
+    groups = {
+        CLONE: same[bare & trusting],
+        DEFENDED: same[(same["defense"] == defense) & (same["strength"] == strength)],
+        LABELS: same[bare & (same["thief"] == TOP_1)],
+    }
+    rows = [
+        (who, int(point["budget"]), 100 - point["adversary_error"], point["adversary_error_std"])
+        for who, group in groups.items()
+        for point in (least_error(each) for _, each in group.groupby("budget"))
+    ]
+    return pd.DataFrame(rows, columns=["who", "queries", "accuracy", "std"])

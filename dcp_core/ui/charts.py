@@ -61,5 +61,5 @@ def csv(data: pd.DataFrame, key: str, label: str = "CSV") -> None:
 
 def _as_html(figure: go.Figure, name: str) -> str:
     return figure.to_html(
-        config={"toImageButtonOptions": {"format": "svg", "filename": name}, "displaylogo": False}
+        auto_play=False, config={"toImageButtonOptions": {"format": "svg", "filename": name}, "displaylogo": False}
     )

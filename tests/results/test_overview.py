@@ -5,7 +5,7 @@ import pytest
 
 from dcp_core import Deception, make_defense
 from dcp_core.defenses.base import identity
-from dcp_core.plots.overview import accuracy_bars, describe_accuracies
+from dcp_core.plots.overview import accuracy_bars, describe_accuracies, learning_curves
 from dcp_core.results.overview import (
     CLONE,
     DEFENDED,
@@ -14,6 +14,7 @@ from dcp_core.results.overview import (
     accuracies,
     along,
     best_thieves,
+    learning,
     least_behind,
     levels,
     point_at,
@@ -104,3 +105,24 @@ def test_lines_that_no_strength_moves(points: pd.DataFrame) -> None:
     every = table(points)
     assert best_thieves(every) == {"victim": 6, "best thief, undefended": 8, "best thief from labels only": 10}
     assert best_thieves(pd.concat([every, every.assign(victim="another")])) == {}
+
+
+def test_a_learning_curve_has_the_best_thief_of_each_number_of_queries(points: pd.DataFrame) -> None:
+    case = strongest_case(table(points), "signs-resnet8")
+    assert case is not None
+    found = learning(table(points), case, 0.9)
+    assert found[found["who"] == CLONE][["queries", "accuracy"]].to_numpy().tolist() == [[100, 40], [9000, 92]]
+    assert found[found["who"] == DEFENDED]["accuracy"].tolist() == [30, 89]
+    assert found[found["who"] == LABELS]["accuracy"].tolist() == [90]
+
+
+def test_the_replay_begins_with_the_first_point_and_ends_with_the_whole_curve(points: pd.DataFrame) -> None:
+    case = strongest_case(table(points), "signs-resnet8")
+    assert case is not None
+    figure = learning_curves(learning(table(points), case, 0.9), 94)
+    begin, end = figure.frames[0].data[0], figure.frames[-1].data[0]
+    assert set(begin.x) == {100}
+    assert (end.x[-1], end.y[-1]) == (9000, 92)
+    halfway = figure.frames[len(figure.frames) // 2].data[0]
+    assert 100 < halfway.x[-1] < 9000
+    assert 40 < halfway.y[-1] < 92
