@@ -114,6 +114,57 @@ def test_every_number_of_a_defense_moves_the_picture(server: str, browser: Brows
     page.close()
 
 
+def test_a_point_slides_along_the_measured_curves_while_the_strength_is_dragged(
+    server: str, browser: Browser
+) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.add_init_script(COUNT)
+    page.goto(f"{server}/tradeoffs?t_victim=signs-resnet8&t_dcp_beta=0.3")
+    point = page.locator(".point").first
+    expect(page.locator(".point")).to_have_count(2)  # on the owner's curve, and on the clone's
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
+    page.wait_for_timeout(500)
+    x, y, length = thumb(page, page.get_by_role("slider", name=re.compile("^Strength")))
+    sent, owner, before = page.evaluate("sent"), page.locator(".tile b").first, point.get_attribute("cx")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 0.75 * length, y, steps=4)
+    expect(point).not_to_have_attribute("cx", str(before))
+    expect(page.locator(".sentence")).to_contain_text(re.compile(r"At β = 1\.\d"))
+    while_dragged = float(owner.inner_text().removesuffix(" %"))
+    assert while_dragged > 6.7
+    assert page.evaluate("sent") == sent
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(r"t_dcp_beta=1\.\d"))
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
+    assert float(owner.inner_text().removesuffix(" %")) == pytest.approx(while_dragged, abs=0.3)
+    page.close()
+
+
+def test_the_first_screen_has_picture_clean_and_defended_answer_without_scrolling(
+    server: str, browser: Browser
+) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(f"{server}/playground")
+    seen = [page.get_by_test_id("stImage").locator("img"), page.locator(".bars"), page.get_by_role("slider").first]
+    edges = []
+    for each in seen:
+        expect(each).to_be_visible()
+    page.wait_for_timeout(500)
+    for each in seen:
+        box = each.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] < 800
+        edges.append((box["x"], box["x"] + box["width"]))
+    assert edges == sorted(edges)
+    assert all(left[1] <= right[0] for left, right in zip(edges, edges[1:], strict=False))
+    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+    page.get_by_role("link", name="Skip to the content").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Playground")).to_be_focused()
+    page.close()
+
+
 def test_without_live_pictures_the_page_has_ordinary_charts(server: str, browser: Browser) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"{server}/playground?live=false")
