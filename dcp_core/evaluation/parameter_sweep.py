@@ -13,6 +13,10 @@ from dcp_core.defenses.base import Defense, Parameter
 
 MOST = 151  # values a sweep; a slider is about two pixels long for each
 FIRST = 5  # values that are timed before the others
+TRIALS = 3  # of that timing; the shortest counts, because other programs delay the others
+SHARED = (
+    20  # a sweep of the strength shares its work, so its values are fewer only if each takes this share of SECONDS
+)
 SECONDS = 0.1  # for one sweep; a slow defense gets fewer values
 
 
@@ -63,13 +67,20 @@ def sweep_parameter(
         raise ValueError(f"{defense.title} has no number {name!r} to vary; it has: {', '.join(movable(defense))}")
     values = _steps(defense.parameters()[name], getattr(defense, name))
     values = _thinned(values, MOST, getattr(defense, name))
-    start = time.perf_counter()
-    _answers(defense, name, values[:FIRST], logits, guide, seed)
-    each = (time.perf_counter() - start) / FIRST
-    if name != defense.strength or each * len(values) > seconds * FIRST:  # a sweep of the strength shares its work
+    each = min(_duration(defense, name, values[:FIRST], logits, guide, seed) for _ in range(TRIALS)) / FIRST
+    if name != defense.strength or each > seconds / SHARED:
         values = _thinned(values, max(FIRST, int(seconds / each)), getattr(defense, name))
     answers = _answers(defense, name, values, logits, guide, seed)
     return Sweep(values, [dataclasses.replace(defense, **{name: value}) for value in values], answers)
+
+
+def _duration(
+    defense: Defense, name: str, values: Sequence[float], logits: Tensor, guide: Tensor | None, seed: int
+) -> float:
+    """Seconds for the answers to some values."""
+    start = time.perf_counter()
+    _answers(defense, name, values, logits, guide, seed)
+    return time.perf_counter() - start
 
 
 def _answers(
