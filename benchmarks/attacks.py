@@ -31,7 +31,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 @contextmanager
 def computing_in(name: str) -> Iterator[None]:
-    """Within it, training computes in this precision."""
+    """A context in which training uses this precision."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = name
     try:

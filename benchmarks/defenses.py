@@ -39,7 +39,7 @@ def in_turns(works: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def settings(classes: int, batch: int) -> tuple[dict[str, Callable[[], object]], dict[str, Callable[[], object]]]:
-    """What is timed: ours and, apart because they take long, the literal versions."""
+    """The timed functions: those of this package, and the slow literal versions."""
     torch.manual_seed(0)
     victim, second = build("resnet20", classes).eval(), build("resnet20", classes).eval()
     victim.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""What makes a thief strong, each beside the same thief without it, in one run: `python -m benchmarks.thieves`.
+"""The parts of a strong thief, each compared with the same thief without it: `python -m benchmarks.thieves`.
 
 1. Training in bf16 beside float32: pictures a second of `training.train`.
 2. `training.train`, data augmentation included, beside a bare forward-backward-step loop on tensors that are already
@@ -33,13 +33,13 @@ HELD_OUT = 4000  # pictures of the pool that are not asked about
 
 
 def noise() -> tuple[Tensor, Tensor]:
-    """Pictures and answers to train on."""
+    """Pictures and answers for the training."""
     images = torch.randint(0, 256, (BATCH * STEPS, 3, 32, 32), dtype=torch.uint8)
     return images, torch.rand(len(images), CLASSES).softmax(1)
 
 
 def train_once(model: nn.Module, images: Tensor, answers: Tensor) -> None:
-    """One epoch of the one training loop."""
+    """One epoch of `training.train`."""
     for _ in train(model, images, answers, Recipe(epochs=1, batch_size=BATCH, lr=1e-3, schedule="cosine")):
         pass
 
@@ -93,7 +93,7 @@ def beside_bare_loop(network: str) -> None:
 
 
 def recipes(strong: Recipe) -> dict[str, tuple[Recipe, bool]]:
-    """Recipes by what they lack, and whether the first convolution is whitened."""
+    """Recipes, each without one ingredient, by name, and whether the first convolution is whitened."""
     without = {
         "the strong recipe": strong,
         "without decay on weights alone": dataclasses.replace(strong, decay="all"),
@@ -106,7 +106,7 @@ def recipes(strong: Recipe) -> dict[str, tuple[Recipe, bool]]:
 
 
 def ingredients(victim: str, pool: str, queries: int, network: str, epochs: int, batch: int, lr: float) -> None:
-    """A thief without each ingredient, and the plain recipe's thief."""
+    """Print the errors of thieves without one ingredient each, and of the thief with the plain recipe."""
     target = zoo.load(victim, DEVICE)
     size = target.card.size
     pictures, test = load(pool, "train", size=size), load(target.card.dataset, "test", size=size)
@@ -147,7 +147,7 @@ def error_words(clone: Classifier, held: Tensor, top: Tensor, test: Tensor, labe
 
 
 def main() -> None:
-    """Print all of it."""
+    """Run all measurements."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--ingredients", action="store_true")
     asked.add_argument("--victim", default="cifar10-resnet20")

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from dcp_core import plugins
 from dcp_core.answers import answer, defend
-from dcp_core.attacks import ATTACKS, DFME, MAZE, Attack, Event, KnockoffNets, Oracle, Theft, make_attack
+from dcp_core.attacks import (
+    ATTACKS,
+    DFME,
+    JBDA,
+    MAZE,
+    Attack,
+    DisGUIDE,
+    Event,
+    KnockoffNets,
+    Oracle,
+    Theft,
+    make_attack,
+)
 from dcp_core.data.datasets import load as load_dataset
 from dcp_core.data.images import read_image, to_tensor
 from dcp_core.defenses import (
@@ -59,6 +71,7 @@ __all__ = [
     "ATTACKS",  # the attacks by name
     "DEFENSES",  # the defenses by name
     "DFME",  # attack: data-free model extraction
+    "JBDA",  # attack: a few pictures, and new ones made with the gradient of the clone
     "MAD",  # defense: maximising angular deviation
     "MAZE",  # attack: zeroth-order data-free extraction
     "AdaptiveMisinformation",  # defense: AM, answers uncertain queries with a network that was trained to be wrong
@@ -67,6 +80,7 @@ __all__ = [
     "Card",  # description of a victim
     "Deception",  # defense: DCP, the defense of the paper
     "Defense",  # base class of defenses
+    "DisGUIDE",  # attack: data-free, with two clones that disagree; labels are enough
     "Event",  # progress of an attack
     "GradientRedirection",  # defense: GRAD²
     "KnockoffNets",  # attack: queries with a pool of pictures

@@ -175,12 +175,12 @@ def noise_at(defense: Defense, posteriors: Tensor) -> np.ndarray:
 
 
 def examples(logits: Tensor, labels: Tensor, among: Tensor | None = None) -> dict[str, int]:
-    """Indices of typical pictures of a test set, by a description, from a confident correct answer to a confident mistake.
+    """Indices of typical pictures of a test set, by description: confident correct answers, uncertain ones, mistakes.
 
     Args:
         logits: (N, K), clean.
         labels: (N,).
-        among: (N,) bool, pictures to prefer; the others are taken for an example where none of them fits.
+        among: (N,) bool, pictures to prefer; other pictures are used only if none of these fits the description.
     """
     top2 = logits.softmax(-1).topk(2, dim=-1)
     y_max, margin = top2.values[:, 0], top2.values[:, 0] - top2.values[:, 1]

@@ -1,4 +1,4 @@
-"""A defense of your own in one file: python examples/own_defense.py
+"""A defense of your own in one file: python -m examples.own_defense
 
 To use it on the pages and in commands: PYTHONPATH=examples DCP_PLUGINS=own_defense dcp app
 """

@@ -1,4 +1,4 @@
-"""Answer one picture with and without a defense: python examples/perturb_picture.py [PICTURE]
+"""Answer one picture with and without a defense: python -m examples.perturb_picture [PICTURE]
 
 Without PICTURE it draws a road sign.
 """

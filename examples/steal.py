@@ -1,7 +1,7 @@
-"""Steal the embedded victim with and without a defense: python examples/steal.py
+"""Steal the embedded victim with and without a defense: python -m examples.steal
 
-It takes one to two minutes of one processor, also to draw the pictures at the first time. The runs are kept below
-DCP_HOME: the page Attack lab shows them, and a second call prints the results at once.
+It takes one to two minutes of one processor, including the time to draw the pictures at the first call. The runs are
+stored in DCP_HOME: the page Attack lab shows them, and a second call prints the results at once.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Write what defenses cost on a whole test set to a CSV file: python examples/tradeoff_curve.py [FILE]
+"""Write what defenses cost on a whole test set to a CSV file: python -m examples.tradeoff_curve [FILE]
 
 One row for each defense and strength: the owner's error, the mean l1 distance, and 95 % intervals.
 """

@@ -2,10 +2,8 @@
 
 import dataclasses
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from dcp_core import plots, ui
@@ -18,7 +16,7 @@ from dcp_core.runs import launch, store
 from dcp_core.runs.describe import card_of, clearest_pair, courses_of, defense_words, name_of, table_of, time_words
 from dcp_core.runs.folder import root, used_bytes
 from dcp_core.runs.plans import with_strengths
-from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.spec import LEAST_SIDE, USUAL_SIDE, RunSpec
 from dcp_core.runs.store import RunView
 from dcp_core.runs.waiting import waiting_time
 
@@ -33,7 +31,7 @@ DEMO_THIEF: dict[str, Any] = {
     "clone": "fast_32_64_64",
 }
 DEMO = [RunSpec(**DEMO_THIEF), RunSpec(**DEMO_THIEF, defense="dcp", defense_parameters={"beta": 1.0})]
-LINES = 12  # settings compared at once
+LINES = 12  # most settings in the comparison
 ICONS = {
     "queued": ":material/hourglass_empty:",
     "running": ":material/play_circle:",
@@ -46,7 +44,7 @@ ICONS = {
 
 
 def start(specs: list[RunSpec]) -> None:
-    """Launch the runs that are in no store, and show all."""
+    """Launch the runs that are not included with this software, and show all of them."""
 
     def go() -> None:
         launch.launch(spec for spec in specs if store.find(spec.key).parent != store.SHIPPED)
@@ -56,28 +54,33 @@ def start(specs: list[RunSpec]) -> None:
 
 
 def usual_axis(specs: Iterable[RunSpec]) -> str:
-    """What a theft moves along: data-free ones their queries; KnockoffNets asks first and trains afterwards."""
+    """The horizontal axis that suits the runs: queries for data-free attacks, otherwise work done.
+
+    KnockoffNets makes all queries before it trains, so its curve over queries would be a vertical line.
+    """
     return "queries" if any(spec.pool is None for spec in specs) else "work"
 
 
 def set_next(state: dict[str, Any]) -> None:
-    """Set controls in the next run of the page: set now, a part that refreshes itself could bring their old values back."""
+    """Set controls in the next run of the page. If they were set now, a fragment that reruns could restore old values."""
     st.session_state["a_set"] = state
     st.session_state["a_again"] = True
 
 
 @st.fragment(run_every=1.0)
 def demo() -> None:
-    """One click: a small theft of the embedded victim, undefended and behind DCP."""
+    """An example that starts with one click: a small attack on the embedded victim, undefended and with DCP."""
     if DEMO[0].victim not in zoo.names():
         return
     here = [store.view(store.find(spec.key)) for spec in DEMO]
     done = all(view.state == "done" for view in here)
     begun = all(view.state == "done" or view.active for view in here)
     with st.container(border=True):
-        st.markdown("**Example:** attack the embedded road-sign victim twice, undefended and behind DCP.")
+        st.markdown(
+            "**Example:** attack the embedded road-sign victim twice, once without a defense and once with DCP."
+        )
         st.button(
-            "Show the pair" if begun else "Launch the pair",
+            "Show both runs" if begun else "Launch both runs",
             key="a_demo",
             type="primary",
             icon=":material/visibility:" if begun else ":material/rocket_launch:",
@@ -85,30 +88,32 @@ def demo() -> None:
             args=(DEMO,),
         )
         about = (
-            "both are finished"
+            "both runs are finished"
             if done
-            else "both are running or queued"
+            else "both runs are running or queued"
             if begun
             else ui.plain(waiting_time(DEMO))
         )
         st.caption(
-            f"{DEMO[0].budget:,} queries of the same kind of pictures, {defense_words(DEMO[1].make_defense())}; {about}"
+            f"The thief sends {DEMO[0].budget:,} pictures of road signs. Defense: {defense_words(DEMO[1].make_defense())}. "
+            f"Duration: {about}"
         )
         st.caption(
-            "At β = 1 the owner's error stays what it was, and answers move by a mean l1 near 1.6. One seed, judged "
-            "on 10,000 test pictures: an example, no proof."
+            "With this defense, the owner's error stays the same, but the mean l1 distance of the answers is about "
+            "1.6. Each run has one seed and is scored on 10,000 test pictures. With one seed, a difference may be "
+            "due to chance."
         )
     again()
 
 
 def form() -> None:
-    """What to launch."""
+    """The form for new runs."""
     st.subheader("New runs", anchor=False)
     card = ui.choose_victim(LAB)
     attack_name = ui.select("Attack", {name: kind.title for name, kind in ATTACKS.items()}, "a_attack")
     pool = choose_pool(card) if ATTACKS[attack_name].needs_pool else None
     budget = st.number_input(
-        "Query budget (number of pictures asked)",
+        "Query budget (number of pictures sent)",
         1,
         100_000_000,
         DEMO[0].budget,
@@ -122,8 +127,22 @@ def form() -> None:
         with ui.errors_explained():
             weights_file()  # says how to get them
         st.caption(
-            "Pretrained: only a head is trained, in 500 steps. `recipe`, `epochs`, `batch`, `lr` and `flip` have no effect."
+            "Pretrained: only the last layers (the head) are trained, in 500 steps. The settings of the training "
+            "have no effect."
         )
+    clone_size = 0
+    if card.size > USUAL_SIDE and clone != FROZEN:
+        clone_size = st.number_input(
+            "Side of the pictures that the clone sees",
+            LEAST_SIDE,
+            card.size,
+            USUAL_SIDE,
+            8,
+            key="a_clone_size",
+            help="The victim still sees its own size. Large pictures take much longer.",
+            **ui.IN_URL,
+        )
+        clone_size = 0 if clone_size == USUAL_SIDE else int(clone_size)
     with st.expander("Settings of the attack", icon=":material/psychology:"):
         first = DEMO[0] if attack_name == DEMO[0].attack else None
         attack = ui.attack_parameters(first.make_attack() if first else ATTACKS[attack_name](), LAB)
@@ -133,10 +152,10 @@ def form() -> None:
         strengths = st.multiselect(
             "More strengths (one run for each)", [x for x in defense.grid if x], key="a_strengths", **ui.IN_URL
         )
-    undefended = st.toggle("Also attack the undefended victim", True, key="a_pair", **ui.IN_URL)
+    undefended = st.toggle("Also attack the undefended victim", True, key="a_pair", wrap=True, **ui.IN_URL)
     seed = st.number_input("Seed", 0, 10_000, 0, key="a_seed", **ui.IN_URL) if ui.experts() else 0
     with ui.errors_explained():
-        thief = (int(budget), pool, clone, int(seed))
+        thief = (int(budget), pool, clone, int(seed), clone_size)
         specs = [
             RunSpec(card.name, attack_name, dataclasses.asdict(attack), each.name, each.values(), *thief)
             for each in with_strengths(defense, strengths, undefended=undefended)
@@ -145,7 +164,7 @@ def form() -> None:
 
 
 def choose_pool(card: zoo.Card) -> str:
-    """The thief's knowledge, and a data set that goes with it."""
+    """Let the user choose the thief's knowledge, and a query pool that fits it."""
     knowledge = st.segmented_control(
         "The thief's knowledge",
         ["knowledgeable", "limited"],
@@ -157,7 +176,7 @@ def choose_pool(card: zoo.Card) -> str:
         **ui.IN_URL,
     )
     return st.selectbox(
-        "Pictures that the thief asks about",
+        "Query pool (pictures that the thief sends)",
         pools_for(card.dataset, card.size, knowledge),
         key=f"a_pool_{knowledge}",
         format_func=lambda n: (
@@ -171,7 +190,7 @@ def choose_pool(card: zoo.Card) -> str:
 
 @st.fragment(run_every=1.0)
 def launch_box(specs: list[RunSpec]) -> None:
-    """The time it takes, and the button."""
+    """The estimated duration, and the button that launches the runs."""
     left = [spec for spec in specs if store.view(store.find(spec.key)).state != "done"]
     done = len(specs) - len(left)
     st.caption(ui.plain(waiting_time(left)) if left else "All of these runs are finished. Nothing will run again.")
@@ -190,8 +209,8 @@ def again() -> None:
 
 
 def choose_runs(views: list[RunView]) -> list[str]:
-    """Which runs are shown; in the address, so that a comparison can be shared."""
-    named = {view.key: ("shipped · " if view.shipped else "") + name_of(view) for view in views}
+    """Let the user choose the runs to show. They are in the URL, so that a comparison can be shared."""
+    named = {view.key: ("included · " if view.shipped else "") + name_of(view) for view in views}
     if "a_runs" not in st.session_state:
         st.session_state["a_runs"] = runs_in_address(named) or first_runs(views)
     kept = [key for key in st.session_state["a_runs"] if key in named]  # others were deleted
@@ -212,9 +231,9 @@ def choose_runs(views: list[RunView]) -> list[str]:
 
 
 def runs_in_address(named: dict[str, str]) -> list[str]:
-    """Keys of the runs that the page was opened with; those that are not here are noted in `a_missing`.
+    """Keys of the runs that the URL names. Names of runs that are not on this machine are stored in `a_missing`.
 
-    An address has a run's name, whose last word is the beginning of its key, or the key itself.
+    The URL has the name of a run, whose last word is the beginning of its key, or the key itself.
     """
     asked = {name: name.split(" ")[-1] for name in st.query_params.get_all("a_runs")}
     found = {name: [key for key in named if word and key.startswith(word)] for name, word in asked.items()}
@@ -223,15 +242,15 @@ def runs_in_address(named: dict[str, str]) -> list[str]:
 
 
 def first_runs(views: list[RunView]) -> list[str]:
-    """What is shown at first: this machine's runs, those under way before others; else a shipped pair."""
+    """The runs shown first: active runs of this machine, or else its newest ones, or else an included pair."""
     own = [view for view in views if not view.shipped]
     active = [view.key for view in own if view.active][:4]
     return active or [view.key for view in own][:2] or clearest_pair(views)
 
 
 def live(shown: list[str], across: str) -> None:
-    """Curves and cards of the chosen runs; drawn again every second while one of them works."""
-    launch.start_workers()  # should one have been killed, its queue goes on
+    """Curves and cards of the chosen runs. They are redrawn every second while one of the runs is active."""
+    launch.start_workers()  # replaces workers that were killed
     views = [store.view(store.find(key)) for key in shown]
     curves(views, across)
     for view in views:
@@ -246,7 +265,7 @@ def live(shown: list[str], across: str) -> None:
 
 
 def curves(views: list[RunView], across: str) -> None:
-    """Clone error and fidelity of the chosen runs."""
+    """Curves of the clone's error and fidelity in the chosen runs."""
     points, victims = courses_of(views)
     ui.chart(
         plots.run_curves(points, victims, across),
@@ -257,7 +276,7 @@ def curves(views: list[RunView], across: str) -> None:
 
 
 def show_run(view: RunView) -> None:
-    """One run: where it is, what can be done with it."""
+    """One run: its state and result, its buttons and details."""
     with st.container(border=True, key=f"run-{view.key}"):
         st.markdown(f"{ICONS[view.state]} **{view.state}** · {ui.plain(name_of(view))}")
         spec = view.spec
@@ -284,64 +303,12 @@ def show_run(view: RunView) -> None:
             )
             if view.message:
                 st.caption(ui.plain(view.message))
-        buttons(view)
-        details(view)
-
-
-def buttons(view: RunView) -> None:
-    """Stop, resume, duplicate, delete; of a shipped run, duplicate."""
-    key = view.key
-    with st.container(horizontal=True, gap="small"):
-        if view.active:
-            stop = partial(launch.stop, view.folder)
-            st.button("Stop", key=f"stop-{key}", icon=":material/stop:", on_click=ui.attempt, args=(stop, LAB))
-        if view.resumable and view.spec is not None:
-            resume = partial(launch.launch, [view.spec])
-            st.button(
-                "Resume",
-                key=f"resume-{key}",
-                icon=":material/play_arrow:",
-                on_click=ui.attempt,
-                args=(resume, LAB),
-            )
-        if view.spec is not None:
-            st.button("Duplicate", key=f"copy-{key}", icon=":material/content_copy:", on_click=duplicate,
-                      args=(view.spec,), help="Copy this run's settings to the form.")  # fmt: skip
-        if view.state not in ("running", "stopping") and not view.shipped:
-            with st.popover("Delete", icon=":material/delete:"):
-                size = used_bytes(view.folder) / 1e6
-                st.markdown(f"Delete this run, its clone and its result ({size:.1f} MB)? It cannot be undone.")
-                remove = partial(store.delete, view.folder)
-                st.button(
-                    "Yes, delete it", key=f"delete-{key}", type="primary", on_click=ui.attempt, args=(remove, LAB)
-                )
-
-
-def details(view: RunView) -> None:
-    """Pictures it asked about, the log, the command."""
-    with st.expander("Pictures, log, command", icon=":material/visibility:"):
-        found = store.sample(view.folder)
-        if found is not None and view.spec is not None:
-            strip, answers = found
-            st.image(
-                strip.resize((strip.width * 2, strip.height * 2), resample=0),
-                caption="pictures of the latest queries",
-                alt="pictures",
-            )
-            card = card_of(view.spec.victim)
-            classes = card.classes if card else ()
-            rows = [
-                ", ".join(f"{classes[c] if c < len(classes) else c} {p:.2f}" for c, p in answer)
-                for answer in answers
-            ]
-            if rows:
-                st.dataframe(
-                    pd.DataFrame({"the victim's (defended) answer": rows}), alt="top classes of each answer"
-                )
-        st.code(store.log_tail(view.folder) or "no log yet", language=None, wrap_lines=True)
-        if view.spec is not None:
-            st.code(view.spec.command, language="bash", wrap_lines=True)
-        st.caption(f"{ui.plain(view.folder)} · {ui.plain(view.worker or 'no worker yet')}")
+        with st.container(horizontal=True, gap="small"):
+            ui.run_buttons(view, LAB, "Resume :material/play_arrow:", "this run, its clone and its result")
+            if spec is not None:
+                st.button("Duplicate", key=f"copy-{view.key}", icon=":material/content_copy:", on_click=duplicate,
+                          args=(spec,), help="Copy this run's settings to the form.")  # fmt: skip
+        ui.run_details(view)
 
 
 def duplicate(spec: RunSpec) -> None:
@@ -357,7 +324,7 @@ def duplicate(spec: RunSpec) -> None:
 
 
 def compare(views: list[RunView]) -> None:
-    """Defended beside undefended: the runs shown, what else was measured, and the paper's."""
+    """Compare runs with and without a defense: the runs shown, other results on the same data, and the paper's."""
     rows, problems = ui.all_results()
     for problem in problems:
         st.warning(ui.plain(problem), icon=":material/report:")
@@ -365,24 +332,25 @@ def compare(views: list[RunView]) -> None:
     cards = [card_of(view.spec.victim) for view in views if view.spec is not None]
     data = {card.dataset for card in cards if card is not None} or {"signs"}
     here = plots.compared(rows[rows["dataset"].isin(data)], keys, LINES)
-    st.subheader("Defended beside undefended", anchor=False)
+    st.subheader("With and without a defense", anchor=False)
     if here.empty:
-        st.caption("Nothing has been measured on this data yet.")
+        st.caption("There are no results on this data set yet.")
         return
     ui.chart(plots.pairs(here), key="pairs", alt=plots.describe_pairs(here), data=here)
     st.caption(
-        "The runs shown above come first, then other results on the same data. Filled: measured by this code; open: "
-        "from the paper; faint: a single seed. All runs on one line differ only in the defense."
+        "The runs shown above come first, then other results on the same data set. Filled marks: measured with this "
+        "software; open marks: from the paper; faint marks: a single seed. The runs on one line differ only in the "
+        "defense."
     )
 
 
 def table(views: list[RunView]) -> None:
-    """All runs, filtered."""
+    """The table of all runs, with a filter."""
     st.subheader("All runs", anchor=False)
     first, second = st.columns([1, 2])
     states = first.multiselect("State", list(ICONS), key="a_state", **ui.IN_URL)
     text = second.text_input(
-        "A word begins with", key="a_text", placeholder="dcp, textures, dfme ...", **ui.IN_URL
+        "Search (beginning of a word)", key="a_text", placeholder="dcp, textures, dfme ...", **ui.IN_URL
     )
     frame = table_of(views, states, text or "")
     if frame.empty:
@@ -421,7 +389,7 @@ with main:
     chosen = [view for view in everything if view.key in keys]
     if chosen:
         axis = st.segmented_control(
-            "across",
+            "Horizontal axis",
             list(plots.runs.ACROSS),
             default=usual_axis(view.spec for view in chosen if view.spec is not None),
             required=True,

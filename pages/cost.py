@@ -34,12 +34,12 @@ NUMBER = st.column_config.NumberColumn(format="%.4g")
 
 
 def choose_measurement(rows: pd.DataFrame, victim: str, views: list[RunView]) -> pd.DataFrame:
-    """One measurement of this victim, the newest of the user's own at first; no rows where there is none."""
+    """The rows of one measurement of this victim, by default the user's newest one; no rows if there is none."""
     begun = {f"bench-{view.key}.csv": view.created for view in views}
     found = measurements(rows, victim, begun)
     titles = {}
     for name, each in found.items():
-        whose = "shipped" if name.startswith("precomputed/") else f"yours ({name.rpartition('-')[2][:4]})"
+        whose = "included" if name.startswith("precomputed/") else f"yours ({name.rpartition('-')[2][:4]})"
         titles[name] = f"{whose} · {each['date'].iloc[0]} · {each['hardware'].iloc[0]}"
     if not found:
         return rows[:0]
@@ -47,7 +47,7 @@ def choose_measurement(rows: pd.DataFrame, victim: str, views: list[RunView]) ->
     done = st.session_state.pop("c_done", "")
     for name in found:
         if done and name.endswith(f"bench-{done}.csv"):
-            st.session_state[key] = name  # a new one is shown when it is there
+            st.session_state[key] = name  # show a new measurement as soon as it is done
     return found[ui.select("Measurement", titles, key)]
 
 
@@ -61,14 +61,18 @@ def chart(card: zoo.Card, measured: pd.DataFrame, cells: pd.DataFrame) -> None:
         required=True,
         key="c_quantity",
         format_func=QUANTITIES.__getitem__,
+        wrap=True,
         **ui.IN_URL,
     )
     ui.chart(plots.costs(cells, quantity), key="costs", alt=plots.describe_costs(cells, quantity), data=cells)
-    theirs = "The paper's marks (open) are of a Tesla P100, batch 64, divided by the number of strengths computed at once."
+    theirs = (
+        "Open marks: the paper's values, measured on a Tesla P100 with 64 queries at once and divided by the number of "
+        "strengths that were computed at once."
+    )
     if measured.empty:
         st.info(
-            f"Nothing has been measured on {card.name} yet: the button does it, or  "
-            f"`python -m dcp_core bench --victim {card.name}`"
+            f"The costs on {card.name} have not been measured yet. Use the button *Measure on this machine*, or run "
+            f"`python -m dcp_core bench --victim {card.name}`."
         )
         st.caption(theirs)
         return
@@ -77,34 +81,36 @@ def chart(card: zoo.Card, measured: pd.DataFrame, cells: pd.DataFrame) -> None:
     versions = ", ".join(f"{name} {made[name]}" for name in ("python", "torch", "onnxruntime") if name in made)
     how = f"{first['engine']}, {CLOCK_WORDS[first['clock']]}, {first['hardware']}"
     about = ui.plain(f"{card.title}: {how}; {versions}; {first['date']}; {first['where']}")
-    st.caption(f"Measured (filled; medians with 95 % intervals) on {about}. {theirs}")
+    st.caption(f"Filled marks: medians with 95 % intervals, measured on {about}. {theirs}")
     if pd.notna(first["reason"]):
         note = st.warning if first["unreliable"] else st.caption
-        note(f"While it was measured, {ui.plain(first['reason'])}.")
+        note(f"During this measurement, {ui.plain(first['reason'])}.")
 
 
 def explained(cells: pd.DataFrame) -> str:
-    """Why MAD and GRAD^2 are there twice."""
+    """Why MAD and GRAD^2 are shown twice."""
     theirs = cells[cells["who"] == PAPER].set_index("defense")["latency_ms"]
     ratios = [f"{mark_of(name).label} ×{theirs[name] / theirs['dcp']:.3g}" for name in ("mad", "grad2")]
     return (
-        f"MAD and GRAD² were published, and timed in the paper ({' and '.join(ratios)} of DCP's latency), as loops of "
-        "automatic differentiation over pictures and classes; *as published* is such a loop, run here. The same answers "
-        "follow exactly from one pass of the second network (MAD, angles in closed form) or one forward derivative and a "
-        "sort (GRAD²), which is what runs here, so most of that factor is the implementation's and not the method's."
+        "**Why MAD and GRAD² are shown twice.** Their published implementations differentiate automatically in a "
+        f"loop over pictures and classes. The paper measured such implementations ({' and '.join(ratios)} of DCP's "
+        "latency). The marks *as published* show a loop of this kind, measured here. This software computes the same "
+        "answers with less work: MAD from one pass of the second network and a closed formula for the angles, GRAD² "
+        "from one forward-mode derivative and a sort. So most of that factor is due to the implementation, not to "
+        "the method."
     )
 
 
 def latencies(cells: pd.DataFrame, batch: int) -> None:
-    """Ratios first, absolute figures beside them."""
+    """A table of ratios to no defense, and of times in milliseconds."""
     st.subheader("Latency", anchor=False)
     table = plots.latency_table(cells)
     meaning = {
-        "× no defense": "Median of the ratios within a round of turns.",
-        "×, as published": "The loops of published implementations, run here.",
-        "×, paper": "Of times that the paper gives with two decimals, 64 at once.",
-        "ms a query": "Median (p50); of 64 at once, a 64th of the batch's time.",
-        "p95, ms": "One query in twenty takes longer.",
+        "× no defense": "Time divided by the time without a defense, within one round; the median over the rounds.",
+        "×, as published": "The same ratio for the loops of the published implementations, measured here.",
+        "×, paper": "Computed from the times in the paper, which have two decimals; 64 queries at once.",
+        "ms a query": "Median. With 64 queries at once: the time of the batch divided by 64.",
+        "p95, ms": "95th percentile: one query in twenty takes longer.",
     }
     numbers = {
         name: st.column_config.NumberColumn(format="%.4g", help=meaning.get(name))
@@ -122,7 +128,7 @@ def latencies(cells: pd.DataFrame, batch: int) -> None:
 
 
 def energies(measured: pd.DataFrame, paper: pd.DataFrame) -> None:
-    """Energy where a counter was read; else the reason."""
+    """The energy of a query, or why it was not measured."""
     st.subheader("Energy", anchor=False)
     table = plots.energy_table(table3(measured, paper, 64))
     if len(table):
@@ -131,24 +137,26 @@ def energies(measured: pd.DataFrame, paper: pd.DataFrame) -> None:
             table, hide_index=True, column_config=numbers, alt="Energy of a query for each defense, 64 at once"
         )
         st.caption(
-            f"{measured['energy_method'].dropna().iloc[0]}; 64 at once, windows of {energy.WINDOW:g} s in random order, the "
-            "machine's idle draw in the same round subtracted. The counter sees everything that its chip does."
+            f"{measured['energy_method'].dropna().iloc[0]}; 64 queries at once, windows of {energy.WINDOW:g} s in random "
+            "order. The energy that the idle machine uses, measured in the same round, is subtracted. The counter also "
+            "includes the energy that other programs use on the same chip."
         )
         return
     try:
         gauge = energy.meter("cuda" if torch.cuda.is_available() else "cpu")
         st.info(
-            f"Not measured. This machine can, while nothing else runs on it ({gauge.method}): the button does it."
+            f"The energy has not been measured yet. This machine can measure it while no other program runs "
+            f"({gauge.method}): use the button *Measure on this machine*."
         )
     except energy.NoMeter as error:
         st.info(
-            f"No number is shown, because none can be measured on this machine: {error}. Time multiplied by a guessed "
-            "power would only repeat the latencies."
+            f"The energy cannot be measured on this machine: {error}. An estimate (time multiplied by an assumed power) is "
+            "not shown, because it would only repeat the latencies."
         )
 
 
 def hidden(card: zoo.Card, measured: pd.DataFrame) -> None:
-    """Second networks, their training, memory."""
+    """The second networks of defenses, their training, and the memory of each defense."""
     st.subheader("Second networks, training and memory", anchor=False)
     found = hidden_costs.overview(card.name, measured)
     memory = found.filter(like="MB, ")
@@ -179,7 +187,7 @@ def hidden(card: zoo.Card, measured: pd.DataFrame) -> None:
 
 
 def training(needs: pd.Series) -> str:
-    """What the training of a second network took, or how to get the network."""
+    """Duration and data of the training of a second network, or how to make the network if it is missing."""
     if needs["kind"] == "missing":
         return str(needs["missing"])
     if not needs["seconds"] > 0:
@@ -188,7 +196,7 @@ def training(needs: pd.Series) -> str:
 
 
 def start(victim: str, seconds: float, clock: str) -> None:
-    """Queue a measurement with a seed that none of this victim's has."""
+    """Queue a measurement with a seed that no measurement of this victim has yet."""
     taken = {view.spec.seed for view in measured_views(victim) if view.spec is not None}
     launch.launch([BenchSpec(victim, seconds, clock, min(set(range(len(taken) + 1)) - taken))])
 
@@ -199,9 +207,9 @@ def measured_views(victim: str) -> list[RunView]:
 
 
 def panel(victim: str, seconds: float, clock: str) -> None:
-    """The button, and this victim's measurements; drawn again every second while one of them works."""
+    """The button, and this victim's measurements. It is redrawn every second while one of them is running."""
     with ui.errors_explained():
-        launch.start_workers()  # should one have been killed, its queue goes on
+        launch.start_workers()  # replaces workers that were killed
     views = measured_views(victim)
     busy = [view.key for view in views if view.active]
     st.button(
@@ -212,7 +220,7 @@ def panel(victim: str, seconds: float, clock: str) -> None:
         disabled=bool(busy),
         on_click=ui.attempt,
         args=(partial(start, victim, seconds, clock), COST),
-        help="Runs in the background; you can close the page. First quit other programs that use much processor time.",
+        help="Runs in the background; you can close the page. First close other programs that use much processor time.",
     )
     for view in views:
         show(view)
@@ -222,45 +230,29 @@ def panel(victim: str, seconds: float, clock: str) -> None:
         st.session_state["c_again"] = True
         for view in views:
             if view.key in before and view.state == "done" and view.spec is not None:
-                add_to_results(view.spec, view.folder)  # its worker is about to
+                add_to_results(view.spec, view.folder)  # its worker may not have done it yet
                 st.session_state["c_done"] = view.key
     if st.session_state.pop("c_again", False):
         st.rerun()
 
 
 def show(view: RunView) -> None:
-    """One measurement: where it is, what can be done with it."""
+    """One measurement: its state, and the buttons for it."""
     assert view.spec is not None
     with st.container(border=True, key=f"bench-{view.key}"):
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(view.created))
         st.markdown(f"**{view.state}** · {began} · `{view.key[:4]}` · {CLOCK_WORDS[view.spec.clock]}")
         if view.active:
             eta = f" · {time_words(view.eta)} to go" if view.eta is not None else ""
-            st.progress(min(1.0, max(0.0, view.fraction)), f"{ui.plain(view.phase) or 'waits for its turn'}{eta}")
+            st.progress(
+                min(1.0, max(0.0, view.fraction)), f"{ui.plain(view.phase) or 'waiting in the queue'}{eta}"
+            )
         elif view.message:
             st.caption(ui.plain(view.message))
         for name, reason in (view.result or {}).get("missing", {}).items():
             st.caption(f"{ui.plain(mark_of(name).label)} not measured: {ui.plain(reason)}")
-        actions = []
-        if view.active:
-            actions.append(("Stop", "stop", partial(launch.stop, view.folder)))
-        if view.resumable:
-            actions.append(("Measure again", "replay", partial(launch.launch, [view.spec])))
         with st.container(horizontal=True, gap="small"):
-            for label, icon, action in actions:
-                key = f"c_{icon}-{view.key}"
-                st.button(label, key=key, icon=f":material/{icon}:", on_click=ui.attempt, args=(action, COST))
-            if not view.active:
-                with st.popover("Delete", icon=":material/delete:"):
-                    st.markdown("Delete this measurement and its rows? It cannot be undone.")
-                    remove = partial(store.delete, view.folder)
-                    st.button(
-                        "Yes, delete it",
-                        key=f"c_delete-{view.key}",
-                        type="primary",
-                        on_click=ui.attempt,
-                        args=(remove, COST),
-                    )
+            ui.run_buttons(view, COST, "Measure again :material/replay:", "this measurement and its rows")
 
 
 rows, _ = ui.all_results()
@@ -277,7 +269,7 @@ with side:
             default="64",
             required=True,
             key="c_batch",
-            help="1: the time that a single customer waits. 64: the setting of Table III of the paper.",
+            help="1: the time that one customer waits for one answer. 64: the batch size of Table III of the paper.",
             **ui.IN_URL,
         )
     )
@@ -285,7 +277,9 @@ with side:
     measured = choose_measurement(rows, card.name, views)
     published = sorted(paper["dataset"].unique())
     known = card.dataset if card.dataset in published else "cifar10"
-    dataset = st.selectbox("Paper's figures for", published, published.index(known), key="c_paper", **ui.IN_URL)
+    dataset = st.selectbox(
+        "Data set of the paper's values", published, published.index(known), key="c_paper", **ui.IN_URL
+    )
     seconds, clock = 60.0, "wall"
     if ui.experts():
         seconds = st.slider(
@@ -294,9 +288,8 @@ with side:
             300,
             60,
             key="c_seconds",
-            help="There are four measurements: 1 query and 64 queries at once, each with our code and as published. "
-            "Energy takes a few "
-            "minutes more, if the machine has an energy counter.",
+            help="There are four measurements: 1 query and 64 queries at once, each with this software and as published. "
+            "If the machine has an energy counter, measuring the energy takes a few minutes more.",
             **ui.IN_URL,
         )
         clock = st.segmented_control(
@@ -305,7 +298,8 @@ with side:
             default="wall",
             required=True,
             key="c_clock",
-            help="Processor time does not count other programs. It is measured on the CPU with one thread.",
+            help="wall: elapsed time. processor: time for which only this program computed, on one CPU thread. Use it if "
+            "other programs run on this machine.",
             **ui.IN_URL,
         )
     st.fragment(panel, run_every=1.0 if any(view.active for view in views) else None)(
@@ -320,14 +314,21 @@ energies(measured, paper[paper["dataset"] == dataset])
 hidden(card, measured)
 with st.expander("How it is measured", icon=":material/help:"):
     st.markdown(
-        "Every defense answers the same noise pictures, each query with one strength, the default. All defenses and the "
-        "undefended victim take turns, in a new random order in each round, after a warm-up; the slow loops *as "
-        "published* in rounds of their own. GPUs are waited for before the clock is read (`torch.utils.benchmark`). "
-        "Ratios are taken within a round. It goes on until the 95 % interval of the median ratio (order statistics, no "
-        "distribution assumed) is within ± 2 %, 400 rounds are made, or the time is over. Time counts from pixels on the "
-        "device to posteriors on the device, the victim's own pass included. Victim and second networks both run in eager "
-        "torch, so that ratios compare methods; a quantized victim runs in ONNX Runtime, several times as fast, and beside "
-        "it a second network in torch looks the dearer. Processor time is what this process computed: other programs "
-        "cannot add to it, but they take caches and memory bandwidth."
+        """
+- **Pictures.** Every defense answers the same pictures of random noise, with the default strength. The content of a picture
+  does not change the time.
+- **What is timed.** The time from pixels to posteriors, both in the memory of the device. It includes the victim's own
+  forward pass. On a GPU, the clock is read after the GPU has finished (`torch.utils.benchmark`).
+- **Order.** After a warm-up, the defenses and the undefended victim are timed in turns. Each round has a new random order.
+  The slow loops *as published* have separate rounds.
+- **Ratios.** Each ratio is computed within one round, so that other programs on the machine affect both times equally.
+- **End.** A measurement ends when the 95 % interval of the median ratio is within ± 2 %, after 400 rounds, or at the time
+  limit. The intervals are based on order statistics and assume no distribution.
+- **Engine.** Victims and second networks run in eager torch, so that a ratio compares defenses and not runtimes. A
+  quantized victim runs in ONNX Runtime, which is several times as fast, but its second networks run in torch. Therefore
+  defenses with a second network have larger ratios on quantized victims.
+- **Processor time.** It counts only the computation of this program. Other programs do not add to it, but they can slow it
+  down, because they use the same caches and the same memory.
+"""
     )
-st.session_state.pop("c_trouble", None)  # only here: a run that is broken off to be drawn again shows it then
+st.session_state.pop("c_trouble", None)  # at the end, because a run that is cut short by a rerun has not shown it

@@ -18,9 +18,9 @@ from dcp_core.runs.spec import defense_command
 
 ui.frame("Decide", "Should I deploy a defense, and which?")
 
-THIEVES = {"knowledgeable": "like yours", "limited": "others", "data-free": "none"}
-SENT = {"all": "probabilities", "label": "the label"}
-PLACES = {"server": "server", "edge": "edge, one file"}
+THIEVES = {"knowledgeable": "like yours", "limited": "other", "data-free": "none"}
+SENT = {"all": "probabilities", "label": "the label only"}
+PLACES = {"server": "server", "edge": "edge device, one file"}
 ICONS = {
     "yes": ":material/verified_user:",
     "no": ":material/do_not_disturb_on:",
@@ -29,13 +29,13 @@ ICONS = {
 
 
 def knowledge(case: pd.DataFrame) -> str:
-    """One of `THIEVES`: what the thief of a measured case asks about."""
+    """One of `THIEVES`: the kind of pictures that the thief of a measured case sends."""
     dataset, pool = case["dataset"].iloc[0], case["queries_from"].iloc[0]
     return thief_knowledge(dataset, None if pd.isna(pool) else pool)
 
 
 def choose_case(cases: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The measured case that is nearest to the reader's."""
+    """Let the user choose the measured case that is most similar to the user's own."""
     by_knowledge: dict[str, dict[str, pd.DataFrame]] = {}
     for name, case in cases.items():
         by_knowledge.setdefault(knowledge(case), {})[name] = case
@@ -48,18 +48,18 @@ def choose_case(cases: dict[str, pd.DataFrame]) -> pd.DataFrame:
         key="d_thief",
         format_func=THIEVES.__getitem__,
         wrap=True,
-        help="Pictures of the kind that the victim was trained on, pictures of another kind, or none: then the thief "
-        "generates pictures (DFME, MAZE).",
+        help="The pictures that the thief sends. like yours: of the kind that the victim was trained on. other: "
+        "of another kind. none: the thief has no pictures and generates them (DFME, MAZE, DisGUIDE).",
         **ui.IN_URL,
     )
     near = by_knowledge[kind]
-    name = st.selectbox("Measured case nearest to yours", list(near), key=f"d_case_{kind}", **ui.IN_URL)
+    name = st.selectbox("Measured case most similar to yours", list(near), key=f"d_case_{kind}", **ui.IN_URL)
     st.caption(f"{ui.plain(name)}.")
     return near[name]
 
 
 def questions() -> Needs:
-    """What is sent, and what its owner can bear."""
+    """The requirements and limits of the owner."""
     sent = st.segmented_control(
         "What do your customers need?",
         list(SENT),
@@ -71,7 +71,7 @@ def questions() -> Needs:
         **ui.IN_URL,
     )
     place = st.segmented_control(
-        "Where does it run?",
+        "Where does the model run?",
         list(PLACES),
         default="server",
         required=True,
@@ -106,7 +106,7 @@ def questions() -> Needs:
 
 
 def answer(verdict: Verdict) -> None:
-    """The verdict's headline, its place on the scale, and why."""
+    """The headline of the verdict, its level on the scale, and the reasons."""
     box = {"yes": st.success, "no": st.warning, "cannot tell": st.info}[verdict.answer]
     box(f"**{ui.plain(verdict.headline)}**", icon=ICONS[verdict.answer])
     if verdict.level:
@@ -116,17 +116,20 @@ def answer(verdict: Verdict) -> None:
 
 
 def every_defense(case: pd.DataFrame, verdict: Verdict, needs: Needs) -> None:
-    """What each defense adds within the limits."""
+    """What each defense adds to the thief's error within the limits."""
     known = verdict.table["gain"].notna()
     if known.any():
         labels = label_only(case)
         above = None if labels is None else difference(labels, undefended(case).iloc[0]).mean
-        st.markdown("**What each defense adds within your limits**, at its best measured strength")
+        st.markdown(
+            "**What each defense adds to the thief's error within your limits**, at its best measured strength"
+        )
         figure = gains(verdict.table, above, limits([needs.increase], needs.l1, needs.l1_of))
         ui.chart(figure, key="gains", alt=describe_gains(verdict.table, above), data=verdict.table)
         st.caption(
-            "Filled: the thief who trusts the answers, with the 95 % interval of the differences, paired by seed. Open: the "
-            f"best measured thief behind the same defense, where that is another one. {KEPT}"
+            "Filled marks: the thief who trusts the answers, with the 95 % interval of the differences, paired by "
+            "seed. Open marks: the best measured thief against the same defense, if it is another one. Dotted lines: "
+            f"0, and what an API adds that sends labels only. {KEPT}"
         )
     left_out = verdict.table[~known]
     if len(left_out):
@@ -135,26 +138,25 @@ def every_defense(case: pd.DataFrame, verdict: Verdict, needs: Needs) -> None:
 
 
 def price(victim: str, defense: str) -> None:
-    """Latency and second networks, where they were measured."""
+    """Latency and second network of the recommended defense, if they were measured."""
     found = measurements(ui.all_results()[0], victim)
     rows = next(iter(found.values()), ui.all_results()[0][:0])
     name = mark_of(defense).label
     ours = rows[(rows["defense"] == defense) & (rows["implementation"] == "here")]
     if ours.empty:
-        st.markdown(
-            f"**What an answer costs** is not measured for {name} on this victim; page Cost does it with a button."
-        )
+        st.markdown(f"**Cost of an answer:** not measured for {name} on this victim. The page Cost measures it.")
         return
     times = " and ".join(f"×{row.latency_ratio:.2f} (batch {row.batch})" for row in ours.itertuples())
     second = ours["second_network"].dropna()
-    beside = f", and a second network ({second.iloc[0]}) beside the victim" if len(second) else ""
+    beside = f", and needs a second network ({second.iloc[0]})" if len(second) else ""
     st.markdown(
-        f"**What an answer costs:** {name} takes {times} the time of no defense{beside}. {ours['hardware'].iloc[0]}."
+        f"**Cost of an answer:** with {name}, an answer takes {times} the time without a defense{beside}. Measured on "
+        f"{ours['hardware'].iloc[0]}."
     )
 
 
 def published(dataset: str) -> None:
-    """What the paper says of a full-size thief of the same data."""
+    """The paper's numbers for the same data set."""
     rows, _ = ui.all_results()
     bounds = rows[
         (rows["source"] == "paper") & (rows["dataset"] == dataset) & (rows["max_defender_increase"] == 1)
@@ -164,9 +166,9 @@ def published(dataset: str) -> None:
         others = errors.drop(["none", "dcp"])
         best = others.idxmax()
         st.caption(
-            f"The paper's full-size thief of {DATASETS[dataset].title} (**paper**, Table II, owner's error up by at most 1 "
-            f"point, l1 ≤ 0.9): undefended {errors['none']:.1f} %, behind DCP {errors['dcp']:.1f} %, behind the best other "
-            f"({mark_of(best).label}) {others[best]:.1f} %."
+            f"For comparison, the error of the thief in the **paper** on {DATASETS[dataset].title} (Table II; owner's "
+            f"error up by at most 1 point, l1 ≤ 0.9): {errors['none']:.1f} % without a defense, {errors['dcp']:.1f} % "
+            f"with DCP, {others[best]:.1f} % with the best other defense ({mark_of(best).label})."
         )
 
 
@@ -192,7 +194,8 @@ def take_it(card: zoo.Card, made: Defense) -> None:
 cases = measured_cases(ui.thief_points())
 if not cases:
     st.info(
-        "No thief has been measured on this machine, and none came along: run  python -m dcp_core reproduce signs-defenses"
+        "There are no results of attacks on this machine. To measure some, run `python -m dcp_core reproduce "
+        "signs-defenses`."
     )
     st.stop()
 side, main = st.columns([1, 2.4], gap="medium")
@@ -216,8 +219,7 @@ with main, ui.errors_explained():
             take_it(zoo.card(victim), verdict.defense)
     published(case["dataset"].iloc[0])
     st.caption(
-        "Measured by this code on small victims and clones, which the name of the case lists, not on your model. The "
-        "order of "
-        "the defenses may hold for your model; the errors may not. A stronger thief has a smaller error, with and without a "
-        "defense."
+        "These numbers were measured with this software on small victims and clones, not on your model. The name of "
+        "the case lists its conditions. On your model, the errors will differ, and the order of the defenses may "
+        "differ. A stronger thief has a smaller error, with and without a defense."
     )

@@ -14,8 +14,8 @@ ui.frame("Paper", "How do these results compare with the published ones?")
 
 st.markdown(
     "Khaled, Dhaouadi, Gohring de Magalhães and Nicolescu, *Efficient Defense Against Model Stealing Attacks on "
-    "Convolutional Neural Networks*. What is marked **paper** is copied from it cell by cell; what is marked "
-    "**measured** was made by this code, and its row says how."
+    "Convolutional Neural Networks*. Numbers marked **paper** are copied from it. Numbers marked **measured** were "
+    "measured with this software; their rows say how."
 )
 rows, problems = ui.all_results()
 for problem in problems:
@@ -51,8 +51,8 @@ with right:
         "Quantity",
         TABLE2,
         "paper_what",
-        help="A weak thief has a large error, with and without a defense. What the defense adds to it can be compared "
-        "across conditions.",
+        help="The error of a weak thief is large with and without a defense. What a defense adds to the error can be "
+        "compared between thieves.",
     )
 cells = added(cells) if what == ADDED else cells
 figure = plots.table2_bars(cells, what, l1_limit(0.9, l1_of))
@@ -67,22 +67,29 @@ for increase in ("1", "2", "5"):
         wide[f"measured − paper, Δ ≤ {increase}"] = wide[mine] - wide[theirs]
 st.dataframe(wide.round(2), alt=f"Table II: {what} for each defense and allowed increase")
 st.caption(
-    "From the largest error of the thief's clone in percent, with the owner's error up by at most Δ percentage points on "
-    f"the test set and {l1_limit(0.9, l1_of)}; of the strengths measured, none in between. The paper does not say "
-    f"which l1 it limits; its released code takes the thief's queries. Error bars: {ERROR_BARS[what]}; the paper gives none."
+    "Each number is that of the measured strength with the largest error of the thief's clone, among the strengths "
+    "that meet both limits: the owner's error on the test set rises by at most Δ percentage points, and "
+    f"{l1_limit(0.9, l1_of)}. The paper does not say for which answers its l1 limit holds; its released code uses the "
+    f"thief's queries. Error bars: {ERROR_BARS[what]}. The paper gives none."
 )
 if points.empty:
-    st.info(f"No thief of ours has been measured on {dataset} yet, so there are no deltas to show.")
+    st.info(f"No thief of ours has been measured on {dataset} yet, so the paper's numbers cannot be compared.")
     if f"table2-{dataset}" in names():
         st.code(f"python -m dcp_core reproduce table2-{dataset}", language="bash")
 else:
     if gaps := plots.table2_gaps(ours):
-        st.caption(f"No number of ours: {gaps}")
+        st.caption(f"Not measured or outside the limits: {gaps}")
     st.markdown(
-        "**Why ours differ.** Each row says its conditions. What moves the numbers most: fewer queries and epochs (a "
-        "weaker thief errs more, defended or not, which *what the defense adds* takes out); other "
-        "networks; fewer strengths of which the best is taken; the final clone instead of the best epoch; and how "
-        "confident the victim is, which decides what an uncertainty detector touches."
+        """
+**Why our numbers differ from the paper's.** Each row lists its conditions. These differences change the numbers most:
+
+- Our thieves send fewer queries and train for fewer epochs. A weaker thief has a larger error, with and without a defense.
+  The quantity *what the defense adds* removes this effect.
+- Victims and clones are other networks.
+- Fewer strengths were measured, and the number is the best of them.
+- We score the clone after its last epoch, not after the best one.
+- DCP and AM change only answers of low confidence. How many these are depends on the victim.
+"""
     )
 
 st.subheader("Table III: latency and energy", anchor=False)
@@ -105,10 +112,10 @@ st.dataframe(
     alt=f"Table III: {quantity} of each defense on each data set",
 )
 st.caption(
-    "The paper timed published implementations on a Tesla P100, with the time of a batch divided by the number of "
-    "strengths it was computed for; MAD and GRAD² can be computed exactly and far faster than that."
+    "The paper measured published implementations on a Tesla P100. It divided the time of a batch by the number of "
+    "strengths that were computed at once. The same answers of MAD and GRAD² can be computed much faster."
 )
-ui.link("cost", "Both ways of computing them, measured", "timer")
+ui.link("cost", "Compare both implementations on page Cost", "timer")
 
 st.subheader("Table I: what each defense needs", anchor=False)
 table1 = paper_table1()
@@ -118,22 +125,27 @@ st.dataframe(
     alt="Table I: DCP is fast, needs no auxiliary model and perturbs little; each other defense lacks one of these",
 )
 
-st.subheader("Where paper and released code disagree", anchor=False)
+st.subheader("Where the paper and its released code differ", anchor=False)
 st.markdown(
     """
-- **Which answers are perturbed.** Eq. 4 as printed perturbs *confident* answers (y_max > τ); the prose and the released
-  code perturb *uncertain* ones. Ours follows prose and code; the printed form is an option. With β swept to 1.5 and τ
-  following, the printed form stops being a defense above about 1.01, and the coded one becomes RS.
-- **Odds.** The released code caps y/(1−y) at 1, so classes above ½ are never lowered themselves. Option `cap odds`.
-- **Networks.** The released "ResNet-18/34" for small pictures are ResNet-20/32 (0.27 and 0.47 million parameters).
-- **DFME and MAZE.** The released scripts let the thief's generator see undefended answers. Here every answer is defended.
-- **Thief's error.** Released DFME/MAZE figures take the best epoch on the test set; ours take the final clone.
-- **QAT.** The released quantization-aware training trains nothing and fake-quantises nothing.
-- **Latency.** Released times are divided by the number of strengths, which makes a defended query look cheap.
+- **Which answers DCP changes.** Equation 4 as printed changes *confident* answers (y_max > τ). The text of the paper and the
+  released code change *uncertain* answers (y_max < τ). This software follows the text and the code; the printed form is an
+  option. If τ is equal to β and β is raised above about 1.01, the printed form changes no answer, and the form of the
+  code changes every answer, like RS.
+- **Limit of the odds.** The released code limits the odds y/(1−y) to 1, so it never lowers a probability above ½ directly.
+  Equation 6 has no such limit. This software has the option *Cap the odds*.
+- **Networks.** The networks that the released code calls ResNet-18 and ResNet-34 for small pictures are ResNet-20 and
+  ResNet-32, with 0.27 and 0.47 million parameters.
+- **DFME and MAZE.** In the released scripts, the thief's generator gets undefended answers. Here, every answer is defended.
+- **Error of the thief.** The released code of DFME and MAZE reports the epoch with the best test error. This software
+  reports the clone after the last epoch.
+- **Quantization-aware training (QAT).** The released script neither trains the network nor simulates rounding.
+- **Latency.** The released code divides the time of a batch by the number of strengths computed at once. The result is
+  smaller than the time of a defended query.
 """
 )
 
-st.subheader("Every row of precomputed results", anchor=False)
+st.subheader("All result rows", anchor=False)
 left, right = st.columns(2)
 source = left.segmented_control(
     "Source", ["all", "paper", "measured"], default="all", required=True, key="paper_source", **ui.IN_URL

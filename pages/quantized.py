@@ -18,11 +18,21 @@ from dcp_core.plots import quantized as plots
 from dcp_core.plots.thief import THIEF_AXES, describe_thief_scatter, thief_scatter
 from dcp_core.results.rows import settings
 
-ui.frame("Quantized", "Does it hold on the edge, where the victim runs in eight bits?")
+ui.frame("Quantized", "Does a defense still work on an edge device, where the victim runs in eight bits?")
 
 PREFIX = "q_"
 COMPARED = ("dcp", "rs")
 MADE = "q_made"
+COLUMNS = {
+    "precision": "version",
+    "engine": "engine",
+    "accuracy": "accuracy (%)",
+    "agreement": "same top class as fp32 (%)",
+    "l1": "mean l1 to fp32",
+    "bytes": "size (kB)",
+    "ms_1": "1 picture (ms)",
+    "ms_64": "64 pictures (ms)",
+}
 
 
 @st.cache_resource(max_entries=32, show_spinner="Measuring ...")
@@ -46,7 +56,7 @@ def checked_file(name: str, description: str, baked: bool, _defense: Defense) ->
 
 
 def measured_rows(base: str) -> pd.DataFrame:
-    """Side-by-side rows of a victim: measured just now, else the stored ones."""
+    """Rows of `side_by_side` for a victim: those measured in this session, or else the stored ones."""
     now = st.session_state.get("q_rows")
     if now is not None and now["victim"].iloc[0] == base:
         return now
@@ -55,8 +65,8 @@ def measured_rows(base: str) -> pd.DataFrame:
 
 
 def measure_now(base: str) -> None:
-    """Latencies on this machine, the rest from the answers stored with each version."""
-    bar = st.progress(0.0, "Measuring on this machine, all versions in turns ...")
+    """Measure latencies on this machine; compute everything else from the stored answers of each version."""
+    bar = st.progress(0.0, "Measuring all versions in turns on this machine ...")
     ways = measure.victim_versions(base)
     stored = [ui.test_answers(way.name) for way in ways]
     pictures = synthetic.signs(64, SIGNS_TEST)[0]
@@ -75,7 +85,7 @@ def measure_now(base: str) -> None:
 
 
 def accuracies(family: dict[str, str]) -> pd.DataFrame:
-    """Test accuracy of every version and of the QAT's fp32 control, with 95 % intervals."""
+    """Test accuracy of every version, and of the fp32 victim after the same further training as QAT, with 95 % intervals."""
     rows = []
     for precision, name in family.items():
         card, mark = zoo.card(name), plots.WAYS[precision, measure.RUNTIME]
@@ -83,14 +93,14 @@ def accuracies(family: dict[str, str]) -> pd.DataFrame:
         control = card.recipe.get("fp32_control")
         if control:
             accuracy = control["test_accuracy"]
-            rows.append(("fp32, tuned<br>as long", accuracy, card.test_pictures, "square-open", "#8a8f98"))
+            rows.append(("fp32, trained<br>further", accuracy, card.test_pictures, "square-open", "#8a8f98"))
     table = pd.DataFrame(rows, columns=["label", "accuracy", "pictures", "symbol", "color"])
     bounds = [wilson(row.accuracy, row.pictures) for row in table.itertuples()]
     return table.assign(low=[float(b[0]) for b in bounds], high=[float(b[1]) for b in bounds])
 
 
 def first_look(family: dict[str, str]) -> None:
-    """Size and latency, accuracy, drift; where the numbers come from."""
+    """Size, latency, accuracy and drift, and the origin of the numbers."""
     base, rows = family["fp32"], measured_rows(family["fp32"])
     left, right = st.columns(2, gap="medium")
     with left:
@@ -109,7 +119,8 @@ def first_look(family: dict[str, str]) -> None:
         about = rows.iloc[0]
         software = ", ".join(f"{name} {number}" for name, number in json.loads(about.versions).items())
         st.caption(
-            f"Measured by this code, all in turns, medians: {ui.plain(about.hardware)}, {about.date}; {ui.plain(software)}."
+            f"Measured by this software: medians, all versions in turns. {ui.plain(about.hardware)}, {about.date}; "
+            f"{ui.plain(software)}."
         )
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Measure on this machine", icon=":material/timer:", key="q_measure"):
@@ -121,11 +132,11 @@ def first_look(family: dict[str, str]) -> None:
 
 
 def drift(family: dict[str, str], rows: pd.DataFrame) -> None:
-    """How far posteriors move, and the table of everything."""
+    """How far posteriors move, how QAT was made, and a table of all measured numbers."""
     moved = {precision: l1.numpy() for precision, l1 in measure.stored_drift(family["fp32"]).items()}
     left, right = st.columns(2, gap="medium")
     with left:
-        st.markdown("**Posterior drift**, of each test answer")
+        st.markdown("**Posterior drift**: the l1 distance of each test answer to that of fp32")
         ui.chart(
             plots.drift_histogram(moved),
             key="edge-drift",
@@ -133,32 +144,34 @@ def drift(family: dict[str, str], rows: pd.DataFrame) -> None:
             data=pd.DataFrame(moved),
         )
     with right:
-        st.markdown("**In numbers**")
-        if not rows.empty:
-            shown = rows[["precision", "engine", "accuracy", "agreement", "l1", "bytes", "ms_1", "ms_64"]]
-            st.dataframe(shown.round(3), hide_index=True, alt="Every version with its measured numbers")
-        control = zoo.card(family["qat"]).recipe.get("fp32_control") if "qat" in family else None
-        if control:
-            recipe = zoo.card(family["qat"]).recipe
-            st.caption(
-                f"QAT: {recipe['epochs']} epoch(s) on {recipe['pictures']:,} training pictures. The fp32 victim trained "
-                f"on for the same steps on the same batches has {control['test_accuracy']:.2f} %, agrees with the "
-                f"untouched one on {control['agreement']:.2f} % and moves answers by l1 {control['l1']:.3f}: what QAT "
-                "has beyond that is its own."
+        st.markdown("**How the versions were made**")
+        recipe = zoo.card(family["qat"]).recipe if "qat" in family else {}
+        if control := recipe.get("fp32_control"):
+            st.markdown(
+                f"QAT trained for {recipe['epochs']} epoch(s) on {recipe['pictures']:,} training pictures. As a "
+                "control, the fp32 victim was trained further, with the same steps on the same batches. The control "
+                f"has an accuracy of {control['test_accuracy']:.2f} %. It names the same class as the original fp32 "
+                f"victim for {control['agreement']:.2f} % of the test pictures, and its answers have a mean l1 "
+                f"distance of {control['l1']:.3f} to the original ones. Only what differs between QAT and the control "
+                "is an effect of eight bits."
             )
-        st.caption(
-            "Agreement: same top class as fp32. Weights have 7 of their 8 bits, so that CPUs without VNNI compute them "
-            "exactly; batch normalisation is folded into the convolutions."
+        st.markdown(
+            "Weights use 7 of their 8 bits, so that CPUs without VNNI instructions compute them exactly. Batch "
+            "normalisation is folded into the convolutions."
         )
+    if not rows.empty:
+        st.markdown("**Measured numbers**")
+        shown = rows[list(COLUMNS)].assign(bytes=rows["bytes"] / 1000).rename(columns=COLUMNS)
+        st.dataframe(shown.round(3), hide_index=True, alt="Every version with its measured numbers")
 
 
 def defended(family: dict[str, str]) -> None:
-    """Fig. 7: defenses on each version, for the owner and against the thief."""
+    """Defenses on each version: the cost for the owner, and the effect on the thief (Fig. 7 of the paper)."""
     st.subheader("Defenses on each version", anchor=False)
     left, right = st.columns(2, gap="medium")
     curves = curves_of(tuple(family.values()))
     with left:
-        st.markdown("**What it costs the owner** (measured now, on stored answers)")
+        st.markdown("**Cost for the owner** (computed now, from stored answers)")
         ui.chart(
             plots.defenses_on_each(curves),
             key="edge-defenses",
@@ -166,7 +179,7 @@ def defended(family: dict[str, str]) -> None:
             data=curves,
         )
     with right:
-        st.markdown("**What it does to the thief** (Fig. 7)")
+        st.markdown("**Effect on the thief** (as in Fig. 7 of the paper)")
         everything = ui.thief_points()
         everything = everything[everything["victim"].isin(list(family.values()))]
         axis = ui.select("Horizontal axis", THIEF_AXES, "q_axis")
@@ -176,14 +189,14 @@ def defended(family: dict[str, str]) -> None:
         if thieves:
             points = thieves[str(st.selectbox("Thief", list(thieves), key="q_thief", **ui.IN_URL))]
             ui.chart(
-                thief_scatter(points, axis),
+                thief_scatter(points.drop(columns="victim"), axis),  # its name repeats the precision
                 key="edge-thief",
-                alt=describe_thief_scatter(points, axis),
+                alt=describe_thief_scatter(points.drop(columns="victim"), axis),  # its name repeats the precision
                 data=points,
             )
         missing = [name for name in family.values() if not (points["victim"] == name).any()]
         if missing:
-            st.caption("This thief has not been measured on these; commands like this do it, and it appears here:")
+            st.caption("This thief has not been measured on these versions. Commands like these measure it:")
             pool = "signs_pool" if zoo.card(family["fp32"]).dataset == "signs" else "textures"
             lines = [
                 f"python -m dcp_core attack --victim {name} --pool {pool} --defense dcp --beta 0.9 --seed 0"
@@ -194,11 +207,11 @@ def defended(family: dict[str, str]) -> None:
 
 @st.fragment
 def export_form(family: dict[str, str]) -> None:
-    """One ONNX file with the defense inside: made and checked on request, then offered."""
+    """One ONNX file with victim and defense: made and checked on request, then offered for download."""
     st.subheader("Export: one file with victim and defense", anchor=False)
     side, main = st.columns([1, 2.2], gap="medium")
     with side:
-        known = [name for name in family.values() if zoo.card(name).of or zoo.card(name).onnx_sha256]
+        known = [name for name in family.values() if zoo.card(name).has_onnx]
         name = st.selectbox("Version", known, key="q_export", format_func=lambda n: zoo.card(n).title, **ui.IN_URL)
         defense = ui.choose_defense(exportable(), PREFIX)
         baked = False
@@ -223,7 +236,7 @@ def export_form(family: dict[str, str]) -> None:
                 content, report = checked_file(name, repr(defense), baked, defense)
             st.success(report.words(), icon=":material/verified:")
             st.download_button(
-                f"{file} · {report.bytes / 1000:.0f} kB, of which the defense {report.added_bytes / 1000:.1f}",
+                f"{file} · {report.bytes / 1000:.0f} kB, of which {report.added_bytes / 1000:.1f} kB are the defense",
                 content,
                 file_name=file,
                 mime="application/octet-stream",
@@ -232,7 +245,7 @@ def export_form(family: dict[str, str]) -> None:
                 icon=":material/download:",
             )
             st.download_button(
-                "The check as JSON",
+                "Report of the check (JSON)",
                 pd.Series(dataclasses.asdict(report)).to_json(indent=2),
                 file_name=f"{name}-{defense.name}-check.json",
                 mime="application/json",
@@ -243,7 +256,7 @@ def export_form(family: dict[str, str]) -> None:
             )
         else:
             st.info(
-                "The download appears after a check: the file must answer 500 pictures like this software.",
+                "The file can be downloaded after a check: its answers to 500 pictures must equal those of this software.",
                 icon=":material/rule:",
             )
         st.caption("This script runs the file with ONNX Runtime and NumPy, without torch:")
@@ -251,22 +264,33 @@ def export_form(family: dict[str, str]) -> None:
 
 
 def say_what_is_missing(base: str) -> None:
-    """The commands that make what this page shows."""
-    st.info(f"**{ui.plain(base)}** has no eight-bit version yet. These make them:", icon=":material/memory:")
-    methods = ("fp32", "ptq", "qat")
+    """The commands that make the versions which this page shows."""
+    st.info(
+        f"**{ui.plain(base)}** has no eight-bit version yet. These commands make them:", icon=":material/memory:"
+    )
+    methods = ("ptq",) if zoo.card(base).source else ("fp32", "ptq", "qat")  # a file cannot be trained further
     commands = [f"python -m dcp_core quantize --victim {base} --method {method}" for method in methods]
     st.code("\n".join(commands), language="bash", wrap_lines=True)
 
 
 chosen = ui.choose_victim(PREFIX)
 if chosen.name.startswith(zoo.TORCHVISION):
-    st.info("Calibration needs the victim's training pictures, which torchvision's do not come with.")
+    st.info(
+        "Victims of torchvision cannot be quantized here: calibration needs the training pictures, which do not come "
+        "with them."
+    )
+    st.stop()
+if chosen.source == zoo.SERVICE:
+    st.info("This victim is a service: its network is not on this machine, so it cannot be quantized.")
+    st.stop()
+if chosen.source and chosen.precision != "fp32" and not chosen.of:
+    st.info("This classifier was given in eight bits: there is no fp32 version to compare it with.")
     st.stop()
 with ui.errors_explained():
     family = measure.family(chosen.name)
 if len(family) == 1:
     say_what_is_missing(family["fp32"])
-    if zoo.card(family["fp32"]).onnx_sha256:
+    if zoo.card(family["fp32"]).has_onnx:
         export_form(family)
     st.stop()
 with ui.errors_explained():

@@ -53,15 +53,15 @@ def answer() -> None:
     how_well = "Very well" if share >= OWNED else "In part" if share > FAILED else "Badly"
     thieves = behind(case, point)["thief"].nunique()
     whose = (
-        "It is the best of the thieves measured there."
+        "This is the best of the measured thieves."
         if thieves > 1
-        else "A smarter thief was not measured there."
+        else "Thieves who know the defense were not measured here."
     )
     rise = round(float(point["defender_error"] - point["victim_error"]), 2)
     with left:
         st.markdown(
             f"**{how_well}.** After {queries} queries, the clone answers {by[overview.CLONE]:.0f} of 100 pictures "
-            f"correctly; the stolen model {by[overview.VICTIM]:.0f}. Behind the defense, the clone answers "
+            f"correctly; your model answers {by[overview.VICTIM]:.0f}. With the defense, the clone answers "
             f"{by[overview.DEFENDED]:.0f}. {whose}"
         )
         first, second = st.columns(2)
@@ -70,8 +70,9 @@ def answer() -> None:
             delta_color="inverse", help="Of the defended answers, on the test set.",
         )  # fmt: skip
         second.metric(
-            "change of your answers", f"l1 {point['l1']:.2f}", help="Mean l1 distance on the test set, 0 to 2."
-        )
+            "l1 distance", f"{point['l1']:.2f}",
+            help="How much the defense changes your answers: mean on the test set, from 0 (not at all) to 2.",
+        )  # fmt: skip
     with right:
         ui.chart(plots.accuracy_bars(table), key="answer", alt=plots.describe_accuracies(table), data=table)
         st.caption(
@@ -92,13 +93,13 @@ def _go(step: int) -> None:
 
 @st.cache_data(show_spinner="Drawing pictures ...")
 def gallery() -> tuple[torch.Tensor, torch.Tensor]:
-    """A few hundred test pictures of the embedded data, and as many textures."""
+    """256 test pictures of the embedded data set, and 64 pictures of the query pool `textures`."""
     return signs(256, SIGNS_TEST)[0], textures(64, TEXTURES_POOL)
 
 
 @st.cache_data(show_spinner=False)
 def clear() -> torch.Tensor:
-    """Numbers of the clearest 40 test pictures: many of the others are too dark or blurred for a person."""
+    """Indices of the 40 clearest test pictures. Many of the others are too dark or blurred for a person."""
     return sharpness(gallery()[0]).topk(40).indices
 
 
@@ -131,7 +132,7 @@ def leak(card: zoo.Card, logits: torch.Tensor, labels: torch.Tensor) -> None:
     st.markdown(
         "A company trains a classifier at great cost and sells its **answers**. A customer sends a picture and gets a "
         "probability for every class. Together these numbers are the **posterior**. Customers use it to decide how far to "
-        "trust an answer. But the posterior also says much about the model itself."
+        "trust an answer. But the posterior also contains much information about the model itself."
     )
     shown = clear()
     sure = logits[shown].softmax(-1).amax(-1)
@@ -182,10 +183,9 @@ def theft(card: zoo.Card) -> None:
 def disturb(card: zoo.Card, logits: torch.Tensor, labels: torch.Tensor) -> None:
     """Step 3: one answer, changed by Reverse Sigmoid."""
     st.markdown(
-        "The defense changes the probabilities before they are sent. It raises the unlikely classes, so that the answer "
-        "says "
-        "little besides its top class. The **l1 distance** says how far an answer was moved: 0 means unchanged, 2 means "
-        "that all probability went to other classes."
+        "A defense changes the probabilities before they are sent. It raises the probabilities of unlikely classes, "
+        "so that only the top class of the answer is still informative. The **l1 distance** says how much an answer "
+        "was changed: 0 means not at all, 2 means that all probability was moved to other classes."
     )
     beta = st.slider("Strength of the noise (β)", 0.0, 1.5, 0.3, 0.05, key="noise", **ui.IN_URL)
     index = int(clear()[engine.examples(logits[clear()], labels[clear()])["nearly sure"]])
@@ -201,10 +201,9 @@ def disturb(card: zoo.Card, logits: torch.Tensor, labels: torch.Tensor) -> None:
 def detector(card: zoo.Card, logits: torch.Tensor) -> None:
     """Step 4: the detector of DCP, on customers' and on the thief's answers."""
     st.markdown(
-        "Changing every answer hurts honest customers. The defense **DCP** changes only *unsure* answers: those whose "
-        "largest "
-        "probability is below a threshold τ. A thief's unusual pictures often get unsure answers. A customer's pictures "
-        "get them less often."
+        "Changing every answer hurts honest customers. The defense **DCP** changes only *unsure* answers: those "
+        "whose largest probability is below a threshold τ. A thief's unusual pictures often get unsure answers. A "
+        "customer's pictures get them less often."
     )
     tau = st.slider("Change answers below this probability (τ)", 0.1, 1.1, 0.9, 0.05, key="threshold", **ui.IN_URL)
     defense = Deception(beta=0.9, tau=tau)
@@ -235,9 +234,9 @@ def detector(card: zoo.Card, logits: torch.Tensor) -> None:
 def price(card: zoo.Card) -> None:
     """Step 5: owner's error and l1 distance over the strength of DCP."""
     st.markdown(
-        "A defense has a price for the owner. The answers move away from the model's own (l1 distance). With much noise, "
-        "some "
-        "top classes change too, and the owner's error rises. Each point is measured on the whole test set."
+        "A defense has a price for the owner. The sent answers differ from the model's own answers (l1 distance). With much "
+        "noise, some top classes change too, and the owner's error rises. Each point is measured on the whole test "
+        "set."
     )
     curve = dcp_curve(card.name)
     beta = st.select_slider(
@@ -255,18 +254,16 @@ def price(card: zoo.Card) -> None:
             )
     st.markdown(
         f"At β = {beta:g} the owner's answers are wrong for **{here.defender_error:.2f} %** of {card.test_pictures:,} "
-        f"test pictures "
-        f"(undefended {100 - (card.test_accuracy or 0):.2f} %), and the mean l1 is **{here.l1:.2f}**."
+        f"test pictures (undefended {100 - (card.test_accuracy or 0):.2f} %), and the mean l1 is **{here.l1:.2f}**."
     )
 
 
 def limits(card: zoo.Card) -> None:
-    """Step 6: how many top classes survive, which is what a top-1 thief uses."""
+    """Step 6: how many answers keep their top class, which is all that a top-1 thief uses."""
     st.markdown(
         "A thief may ignore the probabilities and use only the **top class**. A defense that keeps the top class for "
-        "customers "
-        "keeps it for the thief too. Also, a thief who knows the formula of a deterministic defense can compute much of the "
-        "clean answer back."
+        "customers keeps it for the thief too. Also, a thief who knows the formula of a deterministic defense can "
+        "compute much of the clean answer back."
     )
     beta = st.select_slider(
         "Strength of DCP (β); the threshold τ follows it", list(Deception.grid), 0.9, key="limits", **ui.IN_URL
@@ -280,10 +277,9 @@ def limits(card: zoo.Card) -> None:
         data=curve,
     )
     st.markdown(
-        f"At β = {beta:g}, **{100 - here.changed:.2f} %** of the answers still name the same class: which is enough "
-        "for such a thief. A defense makes stealing more expensive, not impossible. Combine it with limits on queries, "
-        "terms "
-        "of use and monitoring of accounts."
+        f"At β = {beta:g}, **{100 - here.changed:.2f} %** of the answers still have the same top class, which is enough "
+        "for such a thief. A defense makes stealing more expensive, not impossible. Combine it with limits on "
+        "queries, terms of use and monitoring of accounts."
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dcp_core.attacks import knockoff
+from dcp_core.attacks import clone_training
 from dcp_core.models import pretrained, zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict
@@ -55,7 +55,7 @@ def backbone(monkeypatch: pytest.MonkeyPatch) -> Backbone:
     """Makes everything but the pretrained network itself work without the optional packages."""
     fake = Backbone()
     monkeypatch.setattr(pretrained, "backbone", lambda device: fake)
-    monkeypatch.setattr(knockoff, "STEPS", 100)
+    monkeypatch.setattr(clone_training, "STEPS", 100)
     for module in (pretrained, shared_features, worker):
         monkeypatch.setattr(module, "weights_file", lambda: Path("stand-in.pth"))
     return fake

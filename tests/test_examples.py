@@ -19,9 +19,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(script: str, home: Path, *arguments: object) -> str:
     """What a script prints."""
-    environment = {**os.environ, "DCP_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXAMPLES.parent)}
-    command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
-    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
+    environment = {**os.environ, "DCP_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONPATH", None)  # in the repository, this package is not installed
+    command = [sys.executable, "-m", f"examples.{Path(script).stem}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=EXAMPLES.parent, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

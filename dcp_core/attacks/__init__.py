@@ -1,9 +1,11 @@
-"""Attacks: thieves of models behind an `Oracle`. One file a method, one line here."""
+"""Attacks: each steals a model through an `Oracle`. Each has its own file, and is registered here."""
 
 from typing import Any, TypeVar
 
 from dcp_core.attacks.base import Attack, Event, Theft
 from dcp_core.attacks.dfme import DFME
+from dcp_core.attacks.disguide import DisGUIDE
+from dcp_core.attacks.jbda import JBDA
 from dcp_core.attacks.knockoff import KnockoffNets
 from dcp_core.attacks.maze import MAZE
 from dcp_core.attacks.oracle import AttackError, BudgetSpent, NanAnswer, Oracle
@@ -11,10 +13,15 @@ from dcp_core.defenses import registry
 
 __all__ = [
     "ATTACKS",
+    "DFME",
+    "JBDA",
+    "MAZE",
     "Attack",
     "AttackError",
     "BudgetSpent",
+    "DisGUIDE",
     "Event",
+    "KnockoffNets",
     "NanAnswer",
     "Oracle",
     "Theft",
@@ -27,7 +34,7 @@ A = TypeVar("A", bound=Attack)
 
 
 def register(attack: type[A]) -> type[A]:
-    """Make an attack known to every page and command of this process, and return it: also a decorator.
+    """Add an attack to the registry of this process, and return it. Can be used as a class decorator.
 
     Raises:
         ValueError: for a class that declares too little, or whose name, title or short name is taken.
@@ -36,7 +43,7 @@ def register(attack: type[A]) -> type[A]:
     return attack
 
 
-for _attack in (KnockoffNets, DFME, MAZE):
+for _attack in (KnockoffNets, DFME, MAZE, DisGUIDE, JBDA):
     register(_attack)
 
 

@@ -1,4 +1,4 @@
-"""What an attack is: a frozen dataclass of its parameters, and a generator of events.
+"""Base class of attacks. An attack is a frozen dataclass of its parameters, and a generator of events.
 
 A new attack writes `_steps`, declares its fields with `parameter(...)` and gets one line in the registry of
 `dcp_core/attacks/__init__.py`, or calls `register` there from outside. Forms, command-line options, sweeps and
@@ -22,11 +22,19 @@ from dcp_core.defenses.base import Declared, Defense
 from dcp_core.evaluation.stealing import Scores
 from dcp_core.precision import precision
 
-ATTACK_STATE, TRAINING_STATE = "state.pt", "training.pt"  # checkpoints in a theft's folder
+ATTACK_STATE, SHADOWS_STATE = "state.pt", "shadows.pt"  # checkpoints in a theft's folder
+MOST_STAGES = 16  # trainings of the clone, one after another
 SAMPLE = 8  # pictures shown with an event
 TIMED_QUERIES = 256  # of a small theft that is timed to estimate a large one
 AS_IS = "as is"  # what result rows call a thief who trains on the answers as they are
+TOP_1 = "top-1"  # and one who uses only the top class of each answer
+BOUND = "bound: "  # beginning of what they call a bound that no thief reaches
 PULSE = 0.5  # most seconds between two events, so that a live page and a stop request do not wait longer
+
+
+def training_state(stage: int) -> str:
+    """The checkpoint in a theft's folder of the clone's training in this stage, from 0 to `MOST_STAGES` - 1."""
+    return f"training-{stage}.pt" if stage else "training.pt"
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class Theft:
         clone: an untrained network. It is moved to the oracle's device and trained in place.
         pool: query pool, for attacks with `needs_pool`.
         known_defense: the victim's defense, for attacks that use this knowledge.
+        clean_answers: returns the victim's clean posteriors (N, K) to uint8 pictures (N, 3, H, W). Only for attacks with
+            `is_bound`; it is None for all others.
         evaluate: scores the clone at log points; the attack does not use the scores.
         folder: where checkpoints are saved; without it nothing is saved.
         save_every: least seconds between two checkpoints.
@@ -72,6 +82,7 @@ class Theft:
     clone: nn.Module
     pool: ImageSet | None = None
     known_defense: Defense | None = None
+    clean_answers: Callable[[Tensor], Tensor] | None = None
     evaluate: Callable[[nn.Module], Scores] | None = None
     folder: Path | None = None
     save_every: float = 60.0
@@ -111,9 +122,14 @@ class Attack(Declared):
         return AS_IS
 
     @property
-    def mirrored(self) -> bool:
-        """Whether the clone answers with the mean over a picture and its mirror image, which takes twice as long."""
+    def is_bound(self) -> bool:
+        """Whether this uses clean answers of the victim. Then it is a bound, and `thief` begins with `BOUND`."""
         return False
+
+    @property
+    def passes(self) -> int:
+        """Passes through the network for one answer of the clone."""
+        return 1
 
     def for_clone(self, clone: str) -> "Attack":
         """This attack with its default for every parameter that does not matter for a clone of this architecture.
@@ -162,6 +178,8 @@ class Attack(Declared):
         """
         if self.needs_pool and theft.pool is None:
             raise AttackError(f"{self.title} needs a pool of pictures to query")
+        if self.is_bound and theft.clean_answers is None:
+            raise AttackError("this bound uses clean answers of the victim, which are not available here")
 
     def _steps(self, theft: Theft) -> Iterator[Event]:
         raise NotImplementedError
@@ -177,7 +195,7 @@ class Saver:
         """The saved state, with tensors on `device`; None if there is none.
 
         Raises:
-            CheckpointError: if it is damaged, and so is the one before.
+            CheckpointError: if this checkpoint and the one before are damaged.
         """
         return None if self.path is None else checkpoints.load(self.path, device)
 

@@ -1,7 +1,8 @@
-"""The common part of the data-free attacks: training a generator network against a black box, and the main loop.
+"""The common part of the data-free attacks: a generator network makes the pictures that are sent; the main loop.
 
-The generator is trained to produce pictures on which clone and victim disagree. The victim gives no gradient, so the
-gradient is estimated from its answers to the generated picture and to a few pictures nearby, all sent in one batch.
+DFME and MAZE train the generator to produce pictures on which clone and victim disagree. The victim gives no gradient, so
+the gradient is estimated from its answers to the generated picture and to a few pictures nearby, all sent in one batch
+(`ZerothOrder`). DisGUIDE trains it without queries, see `disguide.py`.
 """
 
 import dataclasses
@@ -88,9 +89,126 @@ class Run:
         self.replay.load_state(state["replay"])
 
 
-@dataclass(frozen=True)
 class DataFree(Attack):
-    """Base of DFME and MAZE, which differ in losses, optimizers and replay memory."""
+    """Base of the data-free attacks, which differ in their parameters, losses, optimizers and replay memory."""
+
+    # Parameters that every subclass declares with `parameter(...)`. This class is no dataclass, so these are no fields.
+    batch: int
+    lr_clone: float
+    lr_generator: float
+    latent: int
+    width: int
+
+    @property
+    def queries_per_iteration(self) -> int:
+        """Number of queries of one full iteration."""
+        raise NotImplementedError
+
+    def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer of the generator."""
+        raise NotImplementedError
+
+    def memory(self, oracle: Oracle) -> Replay:
+        """An empty memory for pictures that are replayed. Without an override, it keeps none."""
+        return Recent(0, oracle.shape, oracle.classes, oracle.device)
+
+    def schedule(self, done: float) -> float:
+        """Factor on both learning rates after a share `done` (0 to 1) of the iterations."""
+        raise NotImplementedError
+
+    def prepare(self, theft: Theft) -> None:
+        """Change the thief's clone before the attack, if it needs another one."""
+
+    def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """Disagreement of clone (logits (N, K)) and victim (answers (N, K)) on each picture, (N,)."""
+        raise NotImplementedError
+
+    def iterate(self, run: Run) -> dict[str, Tensor]:
+        """Do one iteration; returns its losses by name."""
+        raise NotImplementedError
+
+    def seconds(self, budget: int, timed: Timed) -> float:
+        """See `Attack`. Two iterations are timed after a warm-up, with a batch of at most `TIMED_BATCH`."""
+        smaller: Any = {"batch": max(2, min(self.batch, TIMED_BATCH))}
+        small = dataclasses.replace(self, **smaller)
+        events = timed(small, (1 + TIMED_ITERATIONS) * small.queries_per_iteration)
+        first, last = events[0], events[-1]
+        done = (last[0].queries - first[0].queries) / small.queries_per_iteration
+        iteration = (last[1] - first[1]) / done * self.batch / small.batch
+        return budget / self.queries_per_iteration * iteration
+
+    def check(self, theft: Theft) -> None:
+        """See `Attack.check`."""
+        height, breadth = theft.oracle.shape[1:]
+        if height % 4 or breadth % 4:
+            raise AttackError(
+                f"{self.title} generates pictures whose sides are multiples of 4, not {height}x{breadth}"
+            )
+        if theft.oracle.budget < self.queries_per_iteration:
+            raise AttackError(
+                f"one iteration of {self.title} takes {self.queries_per_iteration} queries and the budget is "
+                f"{theft.oracle.budget}: raise it, or lower the batch size"
+            )
+
+    def train_clone(self, run: Run, pixels: Tensor, answers: Tensor) -> Tensor:
+        """One training step of the clone on answered pictures; returns the loss."""
+        run.clone.train(len(pixels) == self.batch)  # a smaller last batch does not update the batch statistics
+        with autocast(run.device):
+            logits = run.clone(pixels.contiguous(memory_format=torch.channels_last))
+        loss = self.disagreement(logits.float(), answers).mean()
+        run.clone_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        run.clone_optimizer.step()
+        run.clone.train()
+        return loss.detach()
+
+    def ask(self, run: Run) -> tuple[Tensor, Tensor]:
+        """Generate and query a batch, cut to the queries left; returns pixels (n, 3, H, W) and answers (n, K)."""
+        with torch.no_grad():
+            pixels = to_range(run.draw())
+        answers = run.oracle.query(pixels)
+        run.shown = sample(pixels[: len(answers)]), answers[:SAMPLE].cpu()
+        return pixels[: len(answers)], answers
+
+    def _steps(self, theft: Theft) -> Iterator[Event]:
+        self.prepare(theft)
+        run, oracle = Run(self, theft), theft.oracle
+        saver = Saver(theft.folder / ATTACK_STATE if theft.folder else None, theft.save_every)
+        state = saver.load(run.device)
+        if state is not None:
+            run.load_state(state)
+        cost = self.queries_per_iteration
+        total = oracle.budget // cost
+        every = max(1, total // theft.logs)
+        tally, last = LossMeans(), time.monotonic()
+        try:
+            while oracle.left >= cost:
+                run.begin(self.schedule(run.iteration / total))
+                tally.add(self.iterate(run))
+                run.iteration += 1
+                saver.tick(run.state)
+                log = run.iteration % every == 0 and oracle.left > 0
+                if log or time.monotonic() - last > PULSE:
+                    event = Event("stealing", oracle.used / oracle.budget, oracle.used, tally.means(run.iteration))
+                    yield from saver.yielding(_scored(event, theft, run) if log else event, run.state)
+                    last = time.monotonic()
+            if (
+                oracle.left
+            ):  # not enough queries for an iteration: only train the clone, the last time with a smaller batch
+                run.begin(self.schedule(1.0))
+            while oracle.left:
+                tally.add({"clone": self.train_clone(run, *self.ask(run))})
+        except NanAnswer:
+            saver.write(run.state)
+            raise
+        saver.write(run.state)
+        run.clone.eval()
+        yield _scored(Event("done", 1.0, oracle.used, tally.means(run.iteration)), theft, run)
+
+
+@dataclass(frozen=True)
+class ZerothOrder(DataFree):
+    """Base of DFME and MAZE."""
 
     batch: int = parameter(256, "N", "Pictures a batch.", low=2, high=1024, step=1, label="Pictures in a batch")
     directions: int = parameter(
@@ -162,53 +280,6 @@ class DataFree(Attack):
         before=True,
     )
 
-    @property
-    def queries_per_iteration(self) -> int:
-        """Number of queries of one full iteration."""
-        raise NotImplementedError
-
-    def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer of the generator."""
-        raise NotImplementedError
-
-    def memory(self, oracle: Oracle) -> Replay:
-        """An empty memory for pictures that are replayed. Without an override, it keeps none."""
-        return Recent(0, oracle.shape, oracle.classes, oracle.device)
-
-    def schedule(self, done: float) -> float:
-        """Factor on both learning rates after a share `done` (0 to 1) of the iterations."""
-        raise NotImplementedError
-
-    def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:
-        """Disagreement of clone (logits (N, K)) and victim (answers (N, K)) on each picture, (N,)."""
-        raise NotImplementedError
-
-    def iterate(self, run: Run) -> dict[str, Tensor]:
-        """Do one iteration; returns its losses by name."""
-        raise NotImplementedError
-
-    def seconds(self, budget: int, timed: Timed) -> float:
-        """See `Attack`. Two iterations are timed after a warm-up, with a batch of at most `TIMED_BATCH`."""
-        small = dataclasses.replace(self, batch=max(2, min(self.batch, TIMED_BATCH)))
-        events = timed(small, (1 + TIMED_ITERATIONS) * small.queries_per_iteration)
-        first, last = events[0], events[-1]
-        done = (last[0].queries - first[0].queries) / small.queries_per_iteration
-        iteration = (last[1] - first[1]) / done * self.batch / small.batch
-        return budget / self.queries_per_iteration * iteration
-
-    def check(self, theft: Theft) -> None:
-        """See `Attack.check`."""
-        height, breadth = theft.oracle.shape[1:]
-        if height % 4 or breadth % 4:
-            raise AttackError(
-                f"{self.title} generates pictures whose sides are multiples of 4, not {height}x{breadth}"
-            )
-        if theft.oracle.budget < self.queries_per_iteration:
-            raise AttackError(
-                f"one iteration of {self.title} takes {self.queries_per_iteration} queries and the budget is "
-                f"{theft.oracle.budget}: raise it, or lower the batch size"
-            )
-
     def improve_generator(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
         """One training step of the generator, to increase the disagreement.
 
@@ -231,59 +302,11 @@ class DataFree(Attack):
             run.generator_optimizer.step()
         return pixels[: self.batch], answers[: self.batch], -values[: self.batch].mean()
 
-    def train_clone(self, run: Run, pixels: Tensor, answers: Tensor) -> Tensor:
-        """One training step of the clone on answered pictures; returns the loss."""
-        run.clone.train(len(pixels) == self.batch)  # a smaller last batch does not update the batch statistics
-        with autocast(run.device):
-            logits = run.clone(pixels.contiguous(memory_format=torch.channels_last))
-        loss = self.disagreement(logits.float(), answers).mean()
-        run.clone_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        run.clone_optimizer.step()
-        run.clone.train()
-        return loss.detach()
 
-    def ask(self, run: Run) -> tuple[Tensor, Tensor]:
-        """Generate and query a batch, cut to the queries left; returns pixels (n, 3, H, W) and answers (n, K)."""
-        with torch.no_grad():
-            pixels = to_range(run.draw())
-        answers = run.oracle.query(pixels)
-        run.shown = sample(pixels[: len(answers)]), answers[:SAMPLE].cpu()
-        return pixels[: len(answers)], answers
-
-    def _steps(self, theft: Theft) -> Iterator[Event]:
-        run, oracle = Run(self, theft), theft.oracle
-        saver = Saver(theft.folder / ATTACK_STATE if theft.folder else None, theft.save_every)
-        state = saver.load(run.device)
-        if state is not None:
-            run.load_state(state)
-        cost = self.queries_per_iteration
-        total = oracle.budget // cost
-        every = max(1, total // theft.logs)
-        tally, last = LossMeans(), time.monotonic()
-        try:
-            while oracle.left >= cost:
-                run.begin(self.schedule(run.iteration / total))
-                tally.add(self.iterate(run))
-                run.iteration += 1
-                saver.tick(run.state)
-                log = run.iteration % every == 0 and oracle.left > 0
-                if log or time.monotonic() - last > PULSE:
-                    event = Event("stealing", oracle.used / oracle.budget, oracle.used, tally.means(run.iteration))
-                    yield from saver.yielding(_scored(event, theft, run) if log else event, run.state)
-                    last = time.monotonic()
-            if (
-                oracle.left
-            ):  # not enough queries for an iteration: only train the clone, the last time with a smaller batch
-                run.begin(self.schedule(1.0))
-            while oracle.left:
-                tally.add({"clone": self.train_clone(run, *self.ask(run))})
-        except NanAnswer:
-            saver.write(run.state)
-            raise
-        saver.write(run.state)
-        run.clone.eval()
-        yield _scored(Event("done", 1.0, oracle.used, tally.means(run.iteration)), theft, run)
+def centred_log(answers: Tensor) -> Tensor:
+    """Logits (N, K) with mean 0 from posteriors (N, K)."""
+    logits = answers.clamp_min(ANSWER_FLOOR).log()
+    return logits - logits.mean(1, keepdim=True)
 
 
 def _scored(event: Event, theft: Theft, run: Run) -> Event:

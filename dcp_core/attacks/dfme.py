@@ -10,13 +10,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from dcp_core.attacks.data_free import ANSWER_FLOOR, DataFree, Run
+from dcp_core.attacks.data_free import Run, ZerothOrder, centred_log
 
 MILESTONES, DECAY = (0.1, 0.3, 0.5), 0.3
 
 
 @dataclass(frozen=True)
-class DFME(DataFree):
+class DFME(ZerothOrder):
     """DFME. Queries per iteration: N (m + 1 + n_c)."""
 
     name: ClassVar[str] = "dfme"
@@ -38,9 +38,7 @@ class DFME(DataFree):
 
     def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:
         """Mean over the classes of |clone logit - centred log-answer|, (N,)."""
-        victim = answers.clamp_min(ANSWER_FLOOR).log()
-        victim = victim - victim.mean(1, keepdim=True)
-        return (logits - victim).abs().mean(1)
+        return (logits - centred_log(answers)).abs().mean(1)
 
     def iterate(self, run: Run) -> dict[str, Tensor]:
         """One generator step, then clone steps on newly generated pictures."""

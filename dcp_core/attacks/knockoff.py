@@ -8,38 +8,54 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from dcp_core.attacks.adaptive import AS_IS, TREATMENTS, check_treatment, treat
+from dcp_core.attacks.adaptive import (
+    AS_IS,
+    ORACLE,
+    OWN,
+    PRIORS,
+    RECOVERIES,
+    SHADOWS,
+    TREATMENTS,
+    WIDE,
+    check_treatment,
+    thief_name,
+)
 from dcp_core.attacks.bandit import REWARDS
 from dcp_core.attacks.base import (
     ATTACK_STATE,
     PULSE,
     TIMED_QUERIES,
-    TRAINING_STATE,
     Attack,
     Event,
     Saver,
     Theft,
     Timed,
 )
+from dcp_core.attacks.clone_training import Plan, plain_recipe, prior_pictures, strong_recipe, train_clone
 from dcp_core.attacks.oracle import AttackError, NanAnswer
-from dcp_core.attacks.transfer_set import TransferSet, picking_order
-from dcp_core.data.datasets import ImageSet
+from dcp_core.attacks.shadows import SHADOW_PICTURES, check_shadows
+from dcp_core.attacks.transfer_set import TransferSet, check_pool, picking_order
 from dcp_core.defenses.base import parameter
 from dcp_core.models.architectures import Classifier, check_whitening, whiten
 from dcp_core.models.fast import WHITEN_MOST
-from dcp_core.models.inference import to_pixels
-from dcp_core.models.pretrained import FROZEN, STEPS, FrozenNet, train_head
-from dcp_core.models.training import Recipe, train
+from dcp_core.models.pretrained import FROZEN, FrozenNet
+from dcp_core.models.training import Recipe
 
-FEATURE_BATCH = 256  # pictures whose features are computed between two events
-DECAY = 0.4  # weight decay times learning rate, summed over all steps of the strong recipe
+LEAST_PRIOR = 500  # pictures for the prior `oracle`
+FIXED_FOR_HEAD = (
+    "epochs",
+    "batch",
+    "lr",
+    "flip",
+    "recipe",
+    "rotations",
+)  # parameters without effect on a pretrained clone
 
 
 @dataclass(frozen=True)
@@ -53,12 +69,46 @@ class KnockoffNets(Attack):
         choices=("random", "adaptive"),
         label="Choice of pictures",
     )
-    treatment: Literal["as-is", "top-1", "bayes", "inverse"] = parameter(
+    treatment: Literal["as-is", "top-1", "bayes", "inverse", "ddae"] = parameter(
         AS_IS,
         "t",
-        "What the thief does with the answers: nothing, use only the top class, or invert the known defense.",
+        "What the thief does with the answers: nothing, use only the top class, or invert the known defense (bayes, "
+        "inverse, ddae).",
         choices=TREATMENTS,
         label="Use of the answers",
+    )
+    prior: Literal["wide", "own", "shadows", "oracle"] = parameter(
+        WIDE,
+        "p",
+        "Posteriors from which a recovery starts: wide, random ones; own, the answers of the thief's own clone, trained "
+        "before; shadows, those of networks that the thief trains on labels of the pool; oracle, clean answers of the "
+        "victim, a bound that no thief reaches.",
+        choices=PRIORS,
+        before=WIDE,
+        expert=True,
+        label="Prior of a recovery",
+    )
+    rounds: int = parameter(
+        1,
+        "n",
+        "How often the clone is trained again on answers recovered with the prior `own`. It takes no queries.",
+        low=1,
+        high=5,
+        step=1,
+        before=1,
+        expert=True,
+        label="Rounds with the own prior",
+    )
+    shadows: int = parameter(
+        20,
+        "s",
+        "Networks that are trained for the prior `shadows`, each on at most 1,000 pictures. They take no queries.",
+        low=1,
+        high=50,
+        step=1,
+        before=20,
+        expert=True,
+        label="Shadow models",
     )
     repeats: int = parameter(
         1,
@@ -67,7 +117,16 @@ class KnockoffNets(Attack):
         low=1,
         high=100,
         step=1,
-        label="Questions per picture",
+        label="Queries per picture",
+    )
+    augmented: bool = parameter(
+        False,
+        "~",
+        "Send each repeat with another small shift, and with `flip` also mirrored, as in training.",
+        choices=(True, False),
+        before=False,
+        expert=True,
+        label="Change each repeat",
     )
     epochs: int = parameter(
         30, "E", "Epochs of the clone's training.", low=1, high=1000, step=1, label="Training epochs"
@@ -98,6 +157,15 @@ class KnockoffNets(Attack):
         before="plain",
         label="Training recipe",
     )
+    rotations: bool = parameter(
+        False,
+        "S",
+        "Also learn to tell how pictures of the pool were rotated, queried or not (S4L). The training takes twice as long.",
+        choices=(True, False),
+        before=False,
+        expert=True,
+        label="Also learn rotations (S4L)",
+    )
     reward: Literal["certainty", "diversity", "loss", "all"] = parameter(
         "all",
         "r",
@@ -116,73 +184,84 @@ class KnockoffNets(Attack):
     @property
     def thief(self) -> str:
         """See `Attack`."""
+        if self.treatment == AS_IS and self.repeats > 1:
+            return "average (augmented)" if self.augmented else "average"
         if self.treatment == AS_IS:
-            return "average" if self.repeats > 1 else super().thief
-        return self.treatment if self.treatment == "top-1" else f"recovery ({self.treatment})"
+            return super().thief
+        return thief_name(self.treatment, self.prior) if self.treatment in RECOVERIES else self.treatment
+
+    @property
+    def is_bound(self) -> bool:
+        """See `Attack`."""
+        return self._uses(ORACLE)
+
+    @property
+    def stages(self) -> int:
+        """How often the clone is trained."""
+        return 1 + self.rounds if self._uses(OWN) else 1
+
+    def _uses(self, prior: str) -> bool:
+        return self.treatment in RECOVERIES and self.prior == prior
 
     def for_clone(self, clone: str) -> Attack:
-        """See `Attack`: the head of a pretrained clone is trained in one way only."""
-        if clone != FROZEN:
-            return self
-        usual = {name: getattr(type(self), name) for name in ("epochs", "batch", "lr", "flip", "recipe")}
-        return dataclasses.replace(self, **usual)
+        """See `Attack`: the head of a pretrained clone is trained in one way only, and only a recovery has a prior."""
+        without_effect = list(FIXED_FOR_HEAD) if clone == FROZEN else []
+        without_effect += [] if self.treatment in RECOVERIES else ["prior"]
+        without_effect += [] if self.stages > 1 else ["rounds"]
+        without_effect += [] if self._uses(SHADOWS) else ["shadows"]
+        without_effect += [] if self.repeats > 1 else ["augmented"]
+        return dataclasses.replace(self, **{name: getattr(type(self), name) for name in without_effect})
 
     def will_ask(self, pool: int, budget: int, seed: int) -> Tensor | None:
         """See `Attack`."""
-        if self.strategy != "random":
+        if self.strategy != "random" or (self.augmented and self.repeats > 1):
             return None
         return picking_order(pool, seed)[: math.ceil(budget / self.repeats)]
 
     def seconds(self, budget: int, timed: Timed) -> float:
         """See `Attack`. The victim's answers and the training are timed separately."""
-        small = KnockoffNets(epochs=2, batch=self.batch, recipe=self.recipe)
+        small = KnockoffNets(epochs=2, batch=self.batch, recipe=self.recipe, rotations=self.rotations)
         timed(
             dataclasses.replace(small, epochs=1), 2 * self.batch
         )  # warm-up, because the first step takes seconds
         count = max(2 * self.batch, TIMED_QUERIES)
         ends = {event.phase: at for event, at in timed(small, count)}  # the last event of each phase
         answer, step = ends["asking"] / count, (ends["training"] - ends["asking"]) / (small.epochs * count)
-        return budget * answer + self.epochs * math.ceil(budget / self.repeats) * step
+        shadows = SHADOW_PICTURES * self.shadows if self._uses(SHADOWS) else 0
+        trained = self.stages * math.ceil(budget / self.repeats) + shadows
+        return budget * answer + self.epochs * trained * step
 
     @property
     def mirrored(self) -> bool:
-        """See `Attack`. True for the strong recipe with `flip`."""
+        """Whether the clone answers with the mean over a picture and its mirror image."""
         return self.recipe == "strong" and self.flip
+
+    @property
+    def passes(self) -> int:
+        """See `Attack`."""
+        return 2 if self.mirrored else 1
 
     def training(self, pictures: int, seed: int) -> Recipe:
         """The training recipe of the clone.
-
-        The strong recipe uses the parts of airbench (Jordan, arXiv 2404.00498) that help here: a linear schedule with a
-        warm-up, weight decay on weights only, small shifts without a black border, and alternating mirroring. The total
-        weight decay over a training does not depend on its length (`DECAY`).
 
         Args:
             pictures: number of pictures in the transfer set.
             seed: seed of the training.
         """
-        if self.recipe == "plain":
-            return Recipe(self.epochs, self.batch, self.lr, schedule="cosine", flip=self.flip, seed=seed)
-        steps = self.epochs * pictures / self.batch
-        return Recipe(
-            self.epochs,
-            self.batch,
-            self.lr,
-            weight_decay=DECAY / (steps * self.lr / 2),  # the linear schedule's mean rate is half its peak
-            decay="weights",
-            schedule="linear",
-            crop_padding=2,
-            border="reflection",
-            flip=self.flip,
-            alternate=True,
-            seed=seed,
-        )
+        recipe = plain_recipe if self.recipe == "plain" else strong_recipe
+        return recipe(pictures, self.epochs, self.batch, self.lr, flip=self.flip, seed=seed)
 
     def check(self, theft: Theft) -> None:
         """See `Attack.check`."""
         pool, oracle = theft.pool, theft.oracle
         super().check(theft)
         assert pool is not None
-        _check_pool(pool, oracle.shape, self.strategy)
+        check_pool(pool, oracle.shape)
+        if self.strategy == "adaptive" and pool.labels is None:
+            raise AttackError(
+                f"the adaptive strategy needs a pool with labels, but {pool.name} has none: "
+                "choose a labelled pool or the random strategy"
+            )
         wanted = -(-oracle.budget // self.repeats)
         if wanted < 2:
             raise AttackError(
@@ -195,6 +274,17 @@ class KnockoffNets(Attack):
                 "lower the budget, raise the repeats or choose a larger pool"
             )
         check_treatment(self.treatment, theft.known_defense)
+        if self._uses(SHADOWS):
+            check_shadows(pool, oracle.classes)
+            if isinstance(theft.clone, Classifier) and isinstance(theft.clone.network, FrozenNet):
+                raise AttackError(
+                    "shadow models are whole networks, and this clone is only a head: choose another clone"
+                )
+        if self.is_bound and len(pool) - wanted < LEAST_PRIOR:
+            raise AttackError(
+                f"the prior 'oracle' needs {LEAST_PRIOR} pictures in the pool that are not queried, but {pool.name} has "
+                f"{len(pool) - wanted}: lower the budget or choose a larger pool"
+            )
         try:
             check_whitening(theft.clone, len(pool))
         except ValueError as error:
@@ -204,7 +294,12 @@ class KnockoffNets(Attack):
         assert theft.pool is not None
         few = picking_order(len(theft.pool), theft.seed)[:WHITEN_MOST]
         whiten(theft.clone, theft.pool.images[few])
-        asked = TransferSet(theft, self.repeats, self.reward if self.strategy == "adaptive" else None)
+        asked = TransferSet(
+            theft,
+            self.repeats,
+            reward=self.reward if self.strategy == "adaptive" else None,
+            change=self.training(2, theft.seed) if self.augmented else None,
+        )
         saver = Saver(theft.folder / ATTACK_STATE if theft.folder else None, theft.save_every)
         state = saver.load(torch.device("cpu"))
         if state is not None:
@@ -226,63 +321,19 @@ class KnockoffNets(Attack):
                 last = time.monotonic()
         if state is None or len(state["indices"]) < asked.count:
             saver.write(asked.state)
-        yield from self._train(theft, asked, work)
+        yield from train_clone(theft, asked, self._plan(theft, asked), work)
 
-    def _train(self, theft: Theft, asked: TransferSet, work: float) -> Iterator[Event]:
-        answers = asked.answers[: asked.count].to(theft.oracle.device)
-        targets = treat(answers, self.treatment, theft.known_defense, theft.seed)
-        if isinstance(theft.clone, Classifier) and isinstance(theft.clone.network, FrozenNet):
-            yield from _train_frozen(theft, theft.clone.network, asked, targets, work)
-            return
-        if isinstance(theft.clone, Classifier):
-            theft.clone.mirrored = self.mirrored
-        images = asked.images[asked.indices[: asked.count]]
-        checkpoint = theft.folder / TRAINING_STATE if theft.folder else None
-        used, next_log = theft.oracle.used, 0.0
-        losses: dict[str, float] = {}
-        recipe = self.training(len(images), theft.seed)
-        training = train(theft.clone, images, targets, recipe, checkpoint=checkpoint, save_every=theft.save_every)
-        with closing(training):  # closing saves the checkpoint
-            for progress in training:
-                losses, scores = {"clone": progress.loss}, None
-                if next_log <= progress.fraction < 1:
-                    scores, next_log = theft.score(), progress.fraction + 1 / theft.logs
-                yield Event("training", work + (1 - work) * progress.fraction, used, losses, scores)
-        theft.clone.eval()
-        yield Event("done", 1.0, used, losses, theft.score(), *asked.latest())
-
-
-def _train_frozen(
-    theft: Theft, network: FrozenNet, asked: TransferSet, targets: Tensor, work: float
-) -> Iterator[Event]:
-    """Compute the features of the pictures asked, then train the head on them.
-
-    A resumed attack starts this phase from the beginning.
-    """
-    used, ready, parts = theft.oracle.used, work + 0.8 * (1 - work), []
-    for part in asked.indices[: asked.count].split(FEATURE_BATCH):
-        parts.append(network.features(to_pixels(asked.images[part].to(theft.oracle.device))).cpu())
-        done = len(parts) * FEATURE_BATCH / asked.count
-        yield Event("features", work + (ready - work) * min(1.0, done), used)
-    next_log = 0.0
-    losses: dict[str, float] = {}
-    for progress in train_head(network, torch.cat(parts), targets, theft.seed, STEPS):
-        losses, scores = {"clone": progress.loss}, None
-        if next_log <= progress.fraction < 1:
-            scores, next_log = theft.score(), progress.fraction + 1 / theft.logs
-        yield Event("training", ready + (1 - ready) * progress.fraction, used, losses, scores)
-    theft.clone.eval()
-    yield Event("done", 1.0, used, losses, theft.score(), *asked.latest())
-
-
-def _check_pool(pool: ImageSet, shape: tuple[int, int, int], strategy: str) -> None:
-    if pool.images.dtype != torch.uint8 or tuple(pool.images.shape[1:]) != shape:
-        raise AttackError(
-            f"the victim needs uint8 pictures of shape {shape}, but those of the pool {pool.name} are {pool.images.dtype} "
-            f"{tuple(pool.images.shape[1:])}: choose another pool, or resize its pictures"
-        )
-    if strategy == "adaptive" and pool.labels is None:
-        raise AttackError(
-            f"the adaptive strategy needs a pool with labels, but {pool.name} has none: "
-            "choose a labelled pool or the random strategy"
+    def _plan(self, theft: Theft, asked: TransferSet) -> Plan:
+        clean = None
+        if self.is_bound:
+            assert theft.clean_answers is not None
+            clean = theft.clean_answers(asked.images[prior_pictures(asked)[: len(asked.images) - asked.count]])
+        return Plan(
+            self.treatment,
+            stages=self.stages,
+            recipe=self.training(asked.count, theft.seed),
+            mirrored=self.mirrored,
+            prior=clean,
+            shadows=self.shadows if self._uses(SHADOWS) else 0,
+            rotations=self.rotations,
         )

@@ -12,14 +12,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from dcp_core.attacks.data_free import ANSWER_FLOOR, DataFree, Run
+from dcp_core.attacks.data_free import ANSWER_FLOOR, Run, ZerothOrder
 from dcp_core.attacks.oracle import Oracle
 from dcp_core.attacks.replay import Recent, Replay, Reservoir
 from dcp_core.defenses.base import parameter
 
 
 @dataclass(frozen=True)
-class MAZE(DataFree):
+class MAZE(ZerothOrder):
     """MAZE. Queries per iteration: N (m + 1 + n_c - 1)."""
 
     batch: int = parameter(128, "N", "Pictures a batch.", low=2, high=1024, step=1, label="Pictures in a batch")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dcp_core.defenses.base import Defense
-from dcp_core.models.inference import CPU_BATCH, to_pixels
+from dcp_core.models.inference import CPU_BATCH, resized, to_pixels
 
 CHUNK = 2048  # pictures computed at once on a GPU; larger batches are split
 
@@ -73,6 +73,7 @@ class Oracle:
         budget: int,
         *,
         shape: tuple[int, int, int] = (3, 32, 32),
+        side: int | None = None,
         device: torch.device | str | None = None,
         seed: int = 0,
         guides: RowLookup | None = None,
@@ -82,7 +83,8 @@ class Oracle:
         Args:
             model: pixels (N, 3, H, W) in [0, 1] -> logits (N, K). It is switched to eval mode and channels-last.
             budget: number of queries that are answered.
-            shape: (3, H, W) of the pictures.
+            shape: (3, H, W) of the pictures that are sent.
+            side: size to which the service resizes them for victim and defense; by default they are not resized.
             device: where to compute and answer; by default the device of the model.
             seed: of the random numbers of the defense.
             guides: cached guides of the defense, which then need not be computed again.
@@ -98,12 +100,18 @@ class Oracle:
         self.ledger = Ledger()
         self._generator = torch.Generator(self.device).manual_seed(seed)
         model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        known = getattr(model, "known_classes", None)  # of a service, which would count the trial
+        self.classes: int = known or self._try(model, side)
+        self._ask = _answerer(model, defense, self._generator, self.ledger, self.device, guides, side)
+
+    def _try(self, model: nn.Module, side: int | None) -> int:
+        """The number of classes in the model's answer to a black picture."""
         with torch.inference_mode():
-            trial = model(torch.zeros(1, *shape, device=self.device))
+            blank = torch.zeros(1, *self.shape, device=self.device)
+            trial = model(blank if side is None else resized(blank, side))
         if trial.dim() != 2 or trial.shape[1] < 2 or not bool(trial.isfinite().all()):
-            raise AttackError(f"the victim does not answer a picture of {shape} with finite logits (1, K)")
-        self.classes: int = trial.shape[1]
-        self._ask = _answerer(model, defense, self._generator, self.ledger, self.device, guides)
+            raise AttackError(f"the victim does not answer a picture of {self.shape} with finite logits (1, K)")
+        return trial.shape[1]
 
     @property
     def left(self) -> int:
@@ -160,6 +168,7 @@ def _answerer(
     ledger: Ledger,
     device: torch.device,
     guides: RowLookup | None,
+    side: int | None,
 ) -> Callable[[Tensor], Tensor]:
     def guide_of(y: Tensor, pixels: Tensor) -> Tensor | None:
         if guides is None:
@@ -169,6 +178,7 @@ def _answerer(
     def ask(images: Tensor) -> Tensor:
         with torch.inference_mode(), full_precision():
             pixels = to_pixels(images.to(device))
+            pixels = pixels if side is None else resized(pixels, side)
             # As they are: a channels-last network converts them in its first layer, ONNX Runtime takes no such layout.
             logits = model(pixels).float()
             if not bool(logits.isfinite().all()):

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from dcp_core.attacks.bandit import Bandit
 from dcp_core.attacks.base import SAMPLE, Theft
+from dcp_core.attacks.oracle import AttackError
+from dcp_core.data.datasets import ImageSet
 from dcp_core.models.inference import to_pixels
+from dcp_core.models.training import Recipe, augment
 from dcp_core.precision import autocast
 
 QUERY_BATCH = 256
@@ -21,20 +24,36 @@ def picking_order(count: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
+def check_pool(pool: ImageSet, shape: tuple[int, int, int]) -> None:
+    """Check that a pool has pictures for a victim.
+
+    Raises:
+        AttackError: if they have another shape or are no uint8.
+    """
+    if pool.images.dtype != torch.uint8 or tuple(pool.images.shape[1:]) != shape:
+        raise AttackError(
+            f"the victim needs uint8 pictures of shape {shape}, but those of the pool {pool.name} are {pool.images.dtype} "
+            f"{tuple(pool.images.shape[1:])}: choose another pool, or resize its pictures"
+        )
+
+
 class TransferSet:
     """The pictures that were sent so far (indices into the pool, in order) and their mean answers (n, K)."""
 
-    def __init__(self, theft: Theft, repeats: int = 1, reward: str | None = None) -> None:
+    def __init__(
+        self, theft: Theft, repeats: int = 1, *, reward: str | None = None, change: Recipe | None = None
+    ) -> None:
         """Start with no pictures.
 
         Args:
             theft: with a pool.
             repeats: how often each picture is sent.
+            change: shift and mirror each repeat at random, as in this training. Default: all repeats are the same.
             reward: choose pictures by a bandit over the classes of the pool, with this reward. Default: at random.
         """
         assert theft.pool is not None
         self.oracle, self.images, self.repeats = theft.oracle, theft.pool.images, repeats
-        self.seed, self.round = theft.seed, 0
+        self.seed, self.round, self.change = theft.seed, 0, change
         self.wanted = -(-theft.oracle.budget // repeats)  # the last picture may get fewer repeats
         self.indices = torch.zeros(self.wanted, dtype=torch.int64)
         self.answers = torch.zeros(self.wanted, theft.oracle.classes)
@@ -74,10 +93,20 @@ class TransferSet:
 
     def _averaged(self, images: Tensor) -> Tensor:
         """The answer (n, K) to each picture, averaged over its repeats, on the CPU."""
-        answers = self.oracle.query(images.repeat_interleave(self.repeats, 0)).cpu()
+        answers = self.oracle.query(self._changed(images.repeat_interleave(self.repeats, 0))).cpu()
         owner = torch.arange(len(answers)) // self.repeats
         sums = torch.zeros(int(owner[-1]) + 1, answers.shape[1]).index_add_(0, owner, answers)
         return sums / torch.bincount(owner)[:, None]
+
+    def _changed(self, images: Tensor) -> Tensor:
+        """Repeated pictures, each with another random shift and mirroring if `change` is given; uint8 (n, 3, H, W)."""
+        if self.change is None or self.repeats == 1:
+            return images
+        rng = torch.Generator().manual_seed(self.seed * 1_000_003 + self.round)
+        count, padding = len(images), self.change.crop_padding
+        shift = torch.randint(0, 2 * padding + 1, (count, 2), generator=rng)
+        mirror = torch.rand(count, generator=rng) < (0.5 if self.change.flip else 0.0)
+        return augment(images, shift, mirror, padding, self.change.border).mul(255).round().byte()
 
     def _learn(self, bandit: Bandit, picked: Tensor, images: Tensor, answers: Tensor) -> None:
         """Update the bandit, then train the student, which the loss reward uses, for one step."""

@@ -11,7 +11,7 @@ from dcp_core.files import explained
 # A command's module is imported only when the command is used, so that `--help` does not import torch.
 COMMANDS = {
     "app": "Open the dashboard.",
-    "victims": "List the victims: the included ones and your own.",
+    "victims": "List the victims, add a classifier of yours, or remove one.",
     "fetch": "Unpack more included victims from a release archive.",
     "data": "List, download and describe data sets.",
     "train": "Train a victim of your own.",

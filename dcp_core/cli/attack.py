@@ -37,6 +37,13 @@ from dcp_core.runs.spec import RunSpec, Spec
     type=click.Choice(CLONES),
     help="Network that the thief trains. Default: the usual one of the attack.",
 )
+@click.option(
+    "--clone-size",
+    type=click.IntRange(0),
+    default=0,
+    help="Side in pixels of the pictures that the clone sees; the victim still sees its own size. Default: the victim's, at "
+    "most 64.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the attack's random numbers.")
 @click.option("--device", help="Default: a GPU if there is one.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all cores.")
@@ -53,6 +60,7 @@ def command(
     budget: int,
     pool: str | None,
     clone: str | None,
+    clone_size: int,
     seed: int,
     device: str | None,
     threads: int | None,
@@ -84,6 +92,7 @@ def command(
         pool=pool,
         clone=clone or "",
         seed=seed,
+        clone_size=clone_size,
     )
     folder = folder or folder_of(spec)
     if result(folder) is None and not follow(spec, folder, device):
@@ -146,5 +155,6 @@ def _report(spec: RunSpec, folder: Path, shared: Path | None) -> None:
     )
     stolen = f"{row['adversary_error']:.2f} % error, {row['fidelity']:.2f} % fidelity"
     click.echo(f"clone     {stolen} after {found['queries']:,} queries")
-    click.echo(f"transfer  {found['transfer_rate']:.1f} % of the clone's adversarial pictures fool the victim")
+    if found["transfer_rate"] is not None:
+        click.echo(f"transfer  {found['transfer_rate']:.1f} % of the clone's adversarial pictures fool the victim")
     click.echo(f"the result row is in {path}")

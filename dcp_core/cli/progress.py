@@ -7,10 +7,8 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from dcp_core.making import Making, Progress, finish
-from dcp_core.models.auxiliary import AuxiliaryCard
-from dcp_core.models.zoo import Card
 
-C = TypeVar("C", bound=Card | AuxiliaryCard)
+C = TypeVar("C")
 LAYOUT = "{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}"
 
 
@@ -29,7 +27,7 @@ def progress_bar(total: float = 1.0) -> Iterator[Callable[[float, str], None]]:
 
 
 def made(making: Making[C]) -> C:
-    """Run a generator of `dcp_core.making` under a progress bar, and return the card."""
+    """Run a generator of `dcp_core.making` under a progress bar, and return what it made."""
     with progress_bar() as show:
 
         def report(progress: Progress) -> None:

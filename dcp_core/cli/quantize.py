@@ -27,6 +27,11 @@ from dcp_core.models import zoo
     help="Number of training pictures, drawn at random. ptq calibrates on them (default 1024), qat trains on them "
     "(default: all).",
 )
+@click.option(
+    "--pool",
+    help="For a victim that was given as a file: data set whose training pictures calibrate it. Default: its test pictures, "
+    "without labels.",
+)
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Epochs of qat.")
 @click.option("--batch-size", type=click.IntRange(2), default=64, show_default=True, help="Batch size of qat.")
 @click.option(
@@ -45,6 +50,7 @@ def command(
     victim: str,
     method: str,
     pictures: int | None,
+    pool: str | None,
     epochs: int,
     batch_size: int,
     lr: float,
@@ -72,7 +78,7 @@ def command(
         )
         return
     tuning = {"epochs": epochs, "batch_size": batch_size, "lr": lr} if method == "qat" else {}
-    saved = made(make_quantized(victim, method, pictures=pictures, root=root, seed=seed, **tuning))
+    saved = made(make_quantized(victim, method, pictures=pictures, pool=pool, root=root, seed=seed, **tuning))
     before = zoo.card(victim).test_accuracy
     click.echo(
         f"{saved.name}: accuracy {saved.test_accuracy:.2f} % on {saved.test_pictures:,} test pictures ({victim}: "

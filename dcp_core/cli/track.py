@@ -23,7 +23,7 @@ def command(keys: tuple[str, ...], uri: str | None, follow: bool) -> None:
       dcp track --uri http://localhost:5000
       dcp track 08695fabf12a --follow
 
-    A run that was mirrored before is continued. Needs the extra: pip install "dcp[mlflow]"
+    For a run that was mirrored before, only new data are sent. Needs the package mlflow-skinny (the extra `mlflow`).
     """
     wanted = [store.view(store.find(key)) for key in keys]
     if missing := [view.key for view in wanted if view.spec is None]:

@@ -53,26 +53,29 @@ def second_network(defense: Defense, victim: str) -> SecondNetwork | None:
 
 
 def second_network_words(defense: Defense, victim: str) -> str:
-    """What a defense needs beside that victim, in a sentence; "" if nothing, or a network that cannot be loaded."""
+    """A sentence on the second network that a defense needs for a victim. Empty if it needs none, or if it is missing."""
     if not isinstance(defense, ModelBased) or defense.needs is None:
         return ""
     if defense.needs == "untrained":
-        return "Needs an untrained network of the victim's architecture, and its pass over every picture asked."
+        return (
+            "Needs an untrained network, of the victim's architecture if it is known, and one forward pass of it for each "
+            "query."
+        )
     try:
         about = auxiliary.card(victim, defense.needs)
     except zoo.VictimError:
         about = None
-    if about is None:  # loading it says what is wrong
+    if about is None:  # loading it raises an error with the reason
         return ""
     return (
-        f"Needs a {about.kind} model beside the victim: {about.architecture}, {about.parameters:,} parameters "
+        f"Needs a second network ({about.kind} model): {about.architecture}, {about.parameters:,} parameters "
         f"({4 * about.parameters / 2**20:.1f} MiB), trained for {about.seconds / 60:.0f} min on {about.pictures:,} "
-        f"pictures of {about.data} ({about.hardware}); and its pass over every picture asked."
+        f"pictures of {about.data} ({about.hardware}); and one forward pass of it for each query."
     )
 
 
 def overview(victim: str, measured: pd.DataFrame) -> pd.DataFrame:
-    """The hidden costs of each defense for a victim, a row each.
+    """The hidden costs of each defense for a victim, one row for each defense.
 
     Args:
         measured: result rows of one measurement; may be empty.

@@ -1,8 +1,8 @@
 """Measure what every defense costs the owner of a victim (Table III): latency, energy and hidden costs, as result rows.
 
 A query is timed from pixels to posteriors on the device, including the victim. Each defense has its default parameters.
-Victim and second networks run in eager torch, so that a ratio compares defenses and not runtimes. Quantized victims are
-ONNX files and run in ONNX Runtime.
+Victim and second networks run in eager torch, so that a ratio compares defenses and not runtimes. Victims that are only
+ONNX files, quantized or given, run in ONNX Runtime.
 """
 
 import json
@@ -91,7 +91,7 @@ def measure(
 
     rounds, queries = yield from _latencies(variants, works, rng, seconds, clock, timing)
     peaks: dict[Key, tuple[int, str]] = {}
-    if card.precision == "fp32":  # the profiler does not see the memory of ONNX Runtime
+    if card.has_weights:  # the profiler does not see the memory of ONNX Runtime
         keys = [(batch, name) for batch in works for name in works[batch]]
         for place, key in enumerate(keys):
             yield MeasurementProgress(f"memory, {key[0]} at once", timing + memory * place / len(keys), queries)
@@ -210,7 +210,7 @@ def _common_columns(card: zoo.Card, device: str, clock: str, busy: str) -> dict[
         "dataset": card.dataset,
         "victim": card.name,
         "precision": card.precision,
-        "engine": "torch, eager" if card.precision == "fp32" else "ONNX Runtime",
+        "engine": "torch, eager" if card.has_weights else "ONNX Runtime",
         "hardware": hardware(device),
         "versions": json.dumps(versions()),
         "date": today(),

@@ -63,17 +63,19 @@ def family(victim: str) -> dict[str, str]:
 
 
 def victim_versions(victim: str) -> list[VictimVersion]:
-    """All versions of a victim that are on this machine, eager fp32 first.
+    """All versions of a victim that are on this machine, fp32 first, in eager torch if there is a torch network.
 
     Raises:
         VictimError: as `family` does, and for files that do not match their card.
     """
     versions_of = family(victim)
     base = versions_of["fp32"]
-    found = [VictimVersion(base, "fp32", EAGER, zoo.network(base), zoo.size(base, zoo.WEIGHTS))]
+    found: list[VictimVersion] = []
+    if zoo.card(base).has_weights:
+        found.append(VictimVersion(base, "fp32", EAGER, zoo.network(base), zoo.size(base, zoo.WEIGHTS)))
     for precision, name in versions_of.items():
         card = zoo.card(name)
-        if precision != "fp32" or card.onnx_sha256:
+        if card.has_onnx:
             model = OnnxClassifier(zoo.onnx_file(name), card.size, len(card.classes))
             found.append(VictimVersion(name, precision, RUNTIME, model, zoo.size(name, zoo.ONNX)))
     return found

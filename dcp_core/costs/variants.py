@@ -45,6 +45,8 @@ def defense_variants(
     Raises:
         VictimError: if the victim cannot be loaded.
     """
+    if not victim.startswith(zoo.TORCHVISION) and zoo.card(victim).source == zoo.SERVICE:
+        raise zoo.VictimError(f"{victim} is a service: the costs of a defense are measured where its network runs")
     model = _network(victim, device)
 
     def clean(pixels: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ def defense_variants(
 
 
 def _network(victim: str, device: str | torch.device) -> torch.nn.Module:
-    if victim.startswith(zoo.TORCHVISION) or zoo.card(victim).precision == "fp32":
+    if victim.startswith(zoo.TORCHVISION) or zoo.card(victim).has_weights:
         network = zoo.network(victim).to(device)
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return zoo.load(victim, str(device)).model

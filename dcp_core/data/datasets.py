@@ -3,7 +3,7 @@
 A data set is one `.npz` file in `home()/data` with the arrays `x_train`, `y_train`, `x_test`, `y_test` and `classes`.
 Pictures are uint8 (N, H, W, 3), labels are integers. `download(name)` creates the file from the published source. The
 drawn sets need no download: they are created when they are first used. A user's own `.npz` file or folder of pictures
-is named by its path.
+is named by its path, or by the name of its file if it is in `home()/data`.
 """
 
 import dataclasses
@@ -112,7 +112,7 @@ def thief_knowledge(dataset: str, pool: str | None) -> Knowledge:
 
 
 def pool_words(dataset: str, pool: str) -> str:
-    """What a thief asks about, in words: "similar pictures (signs_pool)" or "other pictures (textures)"."""
+    """The query pool of a thief in words: "similar pictures (signs_pool)" or "other pictures (textures)"."""
     kind = "similar" if thief_knowledge(dataset, pool) == "knowledgeable" else "other"
     return f"{kind} pictures ({Path(pool).name})"
 
@@ -120,7 +120,8 @@ def pool_words(dataset: str, pool: str) -> str:
 def pools_for(dataset: str, size: int, knowledge: Knowledge) -> list[str]:
     """Names of the query pools for a thief with this knowledge, those on this machine first.
 
-    The victim's own data set is left out. If no related set is known, a knowledgeable thief gets the other sets.
+    The victim's own data set is left out, and so are larger pictures than the victim's, unless there are no others. If no
+    related set is known, a knowledgeable thief gets the other sets.
 
     Args:
         size: side in pixels of the victim's pictures.
@@ -128,7 +129,8 @@ def pools_for(dataset: str, size: int, knowledge: Knowledge) -> list[str]:
     if knowledge == "data-free":
         return []
     related = DATASETS[dataset].related if dataset in DATASETS else ()
-    others = [name for name, info in DATASETS.items() if name not in (dataset, *related) and info.size == size]
+    others = [name for name in DATASETS if name not in (dataset, *related)]
+    others = [name for name in others if DATASETS[name].size <= size] or others
     fitting = related or others if knowledge == "knowledgeable" else others
     return sorted(fitting, key=lambda name: not available(name))
 
@@ -196,7 +198,8 @@ def load(
                 f"{DATASETS[name].title} is not on this machine: run  python -m dcp_core data download {name}"
             )
     else:
-        path = Path(name).expanduser()
+        kept = Path(name).name == name and path_of(name).exists()
+        path = path_of(name) if kept else Path(name).expanduser()
     if path.is_dir():
         try:
             arrays = folders.read_folder(path, split, size)

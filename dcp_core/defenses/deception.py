@@ -144,7 +144,7 @@ class Deception(Defense):
         "Answers whose top posterior is below τ are perturbed.",
         optional="follows β",
         high=1.5,
-        label="Touch answers below",
+        label="Change answers below",
     )
     gamma: float = parameter(
         0.2,
@@ -171,7 +171,7 @@ class Deception(Defense):
         "Which answers are perturbed: 'uncertain' as in the paper's text and code, 'confident' as in Eq. 4 as printed.",
         choices=("uncertain", "confident"),
         expert=True,
-        label="Answers to disturb",
+        label="Answers to change",
     )
     cap_odds: bool = parameter(
         True,

@@ -36,7 +36,9 @@ def make(registry: Mapping[str, type[K]], what: str, name: str, values: dict[str
         ValueError: if the name or a parameter is unknown, or a value is out of range.
     """
     if name not in registry:
-        raise ValueError(f"unknown {what} '{name}'; choose one of {', '.join(registry)}")
+        raise ValueError(
+            f"unknown {what} '{name}'; choose one of {', '.join(registry)}, or name its module in DCP_PLUGINS"
+        )
     known = registry[name].parameters()
     for parameter in values:
         if parameter not in known:

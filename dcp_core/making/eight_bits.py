@@ -28,6 +28,7 @@ def make_quantized(
     method: str = "ptq",
     *,
     pictures: int | None = None,
+    pool: str | None = None,
     root: Path | None = None,
     **recipe: Any,
 ) -> Making[zoo.Card]:
@@ -42,6 +43,8 @@ def make_quantized(
         method: "ptq" (post-training quantization) rounds the trained weights; "qat" (quantization-aware training)
             fine-tunes the network with simulated rounding.
         pictures: number of training pictures, drawn at random. Default: 1,024 for ptq, all for qat.
+        pool: for a victim that was given as a file: data set whose training pictures calibrate it. Default: its stored
+            test pictures, without their labels.
         root: folder of victims. Default: `home()/victims`.
         recipe: fields of `models.training.Recipe` for qat. `seed` also selects the pictures.
 
@@ -51,8 +54,13 @@ def make_quantized(
     """
     if method not in ("ptq", "qat"):
         raise ValueError(f"unknown quantization method '{method}': use ptq or qat")
-    network, card = zoo.network(victim), zoo.card(victim)
+    card = zoo.card(victim)
     chosen = recipe_of(card.dataset, FINE_TUNING, recipe)
+    if card.source:
+        return (yield from _quantized_file(card, method, pictures, pool, chosen.seed, root))
+    if pool is not None:
+        raise DataError(f"{victim} is calibrated on the training pictures of {card.dataset}: leave out the pool")
+    network = zoo.network(victim)
     yield Progress("preparing", 0.0)
     quantization = _quantization()
     training, test = (load(card.dataset, split, size=card.size) for split in ("train", "test"))
@@ -94,7 +102,51 @@ def make_quantized(
         onnx_sha256="",
         hardware="",
     )
-    saved = zoo.save_quantized(content, described, predict(model, test.images), test.labels, root)
+    saved = zoo.save_onnx(content, described, predict(model, test.images), test.labels, root)
+    yield Progress("done", 1.0)
+    return saved
+
+
+def _quantized_file(
+    card: zoo.Card, method: str, pictures: int | None, pool: str | None, seed: int, root: Path | None
+) -> Making[zoo.Card]:
+    """Make VICTIM-ptq of a victim that was given as a file; see `make_quantized`."""
+    if card.source == zoo.SERVICE:
+        raise zoo.VictimError(
+            f"{card.name} is a service: its network is not on this machine, so it cannot be quantized"
+        )
+    if method != "ptq":
+        raise zoo.VictimError(f"{card.name} was given as a file, which cannot be trained: only ptq is possible")
+    if card.precision != "fp32":
+        raise zoo.VictimError(f"{card.name} is {zoo.PRECISIONS[card.precision]} already")
+    yield Progress("preparing", 0.0)
+    from dcp_core.making import onnx_eight_bits  # imported here because it takes seconds
+    from dcp_core.models.onnx_model import OnnxClassifier
+
+    test = load(card.dataset, "test", size=card.size)
+    assert test.labels is not None
+    sample = load(pool, "train", size=card.size) if pool else test
+    sample = sample.drawn(pictures or CALIBRATED, seed)
+    if sample.images.shape[-1] != card.size:
+        raise DataError(
+            f"{pool} has pictures of {sample.images.shape[-1]} pixels, but {card.name} takes {card.size}"
+        )
+    yield Progress("calibrating", 0.1)
+    content = onnx_eight_bits.quantize_onnx(zoo.onnx_file(card.name), card.size, len(card.classes), sample.images)
+    yield Progress("answering the test pictures", 0.7)
+    model = OnnxClassifier(content, card.size, len(card.classes))
+    described = dataclasses.replace(
+        card,
+        name=f"{card.name}-ptq",
+        title=f"{card.title}, {zoo.PRECISIONS[method]}",
+        precision=method,
+        of=card.name,
+        recipe=onnx_eight_bits.about(sample.images, pool or "the test pictures, without labels")
+        | {"seed": seed, "bytes": len(content)},
+        train_pictures=0,
+        hardware="",
+    )
+    saved = zoo.save_onnx(content, described, predict(model, test.images), test.labels, root)
     yield Progress("done", 1.0)
     return saved
 

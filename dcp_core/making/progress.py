@@ -12,12 +12,10 @@ import torch
 
 from dcp_core.data.datasets import DATASETS
 from dcp_core.files import home
-from dcp_core.models.auxiliary import AuxiliaryCard
 from dcp_core.models.training import Progress as TrainingProgress
 from dcp_core.models.training import Recipe
-from dcp_core.models.zoo import Card
 
-C = TypeVar("C", bound=Card | AuxiliaryCard)
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ Making = Generator[Progress, None, C]
 
 
 def finish(making: Making[C], report: Callable[[Progress], object] = lambda progress: None) -> C:
-    """Run a generator of a `make_...` function to its end, and return the card.
+    """Run a generator of a `make_...` function to its end, and return what it made.
 
     Args:
         making: for example `make_victim("signs")`.

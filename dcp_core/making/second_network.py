@@ -10,6 +10,7 @@ from dcp_core.data.datasets import DATASETS, download, load
 from dcp_core.making.progress import Making, Progress, checkpoint_of, following, recipe_of, usual_device
 from dcp_core.making.victim import fresh
 from dcp_core.models import auxiliary, zoo
+from dcp_core.models.architectures import second_architecture
 from dcp_core.models.inference import predict
 from dcp_core.models.training import train
 
@@ -59,7 +60,8 @@ def make_second_network(
     if pictures is not None and pictures < len(sample):
         sample = sample.drawn(pictures, chosen.seed)
     targets, loss = auxiliary.lesson(kind, target, sample)
-    network = fresh(target.card.architecture, len(target.card.classes), chosen.seed, sample.images).to(device)
+    architecture = second_architecture(target.card.architecture)
+    network = fresh(architecture, len(target.card.classes), chosen.seed, sample.images).to(device)
     checkpoint = checkpoint_of(
         f"{victim}-{kind}", victim=target.card.sha256, data=data, pictures=len(sample), recipe=chosen
     )
@@ -74,7 +76,7 @@ def make_second_network(
     about = auxiliary.AuxiliaryCard(
         kind=kind,
         victim=victim,
-        architecture=target.card.architecture,
+        architecture=architecture,
         data=data,
         pictures=len(sample),
         recipe=dataclasses.asdict(chosen),

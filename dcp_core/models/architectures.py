@@ -11,19 +11,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcp_core.models.fast import WHITEN_LEAST, WHITEN_MOST, FastNet
-from dcp_core.models.inference import to_pixels
+from dcp_core.models.inference import resized, to_pixels
 from dcp_core.models.pretrained import FROZEN, FrozenNet
 
 
 class Classifier(nn.Module):
     """A network that normalises its own input: pixels (N, 3, H, W) in [0, 1] -> logits (N, K).
 
-    With `mirrored`, its answer in eval mode is the mean of the logits of a picture and of its mirror image.
+    With `mirrored`, its answer in eval mode is the mean of the logits of a picture and of its mirror image. With `side`, it
+    first resizes pictures to this number of pixels.
     """
 
     mean: Tensor
     std: Tensor
     mirrored: bool = False
+    side: int | None = None
 
     def __init__(
         self,
@@ -43,8 +45,8 @@ class Classifier(nn.Module):
         return self.network(x)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels (N, 3, H, W), from pixels in [0, 1]."""
-        return (pixels - self.mean) / self.std
+        """Normalised pixels (N, 3, H, W), from pixels in [0, 1], resized to `side`."""
+        return ((pixels if self.side is None else resized(pixels, self.side)) - self.mean) / self.std
 
 
 def _conv3(inputs: int, outputs: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -172,20 +174,24 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-# What a clone can be. The last one has pretrained features; victims and second networks cannot use it.
+# Networks of clones. The last one has pretrained features; victims and second networks cannot use it.
 CLONES = (*ARCHITECTURES, FROZEN)
+
+
+STAND_IN = "resnet8"  # second network of a victim whose own network is not known
+
+
+def second_architecture(architecture: str) -> str:
+    """The architecture of a victim's second networks: the victim's own, or `STAND_IN` if it is not one of this project."""
+    return architecture if architecture in ARCHITECTURES else STAND_IN
 
 
 def build(name: str, classes: int) -> Classifier:
     """A newly initialised network by name. It uses torch's global random state.
 
-        Raises:
-    <<<<<<< HEAD
-            ValueError: for a name that is not in `CLONES`.
-            MissingExtra: for a pretrained clone without the extra `pretrained`.
-    =======
-            ValueError: if the name is not in `ARCHITECTURES`.
-    >>>>>>> main
+    Raises:
+        ValueError: if the name is not in `CLONES`.
+        MissingExtra: if it is the pretrained clone, and the extra `pretrained` is not installed.
     """
     if name == FROZEN:
         return Classifier(FrozenNet(classes), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # it normalises pixels itself

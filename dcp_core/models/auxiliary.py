@@ -25,7 +25,7 @@ from dcp_core.defenses.model_based import Kind, ModelBased
 from dcp_core.defenses.modelguard_s import Learned, StoredAnswers
 from dcp_core.files import home
 from dcp_core.models import zoo
-from dcp_core.models.architectures import ARCHITECTURES, build
+from dcp_core.models.architectures import build, second_architecture
 from dcp_core.models.cards import check_sha256, file_of, read_card, read_file, replace_card, store_file
 from dcp_core.models.inference import predict
 from dcp_core.provenance import hardware, today, versions
@@ -102,11 +102,9 @@ def load(victim: str, kind: Kind, device: str | torch.device = "cpu") -> nn.Modu
         )
     known = zoo.card(victim)
     if kind == "untrained":
-        if known.architecture not in ARCHITECTURES:
-            raise zoo.VictimError(f"there is no untrained surrogate of the architecture '{known.architecture}'")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return build(known.architecture, len(known.classes)).to(device).eval()
+            return build(second_architecture(known.architecture), len(known.classes)).to(device).eval()
     found = _card_in(victim, kind)
     if found is None:
         raise zoo.VictimError(

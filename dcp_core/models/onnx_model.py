@@ -5,6 +5,7 @@ An ONNX file contains a graph and numbers, but no code. It is checked before it 
 
 import tempfile
 
+import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,8 @@ class OnnxError(ValueError):
 class OnnxClassifier(nn.Module):
     """An ONNX graph as a module that maps pixels (N, 3, size, size) in [0, 1] to logits (N, K), without gradients.
 
-    It runs on the CPU, with torch's number of threads at the time of its creation. Logits are on the pixels' device.
+    It runs on the CPU, with torch's number of threads at the time of its creation. Logits are on the pixels' device. A graph
+    that takes only a fixed number of pictures, `batch`, is called as often as needed, and its last batch is filled up.
     """
 
     def __init__(self, content: bytes, size: int, classes: int) -> None:
@@ -35,6 +37,7 @@ class OnnxClassifier(nn.Module):
                 f"the model must have one input and one output, but it has {len(inputs)} and {len(outputs)}"
             )
         self._input = inputs[0].name
+        self.batch = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
         # Callers read a module's device from its parameters, so this module needs one.
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)
         for count in (1, 3):
@@ -52,8 +55,24 @@ class OnnxClassifier(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (N, K) of pixels (N, 3, size, size), both float32."""
-        (logits,) = self.session.run(None, {self._input: pixels.detach().cpu().contiguous().numpy()})
+        given = pixels.detach().cpu().contiguous()
+        (logits,) = in_batches(self.session, {self._input: given.numpy()}, self.batch)
         return torch.from_numpy(logits).to(pixels.device)
+
+
+def in_batches(
+    session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray], batch: int | None
+) -> list[np.ndarray]:
+    """All outputs of a graph for any number of pictures (N, ...), also of one that takes only `batch` at once."""
+    if batch is None:
+        return session.run(None, inputs)
+    ((name, pictures),) = inputs.items()
+    parts = []
+    for start in range(0, len(pictures), batch):
+        part = pictures[start : start + batch]
+        filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), 0)])
+        parts.append([found[: len(part)] for found in session.run(None, {name: filled})])
+    return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 
 def open_session(content: bytes) -> onnxruntime.InferenceSession:

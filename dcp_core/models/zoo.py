@@ -5,11 +5,13 @@ both; `card.json`, which describes the victim and its training; and `test_answer
 whole test set and the labels. Pickle files are never loaded. The names of stored files contain the first digits of their
 sha256 (see `cards.py`).
 
-A quantized victim has only `model.onnx`. For an fp32 victim, `model.onnx` is the same network as the weights. On CPUs,
-ONNX Runtime answers several times as fast as eager torch, with posteriors equal to 1e-5.
+A quantized victim, and one that was given as a file (`dcp_core/given`), has only `model.onnx`. For other fp32 victims,
+`model.onnx` is the same network as the weights. On CPUs, ONNX Runtime answers several times as fast as eager torch, with
+posteriors equal to 1e-5.
 """
 
 import dataclasses
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,11 +34,15 @@ from dcp_core.models.cards import (
     replace_card,
     store_file,
 )
+from dcp_core.models.service import Service, ServiceError, read_service
 from dcp_core.provenance import hardware, today, versions
 from dcp_core.vision import torchvision
 
 TORCHVISION = "torchvision:"
 WEIGHTS, ONNX, CARD, ANSWERS = "weights.safetensors", "model.onnx", "card.json", "test_answers.safetensors"
+GIVEN, SERVICE = "file", "service"  # sources of victims that were made elsewhere
+SOURCES = ("", GIVEN, SERVICE)
+DESCRIPTION = "service.toml"
 PRECISIONS = {"fp32": "fp32", "ptq": "int8 PTQ", "qat": "int8 QAT"}  # value in a card -> description
 
 
@@ -45,11 +51,13 @@ class Card:
     """The description of a victim. `test_accuracy` is in percent, `precision` is one of `PRECISIONS`.
 
     `sha256` is that of the main file (weights, or `model.onnx` of a quantized victim), `onnx_sha256` that of `model.onnx` of
-    an fp32 victim, and `answers_sha256` that of the test answers. `of` is the fp32 victim from which a quantized victim was
-    made.
+    an fp32 victim, and `answers_sha256` that of the test answers. `of` is the fp32 victim from which a quantized victim
+    was made. `source` is empty for victims of this project, and `GIVEN` for one that was given as a file. The file contains
+    its `preprocessing`, see `models/preprocessing.py`. A `SERVICE` has `service.toml`, see `models/service.py`, and in its
+    recipe `most_requests`, the limit on requests in all.
 
     Raises:
-        ValueError: if the size is below 1, the precision is unknown, the accuracy is above 100, or a sha256 is invalid.
+        ValueError: if the size is below 1, precision or source is unknown, the accuracy above 100, or a sha256 invalid.
     """
 
     name: str
@@ -68,6 +76,8 @@ class Card:
     onnx_sha256: str = ""
     answers_sha256: str = ""
     of: str = ""
+    source: str = ""
+    preprocessing: dict[str, Any] = field(default_factory=dict)
     date: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     hardware: str = ""
@@ -78,16 +88,29 @@ class Card:
             raise ValueError(f"size is {self.size}, below one pixel")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+        if self.source not in SOURCES:
+            raise ValueError(f"source {self.source!r} is not known to this version")
         if self.test_accuracy is not None and not 0 <= self.test_accuracy <= 100:
             raise ValueError(f"test_accuracy is {self.test_accuracy}, not a percentage")
 
     @property
     def files(self) -> dict[str, str]:
         """The files of the victim with their sha256, which is "" if the card does not have it."""
-        network = (
-            {WEIGHTS: self.sha256, ONNX: self.onnx_sha256} if self.precision == "fp32" else {ONNX: self.sha256}
-        )
+        if self.source == SERVICE:
+            network = {DESCRIPTION: self.sha256}
+        else:
+            network = {WEIGHTS: self.sha256, ONNX: self.onnx_sha256} if self.has_weights else {ONNX: self.sha256}
         return network | {ANSWERS: self.answers_sha256}
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the victim has a torch network, and not only an ONNX file."""
+        return self.precision == "fp32" and not self.source
+
+    @property
+    def has_onnx(self) -> bool:
+        """Whether the victim has a `model.onnx`."""
+        return bool(self.onnx_sha256) or not (self.has_weights or self.source == SERVICE)
 
 
 @dataclass(frozen=True)
@@ -133,8 +156,10 @@ def load(name: str, device: str = "cpu") -> Victim:
     if name.startswith(TORCHVISION):
         return _load_torchvision(name, device)
     known = card(name)
-    if known.precision == "fp32" and not (known.onnx_sha256 and torch.device(device).type == "cpu"):
+    if known.has_weights and not (known.onnx_sha256 and torch.device(device).type == "cpu"):
         return Victim(known, network(name).to(device))
+    if known.source == SERVICE:
+        return _load_service(known, device)
     content = onnx_file(name)
     from dcp_core.models.onnx_model import (
         OnnxClassifier,
@@ -152,14 +177,18 @@ def network(name: str) -> Classifier:
     """The torch network of an fp32 victim on the CPU, for further training or gradients.
 
     Raises:
-        VictimError: as `load`, and if the victim is quantized, because it has no torch network.
+        VictimError: as `load`, and if the victim is quantized or was given as a file, because it has no torch network.
     """
     if name.startswith(TORCHVISION):
         model = _load_torchvision(name, "cpu").model
         assert isinstance(model, Classifier)
         return model
     known = card(name)
-    if known.precision != "fp32":
+    if known.source:
+        raise VictimError(
+            f"{name} was given as a {known.source}: it has no torch network that could be trained further"
+        )
+    if not known.has_weights:
         raise VictimError(f"{name} is {PRECISIONS[known.precision]}: take {known.of or 'the fp32 victim'} instead")
     path = _path(known, WEIGHTS)
     try:
@@ -177,7 +206,9 @@ def onnx_file(name: str) -> bytes:
         VictimError: if there is none (the message has the command that makes it), or it does not match the card.
     """
     known = card(name)
-    if known.precision == "fp32" and not known.onnx_sha256:
+    if known.source == SERVICE:
+        raise VictimError(f"{name} is a service: its network is not on this machine")
+    if not known.has_onnx:
         raise VictimError(
             f"{name} has no ONNX file yet: python -m dcp_core quantize --victim {name} --method fp32"
         )
@@ -253,14 +284,21 @@ def save(
     return _complete(folder, complete, logits, labels)
 
 
-def save_quantized(
-    content: bytes, described: Card, logits: Tensor, labels: Tensor, root: Path | None = None
-) -> Card:
-    """Store a quantized victim, which is one ONNX file; see `save`."""
+def save_onnx(content: bytes, described: Card, logits: Tensor, labels: Tensor, root: Path | None = None) -> Card:
+    """Store a victim that is one ONNX file, quantized or given; see `save`."""
     folder = _new_folder(described.name, root)
     digest = store_file(folder, ONNX, content)
     described = dataclasses.replace(described, sha256=digest, hardware=described.hardware or hardware())
     return _complete(folder, described, logits, labels)
+
+
+def save_service(
+    content: bytes, described: Card, logits: Tensor, labels: Tensor, root: Path | None = None
+) -> Card:
+    """Store a victim that is a service, which is one TOML file; see `save`."""
+    folder = _new_folder(described.name, root)
+    digest = store_file(folder, DESCRIPTION, content)
+    return _complete(folder, dataclasses.replace(described, sha256=digest), logits, labels)
 
 
 def add_onnx(name: str, content: bytes) -> Card:
@@ -298,6 +336,24 @@ def checked_name(name: str) -> str:
 
 def _new_folder(name: str, root: Path | None) -> Path:
     return (root or home() / "victims") / checked_name(name)
+
+
+def removable(name: str) -> bool:
+    """Whether a victim is the user's own, and not an included one."""
+    return _folder(name).parent == home() / "victims"
+
+
+def remove(name: str) -> None:
+    """Delete a victim of the user's own, with its second networks. The card goes first, so that no part of it is found.
+
+    Raises:
+        VictimError: if the victim is unknown or an included one.
+    """
+    if not removable(name):
+        raise VictimError(f"{name} comes with this package and cannot be removed")
+    folder = _folder(name)
+    (folder / CARD).unlink()
+    shutil.rmtree(folder)
 
 
 def roots() -> tuple[Path, Path]:
@@ -342,6 +398,32 @@ def _folder(name: str) -> Path:
         f"no victim '{name}'; known: {', '.join(names()) or 'none'}, or {TORCHVISION}NAME. "
         + (release.hint(name) or "`python -m dcp_core train` makes one")
     )
+
+
+def service(name: str) -> Service:
+    """The description of a victim that is a service.
+
+    Raises:
+        VictimError: if the victim is unknown or no service, or the description is damaged or does not fit the card.
+    """
+    known = card(name)
+    path = _path(known, DESCRIPTION)
+    try:
+        found = read_service(read_file(path, known.sha256).decode())
+    except (ServiceError, UnicodeDecodeError) as error:
+        raise VictimError(f"{path} cannot be used: {error}") from error
+    if found.classes != known.classes or found.size != known.size:
+        raise VictimError(f"{path} does not fit its card: add the service again")
+    return found
+
+
+def _load_service(known: Card, device: str) -> Victim:
+    from dcp_core.models.remote import RemoteClassifier  # imports the HTTP client, which few commands need
+
+    most = known.recipe.get("most_requests")
+    if not isinstance(most, int):
+        raise VictimError(f"the card of {known.name} has no limit on requests: add the service again")
+    return Victim(known, RemoteClassifier(service(known.name), most).to(device).eval())
 
 
 def _load_torchvision(name: str, device: str) -> Victim:

@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from dcp_core.plots.style import CLEAN, in_order, layout, mark_of
 
 AXES = {
-    "latency": "latency of a query, × no defense",
-    "energy": "energy of a query, × no defense",
+    "latency": "latency relative to no defense",
+    "energy": "energy relative to no defense",
     "latency_ms": "latency of a query (ms)",
 }
 INTERVALS = {"latency": ("latency_low", "latency_high"), "latency_ms": ("latency_low_ms", "latency_high_ms")}
@@ -55,7 +55,7 @@ def costs(cells: pd.DataFrame, quantity: str = "latency") -> go.Figure:
         "xaxis": {"type": "log", "dtick": 1},
         "yaxis": {"categoryorder": "array", "categoryarray": order[::-1], "automargin": True},
     }
-    figure = go.Figure(traces, layout(x=f"{AXES[quantity]}, logarithmic", y="", **axes))
+    figure = go.Figure(traces, layout(x=f"{AXES[quantity]} (log)", y="", **axes))
     if quantity in ("latency", "energy"):
         figure.add_vline(1.0, line={"dash": "dot", "width": 1.5, "color": CLEAN})
     return figure

@@ -15,7 +15,7 @@ from dcp_core.plots.style import Mark, faint, layout, mark_of, vertical_line
 CURVES = {
     "defender_error": "owner's test error (%)",
     "l1": "mean l1 distance (0 to 2)",
-    "touched": "answers touched (%)",
+    "touched": "answers changed (%)",
     "changed": "top classes changed (%)",
     "ece": "calibration error, ECE (percentage points)",
     "entropy": "mean entropy (nats)",
@@ -90,12 +90,12 @@ def describe_strength_curves(curves: pd.DataFrame, y: str) -> str:
 def l1_distribution(l1: Mapping[str, np.ndarray], touched: float = 1e-3) -> go.Figure:
     """Cumulative distribution of the l1 distance: percentage of answers with an l1 of at most x, with the mean marked.
 
-    Most answers are either untouched or changed much. The step at 0 is the share of untouched answers. If the mark of the
+    Most answers are either unchanged or changed much. The step at 0 is the share of unchanged answers. If the mark of the
     mean is on a flat part of the curve, no answer has an l1 near the mean.
 
     Args:
         l1: l1 distances (N,) for each defense, by its name.
-        touched: largest l1 at which an answer counts as untouched (`dcp_core.evaluation.metrics.TOUCHED`).
+        touched: largest l1 at which an answer counts as unchanged (`dcp_core.evaluation.metrics.TOUCHED`).
     """
     traces: list[dict[str, Any]] = []
     top = max([1e-3, *(float(values.max()) for values in l1.values() if len(values))])
@@ -110,7 +110,7 @@ def l1_distribution(l1: Mapping[str, np.ndarray], touched: float = 1e-3) -> go.F
                 "x": np.r_[0, grid],
                 "y": np.r_[0, share],
                 "mode": "lines",
-                "name": f"{mark.label}: {share[0]:.0f} % untouched, mean {mean:.2f}",
+                "name": f"{mark.label}: {share[0]:.0f} % unchanged, mean {mean:.2f}",
                 "legendgroup": name,
                 "line": {"color": mark.color, "dash": mark.dash, "shape": "hv"},
                 "hovertemplate": "%{y:.1f} % of answers have l1 ≤ %{x:.3f}<extra>" + mark.label + "</extra>",
@@ -143,6 +143,6 @@ def describe_l1_distribution(l1: Mapping[str, np.ndarray], touched: float = 1e-3
         same = 100 - 100 * len(moved) / len(values)
         rest = f", the others move by {np.median(moved):.2f} in the median" if len(moved) else ""
         parts.append(
-            f"{mark_of(name).label} leaves {same:.0f} % of answers untouched{rest} (mean l1 {values.mean():.2f})"
+            f"{mark_of(name).label} leaves {same:.0f} % of answers unchanged{rest} (mean l1 {values.mean():.2f})"
         )
     return "; ".join(parts) + "."

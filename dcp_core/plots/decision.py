@@ -22,10 +22,10 @@ def gains(table: pd.DataFrame, labels: float | None = None, within: str = "") ->
 
     Args:
         table: rows of `results.decision.operating_points`; those without a point are left out.
-        labels: what labels alone, without a defense, add; drawn as a line.
+        labels: what an API that sends only labels adds, without a defense; drawn as a line.
         within: the limits in words, written below the axis.
     """
-    known = table.dropna(subset=["gain"]).iloc[::-1]  # the most helpful on top
+    known = table.dropna(subset=["gain"]).iloc[::-1]  # the largest gain on top
     traces = [trace for row in known.to_dict("records") for trace in _marks(row)]
     shapes, notes = [_line(0)], []
     if labels is not None:
@@ -37,7 +37,7 @@ def gains(table: pd.DataFrame, labels: float | None = None, within: str = "") ->
                 "yref": "paper",
                 "yanchor": "bottom",
                 "showarrow": False,
-                "text": "labels alone",
+                "text": "labels only",
             }
         )
     place = layout(
@@ -91,5 +91,5 @@ def describe_gains(table: pd.DataFrame, labels: float | None = None) -> str:
         for row in known.itertuples()
     ]
     if labels is not None:
-        parts.append(f"labels alone {labels:+.1f}")
+        parts.append(f"labels only {labels:+.1f}")
     return f"Points added to the thief's error within the limits: {'; '.join(parts) or 'no defense has a point'}."

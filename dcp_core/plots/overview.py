@@ -71,6 +71,7 @@ def learning_curves(table: pd.DataFrame, victim: float) -> go.Figure:
         xaxis={"type": "log", "range": np.log10([first * 0.93, last * 1.08]), "tickvals": sorted(set(table["queries"]))},
         yaxis={"range": [max(0, table["accuracy"].min() - 8), 103]},
         margin={"l": 58, "r": 10, "t": 48, "b": 52},
+        legend={"x": 1, "xanchor": "right", "y": 0, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
         shapes=[{"type": "line", **ends, "line": {"dash": "dot", "color": CLEAN, "width": 2}}],
         annotations=[
             {

@@ -51,7 +51,7 @@ def edge_costs(rows: pd.DataFrame) -> go.Figure:
                 "hovertemplate": "%{y}: %{customdata}, %{x:.3f} of eager fp32<extra>" + mark.label + "</extra>",
             }
         )
-    line = vertical_line(1 / 3, "a third")
+    line = vertical_line(1 / 3, "one third")
     # On a logarithmic axis, Plotly takes positions of shapes as they are, but those of annotations as logarithms.
     for part in (*line["shapes"], *line["annotations"]):
         if "text" in part:
@@ -59,7 +59,7 @@ def edge_costs(rows: pd.DataFrame) -> go.Figure:
     ticks = [0.1, 0.2, 1 / 3, 0.5, 1]
     axis = {"type": "log", "tickvals": ticks, "ticktext": ["0.1", "0.2", "⅓", "0.5", "1"]}
     axes = layout(
-        x="of eager fp32 (ratio, log scale; further left is better)",
+        x="ratio to eager fp32 (log; left is better)",
         y="",
         height=320,
         margin=WORDS,
@@ -74,10 +74,10 @@ def describe_edge_costs(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
     parts = [
         f"{_mark(row).label} has {row['bytes'] / first['bytes']:.2f} of its size, {row['ms_1'] / first['ms_1']:.2f} of "
-        f"its latency for one picture and {row['ms_64'] / first['ms_64']:.2f} for 64"
+        f"its latency for one picture and {row['ms_64'] / first['ms_64']:.2f} for 64 pictures"
         for row in rows.iloc[1:].to_dict("records")
     ]
-    return f"Beside eager fp32, {'; '.join(parts)}."
+    return f"Compared with eager fp32, {'; '.join(parts)}."
 
 
 def edge_accuracy(rows: pd.DataFrame) -> go.Figure:

@@ -93,7 +93,7 @@ def describe_run_curves(points: pd.DataFrame) -> str:
     parts = [
         f"{run}: clone error {row.error:.1f} %, fidelity {row.fidelity:.1f} %" for run, row in last.iterrows()
     ]
-    return f"Where each run stands: {'; '.join(parts) or 'no clone has been scored yet'}."
+    return f"Latest scores of each run: {'; '.join(parts) or 'no clone has been scored yet'}."
 
 
 def compared(rows: pd.DataFrame, keys: set[str], limit: int) -> pd.DataFrame:
@@ -209,4 +209,4 @@ def describe_pairs(rows: pd.DataFrame) -> str:
         parts.append(
             f"{setting}: {plain:.1f} % undefended, {best['adversary_error']:.1f} % with {mark_of(best['defense']).label}"
         )
-    return f"Clone's error: {'; '.join(parts) or 'no defended run has an undefended one beside it yet'}."
+    return f"Clone's error: {'; '.join(parts) or 'no defended run has a matching undefended run yet'}."

@@ -15,7 +15,7 @@ ERROR_BARS = {
     ADDED: "95 % interval of the differences, paired by seed",
     THIEF: "one standard deviation over the seeds",
 }
-TABLE3_COSTS = {"latency_ms": "inference latency per query (ms)", "energy_wh": "energy for all queries (Wh)"}
+TABLE3_COSTS = {"latency_ms": "latency of a query (ms)", "energy_wh": "energy for all queries (Wh)"}
 INCREASES = {1.0: "#86bbe6", 2.0: "#3f8dce", 5.0: "#2763a8"}  # darker for a larger allowed increase
 GREY = "#8a8f98"  # visible on light and dark backgrounds
 OTHER_INCREASE = "#c9862b"  # for increases that the user has entered
@@ -117,7 +117,7 @@ def cost_dots(rows: pd.DataFrame, quantity: str = "latency_ms") -> go.Figure:
     ]
     order = [mark_of(name).label for name in in_order(known["defense"])]
     place = layout(
-        x=f"{TABLE3_COSTS[quantity]}, logarithmic",
+        x=f"{TABLE3_COSTS[quantity]}, log",
         y="defense",
         xaxis={"type": "log", "dtick": 1},
         yaxis={"categoryorder": "array", "categoryarray": order[::-1]},

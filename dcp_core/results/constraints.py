@@ -146,9 +146,10 @@ def table2(
 
 
 def added(cells: pd.DataFrame) -> pd.DataFrame:
-    """The rise of the thief's error by each defense: cells of Table II in which `adversary_error` is the difference, in
-    percentage points, to "none" of the same source and allowed increase. Unlike the error itself, the difference does not
-    grow because the attack is weak.
+    """Cells of Table II with the rise of the thief's error by each defense instead of the error itself.
+
+    The rise, in the column `adversary_error`, is the difference in percentage points to "none" of the same source and
+    allowed increase. A weak attack makes the error large, but not the rise.
 
     If both have at least one seed in common, the rise is the mean of the differences for each seed. With two or more common
     seeds, `low` and `high` are its 95 % interval (`pairing.paired`).

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from dcp_core.attacks.base import BOUND
 from dcp_core.data.datasets import DATASETS
 from dcp_core.defenses import DEFENSES
 from dcp_core.models import zoo
@@ -49,10 +50,13 @@ class Needs:
 def measured_cases(points: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Points by the name of their case, for all cases that were measured with a defense and without.
 
+    Bounds that no thief reaches (`attacks.base.BOUND`) are left out, so no recommendation uses them.
+
     Args:
         points: of `rows.thief_points`.
     """
-    groups = settings(points[points["source"] == "measured"], ["thief"])
+    of_thieves = (points["source"] == "measured") & ~points["thief"].astype("str").str.startswith(BOUND)
+    groups = settings(points[of_thieves], ["thief"])
     return {
         name: case for name, case in groups.items() if len(undefended(case)) and len(case["defense"].unique()) > 1
     }
@@ -116,7 +120,7 @@ def least_error(points: pd.DataFrame) -> pd.Series:
 
 
 def label_only(case: pd.DataFrame) -> pd.Series | None:
-    """The point of an API that sends labels only: the thief who keeps only the top class of undefended answers. None if it
+    """The point of an API that sends only labels: the thief who uses only the top class of undefended answers. None if it
     was not measured."""
     points = trusted(case)
     same = points[(points["defense"] == "none") & (points["thief"] == TOP_1)]

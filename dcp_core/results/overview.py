@@ -116,8 +116,8 @@ def behind_defense(case: pd.DataFrame, defense: Defense) -> pd.DataFrame:
 def accuracies(case: pd.DataFrame, defended: pd.Series) -> pd.DataFrame:
     """Accuracies of the victim and of clones on the victim's test set, percent.
 
-    The thief behind the defense is the best one that was measured there: he may trust the answers, keep only their top
-    class, or know the defense.
+    The thief behind the defense is the best one that was measured there: this thief may trust the answers, use only their
+    top class, or know the defense.
 
     Args:
         case: of `strongest_case`.

@@ -13,8 +13,10 @@ from typing import Any
 import pandas as pd
 
 from dcp_core.attacks import ATTACKS
+from dcp_core.attacks.adaptive import ORACLE, OWN, SHADOWS, WIDE, thief_name
 from dcp_core.attacks.base import AS_IS
 from dcp_core.data.datasets import pool_words
+from dcp_core.defenses.base import ALWAYS_THERE
 from dcp_core.files import PRECOMPUTED, home, write_atomic
 from dcp_core.results.schema import AVERAGED, COLUMNS, CONDITIONS, ResultsError, check
 
@@ -34,11 +36,28 @@ THIEVES = {
     AS_IS: "trusts the answers",
     "top-1": "uses the top class alone",
     "average": "asks repeatedly and averages",
-    "recovery (bayes)": "recovers the answers (Bayes)",
-    "recovery (inverse)": "recovers the answers (inverse)",
+    "average (augmented)": "asks changed copies and averages",
+    **{
+        thief_name(
+            treatment, prior
+        ): f"{'bound, no thief: ' * (prior == ORACLE)}recovers the answers ({words}{start})"
+        for treatment, words in (("bayes", "Bayes"), ("inverse", "inverse"), ("ddae", "D-DAE"))
+        for prior, start in (
+            (WIDE, ""),
+            (OWN, ", own clone"),
+            (SHADOWS, ", shadow models"),
+            (ORACLE, ", clean answers"),
+        )
+    },
 }
 """Values of the column `thief`, in words."""
-IN_COLUMNS = {"epochs", "treatment", "repeats"}  # attack parameters that are also in other columns of a row
+IN_COLUMNS = {
+    "epochs",
+    "treatment",
+    "prior",
+    "rounds",
+    "repeats",
+}  # attack parameters that are also in other columns of a row
 
 
 def load_results(*folders: Path) -> tuple[pd.DataFrame, list[ResultsError]]:
@@ -169,9 +188,11 @@ def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.
 def differing_parameters(rows: pd.DataFrame) -> pd.Series:
     """For each row, the attack parameters that differ between rows of the same attack, as a text: "batch 64, lr 0.1".
 
-    Parameters that have a column (`IN_COLUMNS`) are left out. Empty if no parameter differs.
+    Parameters of `IN_COLUMNS` are left out. A parameter that a row does not have has its earlier value (`Parameter.before`).
+    Empty if no parameter differs.
     """
-    given = [json.loads(text) if isinstance(text, str) else {} for text in rows["attack_parameters"]]
+    texts = zip(rows["attack"], rows["attack_parameters"], strict=True)
+    given = [_earlier(attack) | json.loads(text) if isinstance(text, str) else {} for attack, text in texts]
     values: dict[tuple[str, str], set[str]] = {}
     for attack, parameters in zip(rows["attack"], given, strict=True):
         for name, value in parameters.items():
@@ -185,6 +206,12 @@ def differing_parameters(rows: pd.DataFrame) -> pd.Series:
         for attack, parameters in zip(rows["attack"], given, strict=True)
     ]
     return pd.Series(words, rows.index, dtype="object")
+
+
+def _earlier(attack: str) -> dict[str, Any]:
+    """The values that parameters of an attack had before they were declared."""
+    declared = ATTACKS[attack].parameters() if attack in ATTACKS else {}
+    return {name: each.before for name, each in declared.items() if each.before is not ALWAYS_THERE}
 
 
 def _words(column: str, point: pd.Series) -> str:

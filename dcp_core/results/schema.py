@@ -97,7 +97,11 @@ COLUMNS: dict[str, Column] = {
         Column("attack", "str", "name of the attack in the registry; empty for a row without an attack"),
         Column("attack_parameters", "json", "parameters of the attack (`defenses.base.identity`)"),
         Column("queries_from", "str", "data set from which the thief takes the queries"),
-        Column("thief", "str", "what the thief does with the answers: 'as is', 'top-1', 'average', 'recovery'"),
+        Column(
+            "thief",
+            "str",
+            "what the thief does with the answers: 'as is', 'top-1', 'average', 'recovery'; 'bound: ...' is no thief",
+        ),
         Column("clone", "str", "architecture of the clone"),
         Column("budget", "Int64", "query budget: most queries that the thief may send"),
         Column("epochs", "Int64", "epochs of the clone's training"),

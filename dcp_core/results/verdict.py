@@ -1,7 +1,7 @@
 """Recommend a defense from measured points: yes, no or cannot tell, with reasons and with what the defense will not stop.
 
 The page Decide and the command `decide` print these sentences. A defense is recommended only if its gain is statistically
-significant (`decision.operating_points`) and the best measured thief keeps clearly less of the model.
+significant (`decision.operating_points`) and if the best measured thief keeps clearly less of the model.
 """
 
 import json
@@ -10,8 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
-from dcp_core.defenses import DEFENSES, Defense, LabelOnly, make_defense
-from dcp_core.results.constraints import STD
+from dcp_core.defenses import Defense, LabelOnly, make_defense
 from dcp_core.results.decision import (
     AS_IS,
     Needs,
@@ -23,19 +22,31 @@ from dcp_core.results.decision import (
     trusted,
     undefended,
 )
-from dcp_core.results.pairing import Interval, difference
+from dcp_core.results.pairing import difference
+from dcp_core.results.sentences import (
+    THIEVES,
+    best_thief_sentence,
+    error_of,
+    in_words,
+    labels_sentence,
+    name_of,
+    not_stopped,
+    percent,
+    price_sentences,
+    thief,
+)
 
 Answer = Literal["yes", "no", "cannot tell"]
-Level = Literal["stops", "slows", "barely matters", "nothing"]
+Level = Literal["stops", "slows", "barely matters", "no effect"]
 
 FAILED = 0.2  # a clone that keeps at most this share of the model is useless
 OWNED = 0.9  # a thief who keeps at least this share has the model
 SLOWED, NOTICED = 0.75, 0.95  # largest shares for "slows" and "barely matters", of what the undefended thief keeps
 SCALE: dict[Level, str] = {
-    "stops": "as slows, and the best measured thief keeps at most 20 % of the model",
-    "slows": "the thief keeps at most 75 % of what a thief keeps without the defense",
-    "barely matters": "the thief keeps more than 75 % of it",
-    "nothing": "the thief keeps more than 95 % of it, or at least 90 % of the model",
+    "stops": "the best measured thief keeps at most 20 % of the model, and the condition of 'slows' holds",
+    "slows": "the best measured thief keeps at most 75 % of what a thief keeps without the defense",
+    "barely matters": "the thief keeps 75 to 95 % of what a thief keeps without the defense",
+    "no effect": "the thief keeps more than 95 % of that, or at least 90 % of the model",
 }
 """The meaning of each level, see `level_of`."""
 GOOD: tuple[Level, ...] = ("stops", "slows")
@@ -43,15 +54,9 @@ KEPT = (
     "Kept of the model: the clone's accuracy above guessing, as a share of the victim's accuracy above guessing."
 )
 TO_MEASURE = (
-    "Next, measure a thief who keeps only the top class against it: Attack lab, What the thief does, top-1."
+    "Next, measure a thief who uses only the top class of the answers: on page Attack lab, set 'Use of the answers' to "
+    "top-1."
 )
-THIEVES = {
-    AS_IS: "the thief who trusts the answers",
-    "top-1": "the thief who keeps only the top class of each answer",
-    "average": "the thief who sends each picture several times and averages the answers",
-    "recovery (bayes)": "the thief who knows the defense and inverts it (partial Bayes)",
-    "recovery (inverse)": "the thief who knows the defense and inverts it (learned inverse)",
-}
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ def level_of(share: float, undefended_share: float) -> Level:
         undefended_share: share that the best thief keeps without a defense.
     """
     if share >= OWNED or share > NOTICED * undefended_share:
-        return "nothing"
+        return "no effect"
     if share > SLOWED * undefended_share:
         return "barely matters"
     return "stops" if share <= FAILED else "slows"
@@ -100,7 +105,7 @@ def decide(case: pd.DataFrame, needs: Needs) -> Verdict:
     start = [
         f"Without a defense, the clone of {thief(best)} has an error of {error_of(best)}: it keeps {percent(share)} of the "
         "model.",
-        *_labels_sentence(points),
+        *labels_sentence(points),
     ]
     table = _judged(operating_points(case, needs), points, share)
     if share <= FAILED:
@@ -126,7 +131,7 @@ def decide(case: pd.DataFrame, needs: Needs) -> Verdict:
 def _judged(table: pd.DataFrame, points: pd.DataFrame, undefended_share: float) -> pd.DataFrame:
     """Add the level and the answer of each defense that has a point.
 
-    If a point was measured only against the thief who trusts the answers, the level assumes that a thief who keeps only
+    If a point was measured only against the thief who trusts the answers, the level assumes that a thief who uses only
     the top class does as well as with undefended labels, if that was measured. A defense that does not change the top class
     cannot prevent this.
     """
@@ -164,7 +169,7 @@ def _about(row: pd.Series, table: pd.DataFrame, points: pd.DataFrame, start: lis
     why = [
         *start,
         f"With {name}, the clone of {THIEVES[AS_IS]} has an error of {error_of(row)}: {in_words(gain)}.",
-        *_best_thief_sentence(row, points),
+        *best_thief_sentence(row, points),
     ]
     refuted = table[(table["answer"] == "no") & (table["gain"] > row["gain"])]
     why += [
@@ -173,10 +178,10 @@ def _about(row: pd.Series, table: pd.DataFrame, points: pd.DataFrame, start: lis
         for best in [least_error(behind(points, other))]
     ]
     if row["answer"] == "yes":
-        why += _price_sentences(row, table)
+        why += price_sentences(row, table)
         headline = f"Yes: deploy {name_of(row, whole=True)}. It {row['level']} this thief."
         return Verdict(
-            "yes", headline, tuple(why), _not_stopped(row, points), row["level"], table, row, defense_of(row)
+            "yes", headline, tuple(why), not_stopped(row, points), row["level"], table, row, defense_of(row)
         )
     if row["answer"] == "no":
         why.append(_why_too_little(row))
@@ -228,7 +233,7 @@ def _labels_alone(points: pd.DataFrame) -> Verdict:
     if labels is None:
         why.append(
             f"With all probabilities, the clone has an error of {error_of(bare)}. Its error with labels only is not "
-            "measured in this case. Measure it in Attack lab: What the thief does, top-1, against No defense."
+            "measured in this case. To measure it, use page Attack lab: no defense, and 'Use of the answers' set to top-1."
         )
     else:
         level = level_of(kept(labels), kept(least_error(points[points["defense"] == "none"])))
@@ -245,92 +250,6 @@ def _labels_alone(points: pd.DataFrame) -> Verdict:
     )
 
 
-def _labels_sentence(points: pd.DataFrame) -> list[str]:
-    labels = label_only(points)
-    if labels is None:
-        return []
-    return [
-        f"With labels only (the top class of each answer, no defense), the clone has an error of {error_of(labels)}: "
-        f"it keeps {percent(kept(labels))}."
-    ]
-
-
-def _best_thief_sentence(row: pd.Series, points: pd.DataFrame) -> list[str]:
-    """What the best measured thief keeps at a point, and which thieves were not measured there."""
-    if len(behind(points, row)) == 1:
-        assumed = label_only(points) is not None
-        more = (
-            " The level also considers the thief who uses labels only: a defense that does not change the top class "
-            "cannot stop this thief."
-        )
-        return [f"It keeps {percent(row['kept'])}. No other thief was measured against it.{more * assumed}"]
-    best = least_error(behind(points, row))
-    return [
-        f"The best thief measured against it is {thief(best)}: an error of {error_of(best)}, keeping {percent(row['kept'])}."
-    ]
-
-
-def _price_sentences(row: pd.Series, table: pd.DataFrame) -> list[str]:
-    """The cost of the recommended point, and the defenses with a gain that is not significantly smaller."""
-    where = (("l1_queries", "the thief's queries"), ("l1", "customers' answers"))
-    moved = " and ".join(f"{row[column]:.2f} on {words}" for column, words in where if pd.notna(row[column]))
-    lines = [f"Your own error rises by {row['increase']:.2f} points; answers change by a mean l1 of {moved}."]
-    others = table[table["gain"].notna() & (table["defense"] != row["defense"])]
-    similar = [name_of(other) for _, other in others.iterrows() if not difference(row, other).low > 0]
-    if similar:
-        lines.append(
-            f"Its gain is not significantly larger than that of {', '.join(similar)}: compare their costs."
-        )
-    return lines
-
-
-def _not_stopped(row: pd.Series, points: pd.DataFrame) -> tuple[str, ...]:
-    there = behind(points, row)
-    lines = [
-        f"{thief(other).capitalize()}: an error of {error_of(other)} with this defense, keeping {percent(kept(other))}."
-        for _, other in there[there["thief"] != AS_IS].iterrows()
-    ]
-    if not lines:
-        others = points[(points["thief"] != AS_IS) & (points["defense"] != "none")]
-        elsewhere = "; ".join(
-            f"with {name_of(other)}, {thief(other)} has an error of {error_of(other)}"
-            for _, other in others.iterrows()
-        )
-        measured = f" Measured at other points: {elsewhere}." if elsewhere else ""
-        lines.append(
-            "Unknown: a thief who keeps only the top class of each answer, or who knows the defense and inverts it. "
-            f"Such thieves were not measured at this point.{measured}"
-        )
-    lines.append(
-        f"A thief with more queries: this one had {int(row['budget']):,}. With any defense, also limit queries, watch "
-        "accounts and set terms of use."
-    )
-    return tuple(lines)
-
-
-def in_words(gain: Interval) -> str:
-    """A gain with its interval as a text: "+5.7 points (95 % interval over 3 paired seeds: +1.0 to +10.4)"."""
-    if pd.isna(gain.low):
-        return f"{gain.mean:+.1f} points"
-    return f"{gain.mean:+.1f} points (95 % interval over {gain.pairs} paired seeds: {gain.low:+.1f} to {gain.high:+.1f})"
-
-
-def thief(point: pd.Series) -> str:
-    """Description of the thief of a point, such as "the thief who trusts the answers"."""
-    return THIEVES.get(point["thief"], f"the thief '{point['thief']}'")
-
-
-def error_of(point: pd.Series) -> str:
-    """A thief's error as a text, with its standard deviation over seeds if it is known: "40.0 ± 2.0 %"."""
-    spread = f" ± {point[STD]:.1f}" if pd.notna(point[STD]) else ""
-    return f"{point['adversary_error']:.1f}{spread} %"
-
-
-def percent(share: float) -> str:
-    """A share (0 to 1) as a text, in whole percent: "62 %"."""
-    return f"{100 * share:.0f} %"
-
-
 def defense_of(point: pd.Series) -> Defense:
     """The defense of a measured point.
 
@@ -338,15 +257,3 @@ def defense_of(point: pd.Series) -> Defense:
         ValueError: if the defense does not have the point's parameters.
     """
     return make_defense(point["defense"], **json.loads(point["parameters"]))
-
-
-def name_of(point: pd.Series, *, whole: bool = False) -> str:
-    """The defense of a point with its strength: "DCP β = 0.9", or with its title if `whole`: "Deception (DCP), β = 0.9"."""
-    name = str(point["defense"])
-    if name not in DEFENSES:
-        return name
-    kind = DEFENSES[name]
-    title = kind.title if whole else kind.short
-    if kind.strength is None or pd.isna(point["strength"]):
-        return title
-    return f"{title}{',' if whole else ''} {kind.parameters()[kind.strength].symbol} = {point['strength']:g}"

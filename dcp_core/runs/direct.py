@@ -1,4 +1,4 @@
-"""A run from Python, in this process: what the commands `attack` and `bench` do."""
+"""Run an attack or a measurement of costs in this Python process, as the commands `attack` and `bench` do."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -14,25 +14,25 @@ __all__ = ["BenchSpec", "RunSpec", "result", "run"]
 
 
 def run(spec: Spec, *, folder: Path | None = None, device: str | None = None) -> Generator[Event, None, None]:
-    """Run an attack (`RunSpec`) or a measurement of costs (`BenchSpec`), yielding its events.
+    """Run an attack (`RunSpec`) or a measurement of costs (`BenchSpec`); yields its events.
 
-    Everything is kept in the run's folder, where pages and commands see it too. Closing the iterator stops the run; an
-    attack goes on where it was when it is run again. One that is done yields nothing.
+    The run is recorded in its folder, so pages and commands show it too. Closing the iterator stops the run. Calling `run`
+    again resumes a stopped attack, and yields nothing if the run is done.
 
     Args:
-        folder: where the run is kept; below `home()/runs` without it.
-        device: where to compute; a GPU if there is one.
+        folder: folder of the run. Default: one below `home()/runs`.
+        device: "cpu" or "cuda". Default: a GPU if there is one.
 
     Raises:
-        ValueError: for a folder of another run, a run that another process works on, or a victim, pool and clone that do
-            not go together.
+        ValueError: if the folder belongs to another run, if another process works on the run, or if victim, pool and clone
+            do not fit together.
     """
     return record(spec, folder or run_folder.folder_of(spec), device=device)
 
 
 def result(spec: Spec, *, folder: Path | None = None) -> dict[str, Any] | None:
-    """What a finished run found, on this machine or in what came with the package; None while it is not done.
+    """The result of a finished run of this machine, or of an included run. None if the run is not done.
 
-    See `runs.folder.result` for what it holds; `rows` are result rows, as `load_results` reads them.
+    Its entries are described in `runs.folder.result`. `rows` are result rows, as `load_results` returns them.
     """
     return run_folder.result(folder or store.find(spec.key))

@@ -47,9 +47,10 @@ def estimate(spec: RunSpec) -> Estimate:
     """
     card = _victim(spec.victim).card
     test = max(1, card.test_pictures)
-    victim, clone = _speed_of_victim(spec.victim), _speed_of_clone(spec.clone, len(card.classes), card.size)
+    _, seen = _sides(spec)
+    victim, clone = _speed_of_victim(spec.victim), _speed_of_clone(spec.clone, len(card.classes), seen)
     logs = LOGS * min(curve_pictures(spec.budget), test)
-    clone *= 2 if spec.make_attack().mirrored else 1
+    clone *= spec.make_attack().passes
     judging = (logs + test + min(TRANSFER_PICTURES, test) * PGD_PASSES) * clone
     drawing = _drawing(card.dataset, "test") + (_drawing(spec.pool, "train") if spec.pool else 0)
     loading = START + drawing + test * victim
@@ -58,9 +59,24 @@ def estimate(spec: RunSpec) -> Estimate:
 
 def _attack_seconds(spec: RunSpec) -> float:
     attack, defense = spec.make_attack(), spec.make_defense()
+    local = _local_seconds(spec, attack, defense)
+    if _victim(spec.victim).card.source == zoo.SERVICE:
+        return local + spec.budget / zoo.service(spec.victim).per_second
+    return local
+
+
+def _local_seconds(spec: RunSpec, attack: Attack, defense: Defense) -> float:
+    """Seconds that this machine computes."""
     if spec.clone == FROZEN:
         return _frozen_seconds(spec)
-    return attack.seconds(spec.budget, partial(_timed, spec.victim, spec.clone, defense))
+    return attack.seconds(spec.budget, partial(_timed, spec.victim, spec.clone, _sides(spec), defense))
+
+
+def _sides(spec: RunSpec) -> tuple[int, int]:
+    """See `RunSpec.sides`. The pictures of a folder have the victim's size; those of an unread file may have another."""
+    size = _victim(spec.victim).card.size
+    pool = None if spec.pool is None else DATASETS[spec.pool].size if spec.pool in DATASETS else size
+    return spec.sides(size, pool)
 
 
 def _frozen_seconds(spec: RunSpec) -> float:
@@ -76,7 +92,7 @@ def _frozen_seconds(spec: RunSpec) -> float:
 def _speed_of_answer(victim: str, defense: Defense) -> float:
     """Seconds of one defended answer."""
     size = _victim(victim).card.size
-    oracle = _theft(victim, FROZEN, defense, 2 * PIECE, None).oracle
+    oracle = _theft(victim, FROZEN, (size, size), defense, 2 * PIECE, None).oracle
     pictures = _noise(PIECE, size)
     oracle.query(pictures[:8])
     began = time.monotonic()
@@ -94,25 +110,45 @@ def _speed_of_head(classes: int) -> float:
 
 
 @lru_cache(maxsize=64)
-def _timed(victim: str, clone: str, defense: Defense, attack: Attack, budget: int) -> list[tuple[Event, float]]:
-    """Every event of a small theft, and the seconds until it; see `attacks.base.Timed`."""
-    size = _victim(victim).card.size
-    pool = ImageSet("timing", _noise(max(budget, WHITEN_LEAST), size), None, ()) if attack.needs_pool else None
-    theft = _theft(victim, clone, defense, budget, pool)
+def _timed(
+    victim: str, clone: str, sides: tuple[int, int], defense: Defense, attack: Attack, budget: int
+) -> list[tuple[Event, float]]:
+    """Every event of a small theft, and the seconds until it; see `attacks.base.Timed` and `RunSpec.sides`."""
+    pool = ImageSet("timing", _noise(max(budget, WHITEN_LEAST), sides[0]), None, ()) if attack.needs_pool else None
+    theft = _theft(victim, clone, sides, defense, budget, pool)
     theft.logs = budget  # an event after each iteration
     began = time.monotonic()
     return [(event, time.monotonic() - began) for event in attack.steps(theft)]
 
 
-def _theft(victim: str, clone: str, defense: Defense, budget: int, pool: ImageSet | None) -> Theft:
+def _theft(
+    victim: str, clone: str, sides: tuple[int, int], defense: Defense, budget: int, pool: ImageSet | None
+) -> Theft:
     loaded, guarded = _victim(victim), arm(defense, victim)
-    size = loaded.card.size
-    oracle = Oracle(loaded.model, guarded, budget, shape=(3, size, size))
-    return Theft(oracle, build(clone, oracle.classes), pool=pool, known_defense=guarded)
+    sent, seen = sides
+    oracle = Oracle(loaded.model, guarded, budget, shape=(3, sent, sent), side=loaded.card.size)
+    network = build(clone, oracle.classes)
+    if clone != FROZEN:
+        network.side = seen
+    return Theft(oracle, network, pool=pool, known_defense=guarded)
+
+
+class _Silent(nn.Module):
+    """Stands for a service, which is not asked to estimate a time."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.known_classes = classes
+        self.place = nn.Parameter(torch.empty(0), requires_grad=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.zeros(len(pixels), self.known_classes)
 
 
 @lru_cache(maxsize=4)
 def _victim(name: str) -> zoo.Victim:
+    if not name.startswith(zoo.TORCHVISION) and zoo.card(name).source == zoo.SERVICE:
+        return zoo.Victim(zoo.card(name), _Silent(len(zoo.card(name).classes)))
     return zoo.load(name)
 
 

@@ -20,7 +20,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dcp_core.attacks.base import ATTACK_STATE, TRAINING_STATE
+from dcp_core.attacks.base import ATTACK_STATE, MOST_STAGES, SHADOWS_STATE, training_state
 from dcp_core.files import home, read_object, write_atomic
 from dcp_core.results.schema import check_values
 from dcp_core.runs.spec import Spec, SpecError, spec_from
@@ -28,7 +28,7 @@ from dcp_core.runs.spec import Spec, SpecError, spec_from
 SPEC, RESULT, CLONE = "spec.json", "result.json", "clone.safetensors"
 STATUS, EVENTS, SAMPLE, LOG = "status.json", "events.jsonl", "sample.png", "worker.log"
 QUEUED, STOP, LOCK = "queued", "stop", "lock"
-STATES = (ATTACK_STATE, TRAINING_STATE)
+STATES = (ATTACK_STATE, SHADOWS_STATE, *map(training_state, range(MOST_STAGES)))
 WRITTEN = (SPEC, RESULT, CLONE, STATUS, SAMPLE, QUEUED, *STATES)  # by `write_atomic`
 SPEC_BYTES, RESULT_BYTES = 100_000, 10_000_000  # larger files are not this program's
 MOST_QUERIES = 2**53  # more than any run makes
@@ -123,7 +123,8 @@ def _check_result(found: dict[str, Any]) -> None:
         check_values(row, required=ACHIEVED if row_of_attack(row) else ())
     if not isinstance(queries, int) or not 0 <= queries <= MOST_QUERIES:
         raise ValueError("queries is not a whole number from 0")
-    if row_of_attack(rows[0]) and not _is_number(found.get("transfer_rate")):
+    rate = found.get("transfer_rate", "")  # null for a service, which is not asked beyond the budget
+    if row_of_attack(rows[0]) and not (rate is None or _is_number(rate)):
         raise ValueError("transfer_rate is not a number")
     if not isinstance(missing, dict) or not all(isinstance(reason, str) for reason in missing.values()):
         raise ValueError("missing is not an object of texts")

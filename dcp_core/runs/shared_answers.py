@@ -69,6 +69,8 @@ class CachedVictim(nn.Module):
 
 def cached_victim(victim: zoo.Victim, pool: ImageSet | None) -> nn.Module:
     """The victim's model, with the cached answers for this pool if there are any."""
+    if victim.card.source == zoo.SERVICE:  # it keeps its answers itself
+        return victim.model
     cache = None if pool is None or not victim.card.sha256 else _read(_path(victim.card, pool), pool)
     return victim.model if cache is None else CachedVictim(victim.model, cache)
 
@@ -101,6 +103,8 @@ def share(specs: Iterable[RunSpec]) -> None:
         if card is None or len(runs) < 2:
             continue
         pool = load(source, "train", size=card.size)
+        if pool.images.shape[-1] != card.size:  # the oracle resizes them, so their answers would not be found
+            continue
         _compute_missing(card, pool, defense, _asked(runs, len(pool)))
 
 

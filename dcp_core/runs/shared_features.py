@@ -1,8 +1,8 @@
-"""Keep the pretrained features of pictures on disk, so that runs with a pretrained clone compute them once.
+"""Store the pretrained features of pictures on disk, so that several runs with a pretrained clone compute them only once.
 
 Files are in `runs/.shared/features`. Their names begin with a hash of the pretrained weights' name and of all pictures of a
-set (a pool or a test set); each file has the features of some of its pictures and is never changed. Runs that work at
-once wait for each other's features instead of computing them twice.
+set (a pool or a test set). Each file has the features of some pictures of the set and is never changed. Runs that work at
+the same time wait for each other, so that no features are computed twice.
 """
 
 import hashlib
@@ -21,14 +21,17 @@ from dcp_core.runs.folder import shared
 from dcp_core.runs.locks import holding
 from dcp_core.runs.shared_answers import RowCache, stored_rows
 
-MOST_BYTES = 1_000_000_000  # of all files; those of 400,000 pictures. Beyond, the oldest files are deleted.
+MOST_BYTES = 1_000_000_000  # of all files, enough for 400,000 pictures; above it, the oldest files are deleted
 
 
 def lookup(*sets: Tensor) -> FeatureLookup:
-    """Features of the pictures in these sets, each uint8 (N, 3, H, W), are computed once and stored; of others computed.
+    """A lookup that computes the features of the pictures in these sets, uint8 (N, 3, H, W), only once, and stores them.
+
+    Features of other pictures are computed at each call.
+
 
     Raises:
-        MissingExtra: without the extra `pretrained`.
+        MissingExtra: if the extra `pretrained` is not installed.
     """
     found: FeatureLookup = _computed
     for images in sets:
@@ -65,7 +68,7 @@ class SharedFeatures:
         """Features (N, 1280) of pixels (N, 3, H, W) in [0, 1], float32 on the device of the pixels.
 
         Args:
-            compute: gets the indices of pictures of this set whose features nobody has stored.
+            compute: gets the indices of pictures of this set whose features are not stored.
             others: gets the indices of pictures that are not in this set.
         """
         place = torch.tensor([-1 if n is None else n for n in self.pictures.find(pixels)])
@@ -83,7 +86,7 @@ class SharedFeatures:
         return found
 
     def _read(self) -> None:
-        """Take over what this or another run has stored since the last time."""
+        """Read the files that this or another run has written since the last call."""
         for path in sorted(set((shared() / "features").glob(f"{self.name}-*.safetensors")) - self.files):
             self._take(*stored_rows(path))
             self.files.add(path)
@@ -102,7 +105,7 @@ class SharedFeatures:
 
 
 def _make_room(size: int) -> None:
-    """Delete the oldest files where `size` more bytes would be more than `MOST_BYTES`."""
+    """Delete the oldest files until `size` more bytes fit into `MOST_BYTES`."""
     files = []
     for path in (shared() / "features").glob("*.safetensors"):
         with suppress(FileNotFoundError):  # another run has just deleted it

@@ -12,11 +12,12 @@ from dcp_core.costs.latency import CLOCKS
 from dcp_core.defenses import Defense, make_defense
 from dcp_core.defenses.base import ALWAYS_THERE, identity
 from dcp_core.models.architectures import CLONES
-from dcp_core.models.pretrained import FROZEN
+from dcp_core.models.pretrained import FROZEN, SIDE
 
 MOST_SEED = 2**32 - 1
 MOST_QUERIES = 10**12
 MOST_SECONDS = 10**6
+LEAST_SIDE, USUAL_SIDE, MOST_SIDE = 16, 64, 1024  # pixels of the pictures that a clone sees
 MOST_TEXT = 1000  # characters of a victim's name or a pool's path
 
 
@@ -34,6 +35,8 @@ class RunSpec:
         budget: number of queries that the victim answers.
         pool: data set whose training pictures are the query pool, for attacks that need one.
         clone: architecture of the thief's network; without it, the attack's usual one.
+        clone_size: side in pixels of the pictures that the thief's network sees; 0 for the victim's, at most `USUAL_SIDE`.
+            The victim still sees its own size.
         seed: of all random numbers of the thief and of the defense.
 
     Raises:
@@ -50,6 +53,7 @@ class RunSpec:
     pool: str | None = None
     clone: str = ""
     seed: int = 0
+    clone_size: int = 0
 
     kind: ClassVar[str] = "attack"
 
@@ -61,6 +65,11 @@ class RunSpec:
             _check_text("clone", self.clone)
         _check_whole("query budget", self.budget, 1, MOST_QUERIES)
         _check_whole("seed", self.seed, 0, MOST_SEED)
+        _check_whole("clone's size", self.clone_size, 0, MOST_SIDE)
+        if 0 < self.clone_size < LEAST_SIDE:
+            raise SpecError(f"the clone's size must be at least {LEAST_SIDE} pixels, or 0 for the usual one")
+        if self.clone_size and self.clone == FROZEN:
+            raise SpecError(f"{FROZEN} always sees {SIDE} pixels: leave out the clone's size")
         attack = make_attack(self.attack, **self.attack_parameters)
         object.__setattr__(self, "clone", self.clone or attack.usual_clone)
         attack = attack.for_clone(self.clone)
@@ -116,6 +125,16 @@ class RunSpec:
         except (TypeError, AttributeError) as error:
             raise SpecError(f"this is not the spec of an attack: {error}") from error
 
+    def sides(self, victim: int, pool: int | None) -> tuple[int, int]:
+        """Sides in pixels of the pictures that the thief sends, and of those that the clone sees.
+
+        Args:
+            victim, pool: sides of the victim's pictures, and of the pool's; None without a pool, where the thief makes
+                pictures of the clone's size.
+        """
+        clone = self.clone_size or min(victim, USUAL_SIDE)
+        return (clone, clone) if pool is None else (pool, min(clone, pool))
+
     @property
     def key(self) -> str:
         """Hash of all parameters, 12 hexadecimal digits: equal for equal runs, also after a default has changed."""
@@ -123,7 +142,10 @@ class RunSpec:
             "attack_parameters": identity(self.make_attack()),
             "defense_parameters": identity(self.make_defense()),
         }
-        canonical = json.dumps(dataclasses.asdict(self) | parameters, sort_keys=True)
+        described = dataclasses.asdict(self) | parameters
+        if not self.clone_size:
+            del described["clone_size"]  # added later: runs without it keep their keys
+        canonical = json.dumps(described, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     @property
@@ -131,6 +153,7 @@ class RunSpec:
         """The command line that makes this run."""
         words = ["--victim", self.victim, "--attack", self.attack, "--budget", str(self.budget)]
         words += ["--pool", self.pool] if self.pool else []
+        words += ["--clone-size", str(self.clone_size)] if self.clone_size else []
         words += ["--clone", self.clone, "--defense", self.defense, "--seed", str(self.seed)]
         return "python -m dcp_core attack " + shlex.join(
             words + options_of(self.make_attack()) + options_of(self.make_defense())

@@ -1,7 +1,7 @@
 """Mirror runs to an MLflow tracking server: parameters, curves, results and clones.
 
-A mirror reads the folder of a run and never changes it. So it works for runs of every origin (pages, command line, cluster),
-while they run and afterwards. A run is found again by the tag `dcp.key`; what was mirrored before is not sent twice.
+A mirror reads the folder of a run and never changes it. It works for all runs (pages, command line, cluster), while they
+run and afterwards. The tag `dcp.key` identifies a run in MLflow. Data that were mirrored before are not sent again.
 """
 
 import json
@@ -18,10 +18,8 @@ from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.store import RunView
 
 EXPERIMENT = "model stealing"
-KEY, MIRRORED = (
-    "dcp.key",
-    "dcp.mirrored",
-)  # tags: key of the run; finished share and time of the last mirrored event
+KEY = "dcp.key"  # tag: key of the run
+MIRRORED = "dcp.mirrored"  # tag: finished share and time of the last mirrored event
 ENDED = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 BATCH = 1000  # most metrics that MLflow takes in one request
 PARTS = 10_000  # a metric's step is the finished share of the run's work in 1/10,000
@@ -145,5 +143,5 @@ def _mlflow() -> ModuleType:
         import mlflow.entities
         import mlflow.exceptions
     except ImportError:
-        raise TrackingError('MLflow is not installed: pip install "dcp[mlflow]"') from None
+        raise TrackingError("MLflow is not installed: pip install mlflow-skinny") from None
     return mlflow

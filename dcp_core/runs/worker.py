@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dcp_core.files import write_atomic
 from dcp_core.models import zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.auxiliary import arm
+from dcp_core.models.ensemble import Ensemble
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.models.pretrained import FROZEN, FrozenNet, weights_file
 from dcp_core.precision import precision
@@ -70,13 +72,15 @@ def run(
     clean = predict(victim.model, test.images)
     evaluator = Evaluator.of(clean, test)
     defense = arm(spec.make_defense(), spec.victim, device)
-    shape = (3, victim.card.size, victim.card.size)
     pool = load(spec.pool, "train", size=victim.card.size, report=report) if spec.pool else None
+    sent, seen = spec.sides(victim.card.size, None if pool is None else pool.images.shape[-1])
+    attack, answering = spec.make_attack(), shared_answers.cached_victim(victim, pool)
     oracle = Oracle(
-        shared_answers.cached_victim(victim, pool),
+        answering,
         defense,
         spec.budget,
-        shape=shape,
+        shape=(3, sent, sent),
+        side=victim.card.size,
         device=device,
         seed=spec.seed,
         guides=shared_answers.cached_guides(defense, victim, pool),
@@ -84,6 +88,8 @@ def run(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         clone = build(spec.clone, oracle.classes)
+    if seen != victim.card.size and spec.clone != FROZEN:  # a pretrained network resizes pictures itself
+        clone.side = seen
     if isinstance(clone.network, FrozenNet) and pool is not None:
         clone.network.lookup = shared_features.lookup(test.images, pool.images)
     theft = Theft(
@@ -91,14 +97,19 @@ def run(
         clone,
         pool=pool,
         known_defense=defense,
+        clean_answers=partial(_clean_answers, answering) if attack.is_bound else None,
         evaluate=evaluator.first(curve_pictures(spec.budget)),
         folder=folder,
         save_every=save_every,
         logs=LOGS,
         seed=spec.seed,
     )
-    events = spec.make_attack().steps(theft)
+    events = attack.steps(theft)
     return _run(spec, folder, events, theft, victim, test, clean, evaluator)
+
+
+def _clean_answers(victim: nn.Module, images: Tensor) -> Tensor:
+    return predict(victim, images).softmax(1)
 
 
 def curve_pictures(budget: int) -> int:
@@ -138,12 +149,14 @@ def _run(
     assert test.labels is not None
     few, labels = test.images[:TRANSFER_PICTURES], test.labels[:TRANSFER_PICTURES]
     _keep_clone(folder / CLONE, theft.clone, spec.clone)
-    rate = transfer_rate(theft.clone, victim.model, few, labels)
+    # Adversarial pictures would be requests to a service beyond the query budget.
+    ask = victim.card.source != zoo.SERVICE
+    rate = transfer_rate(theft.clone, victim.model, few, labels) if ask else None
     achieved = {"adversary_error": scores.error, "fidelity": scores.fidelity, "transfer_rate": rate}
     found = {
         "rows": [
             _row(spec, theft, victim, test, clean, evaluator)
-            | {name: round(percentage, 4) for name, percentage in achieved.items()}
+            | {name: None if value is None else round(value, 4) for name, value in achieved.items()}
         ],
         "class_errors": scores.class_errors,
         "transfer_rate": rate,
@@ -157,13 +170,18 @@ def _run(
 
 
 def _keep_clone(path: Path, clone: nn.Module, architecture: str) -> None:
-    """Store the clone's weights, and in the file's metadata its architecture and whether it asks the mirror too.
+    """Store the clone's weights, and in the file's metadata its architecture and whether it averages over mirror images.
 
-    Of a pretrained clone these are the weights of the head, and the metadata names the file of the pretrained weights.
-    The metadata is one entry, because safetensors writes several in a random order and equal runs give equal files.
+    Of an ensemble, these are the weights of all members, and the metadata has their number.
+    For a pretrained clone, these are the weights of the head, and the metadata names the file of the pretrained weights.
+    The metadata is a single entry, because safetensors writes several in random order, and equal runs must give equal files.
     """
     weights = {key: value.detach().cpu().contiguous() for key, value in clone.state_dict().items()}
     about = {"architecture": architecture, "mirrored": getattr(clone, "mirrored", False)}
+    if getattr(clone, "side", None):
+        about["side"] = clone.side
+    if isinstance(clone, Ensemble):
+        about["members"] = len(clone.members)
     if architecture == FROZEN:
         about["pretrained"] = weights_file().name
     write_atomic(path, lambda file: file.write(save(weights, {"clone": json.dumps(about)})))
@@ -177,6 +195,7 @@ def _row(
     assert theft.known_defense is not None
     defense = theft.known_defense
     defended = _defended(logits, test.images, defense, spec.seed, theft.oracle.device)
+    sized = {"clone_size": spec.clone_size} if spec.clone_size else {}
     return {
         "source": "measured",
         "where": spec.command,
@@ -189,7 +208,7 @@ def _row(
         "parameters": json.dumps(identity(spec.make_defense())),
         "strength": spec.defense_parameters.get(defense.strength) if defense.strength else None,
         "attack": spec.attack,
-        "attack_parameters": json.dumps(identity(spec.make_attack())),
+        "attack_parameters": json.dumps(identity(spec.make_attack()) | sized),
         "queries_from": spec.pool,
         "thief": spec.make_attack().thief,
         "clone": spec.clone,

@@ -35,6 +35,7 @@ from dcp_core.ui.live.answer import (
 )
 from dcp_core.ui.live.tradeoff import cost_panels, curve_panel, strength_slider, thief_panel
 from dcp_core.ui.page import PAGES, VIEWS, attempt, errors_explained, experts, frame, link, plain
+from dcp_core.ui.runs import run_buttons, run_details
 from dcp_core.ui.stored import (
     all_results,
     armed,
@@ -90,6 +91,8 @@ __all__ = [
     "parameter_state",
     "pictures_in",
     "plain",
+    "run_buttons",
+    "run_details",
     "select",
     "strength_slider",
     "test_answers",

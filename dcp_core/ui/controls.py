@@ -10,7 +10,7 @@ from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.base import Parameter
 from dcp_core.models import zoo
 from dcp_core.results.constraints import L1, L1_LIMITS
-from dcp_core.ui.page import errors_explained, experts, plain
+from dcp_core.ui.page import errors_explained, experts, link, plain
 from dcp_core.ui.stored import load_victim
 
 Name = TypeVar("Name", bound=str)
@@ -47,8 +47,8 @@ def choose_victim(prefix: str = "") -> zoo.Card:
         key=f"{prefix}victim",
         format_func=lambda n: zoo.card(n).title if n in known else n,
         accept_new_options=True,
-        help="The classifier that is attacked and defended. You can also type "
-        f"{zoo.TORCHVISION} and the name of a classification model of torchvision.",
+        help=f"The classifier that is attacked and defended. You can also type {zoo.TORCHVISION} and the name of a "
+        "classification model of torchvision.",
         **IN_URL,
     )
     try:
@@ -56,9 +56,10 @@ def choose_victim(prefix: str = "") -> zoo.Card:
     except ValueError as error:
         card = zoo.card(EMBEDDED if EMBEDDED in known else known[0])
         st.error(plain(f"{error} Shown instead: {card.title}."), icon=":material/error:")
+    link("own", "Add your own classifier", "add_circle")
     accuracy = "accuracy unknown" if card.test_accuracy is None else f"**{card.test_accuracy:.2f} %**"
     st.caption(
-        f"{plain(card.architecture)} · {plain(card.precision)} · {len(card.classes)} classes · {accuracy} "
+        f"{plain(card.architecture)} · {plain(card.precision)} · {card.size} px · {len(card.classes)} classes · {accuracy} "
         f"of {card.test_pictures:,} test pictures · {card.parameters:,} parameters"
         + (f" · sha256 `{card.sha256[:10]}`" if card.sha256 else "")
     )
@@ -134,7 +135,7 @@ def _controls(kind: type[Defense] | Attack, prefix: str) -> dict[str, Any]:
 
 
 def _start(kind: type[Defense] | Attack, key: str) -> Any:
-    """Where the control of a parameter begins."""
+    """The first value of a parameter's control: the default, or 60 % of the upper limit if the default is None."""
     default = getattr(kind, key)
     return kind.parameters()[key].high * 0.6 if default is None else default
 
@@ -143,14 +144,22 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
     default, url = _start(kind, key), f"{prefix}{kind.name}_{key}"
     name = declared.label or key.replace("_", " ").capitalize()
     if declared.choices == (True, False):
-        return st.toggle(name, default, key=url, help=declared.help, **IN_URL)
+        return st.toggle(name, default, key=url, help=declared.help, wrap=True, **IN_URL)
     if declared.choices:
         return st.segmented_control(
-            name, declared.choices, default=default, required=True, key=url, help=declared.help, **IN_URL
+            name,
+            declared.choices,
+            default=default,
+            required=True,
+            key=url,
+            help=declared.help,
+            wrap=True,
+            **IN_URL,
         )
     if declared.optional:
         automatic = getattr(kind, key) is None
-        if st.toggle(f"{name} ({declared.symbol}): {declared.optional}", automatic, key=f"{url}_auto", **IN_URL):
+        label = f"{name} ({declared.symbol}): {declared.optional}"
+        if st.toggle(label, automatic, key=f"{url}_auto", wrap=True, **IN_URL):
             return None
     whole = isinstance(default, int) and not isinstance(default, bool)
     number: Callable[[float], Any] = int if whole else float
@@ -199,10 +208,10 @@ def defense_state(defense: Defense, prefix: str = "") -> dict[str, Any]:
 
 
 def differing(wanted: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """What an address must say: all that is not the default, and defaults where this session holds another value.
+    """The URL parameters that a link needs: values that are not the default, and defaults if this session has other values.
 
-    Streamlit removes a default from an opened address, each as a step of the browser's history: with one there, the
-    Back button would return to the address that has it, from which it would be removed again.
+    A link must not contain other defaults: Streamlit removes each default from the URL in a new step of the browser's
+    history. The Back button would then return to the URL with the default, which would be removed again.
     """
     return {
         key: value
@@ -212,7 +221,7 @@ def differing(wanted: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any
 
 
 def parameter_state(made: Defense | Attack, prefix: str = "") -> dict[str, Any]:
-    """The values of the controls of a defense's or an attack's parameters, by the controls' names."""
+    """The values of the controls for the parameters of a defense or an attack, by the names of the controls."""
     state: dict[str, Any] = {}
     for key, declared in made.parameters().items():
         value, name = getattr(made, key), f"{prefix}{made.name}_{key}"

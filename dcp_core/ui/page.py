@@ -26,6 +26,7 @@ PAGES = {  # file in pages/ -> title, icon
     "cost": ("Cost", "timer"),
     "decide": ("Decide", "gavel"),
     "paper": ("Paper", "article"),
+    "own": ("Your classifier", "add_circle"),
 }
 ICON = Path(__file__).parent.with_name("icon.png")  # a symbol of Streamlit's would come from the network
 VIEWS = ("full", "class")

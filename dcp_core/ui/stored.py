@@ -36,8 +36,10 @@ def test_answers(name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 @st.cache_resource(max_entries=8, show_spinner="Looking for clear pictures ...")
 def clear_pictures(dataset: str, size: int) -> torch.Tensor | None:
-    """Which of a data set's `size` test pictures a person recognises best: bool (N,), true for an eighth of the first
-    ones. None where the pictures cannot be read on this machine."""
+    """Test pictures of a data set that a person recognises easily, bool (N,): the clearest eighth of the first ones.
+
+    None if the pictures cannot be read on this machine.
+    """
     looked = min(size, LOOKED)
     try:
         if dataset == "signs":  # drawn one by one they take minutes
@@ -72,7 +74,7 @@ def _second_network(victim: str, needs: str, defense: str, _defense: ModelBased)
 
 
 def learned(defense: Defense, victim: str) -> Defense:
-    """A defense with the stored answers that it is learned on; as it is if it is not learned.
+    """A defense with the stored answers from which its codebook is computed; a defense without a codebook is unchanged.
 
     Raises:
         ValueError: for a victim without stored answers.

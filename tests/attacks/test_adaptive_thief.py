@@ -3,8 +3,9 @@ import torch
 import toys
 from torch import Tensor
 
-from dcp_core.attacks.adaptive import learned_inverse, partial_bayes, prior, treat
+from dcp_core.attacks.adaptive import treat
 from dcp_core.attacks.bandit import Bandit
+from dcp_core.attacks.recovery import finished, learned_inverse, partial_bayes, prior
 from dcp_core.attacks.transfer_set import TransferSet
 from dcp_core.defenses import Deception, Defense, LabelOnly, ModelGuardS, RandomNoise, ReverseSigmoid
 from dcp_core.defenses.modelguard_s import StoredAnswers
@@ -25,7 +26,7 @@ def test_knowing_the_defense_recovers_most_of_the_clean_answer(defense: Defense)
     perturbed = defense(clean)
     as_is = l1(perturbed, clean)
     for recover, parameters in ((partial_bayes, {"rows": 30_000}), (learned_inverse, {"steps": 800})):
-        found = recover(perturbed, defense, 0, **parameters)
+        found = finished(recover(perturbed, defense, 0, **parameters))
         assert torch.allclose(found.sum(1), torch.ones(len(found)), atol=1e-4)
         assert l1(found, clean) < 0.55 * as_is
 
@@ -33,17 +34,17 @@ def test_knowing_the_defense_recovers_most_of_the_clean_answer(defense: Defense)
 def test_recovery_is_a_function_of_its_arguments() -> None:
     perturbed = Deception(beta=1.2)(posteriors(20))
     state = torch.random.get_rng_state()
-    first = learned_inverse(perturbed, Deception(beta=1.2), 3, steps=20)
+    first = finished(learned_inverse(perturbed, Deception(beta=1.2), 3, steps=20))
     assert torch.equal(state, torch.random.get_rng_state())
     torch.rand(5)
-    assert torch.equal(first, learned_inverse(perturbed, Deception(beta=1.2), 3, steps=20))
+    assert torch.equal(first, finished(learned_inverse(perturbed, Deception(beta=1.2), 3, steps=20)))
 
 
 def test_classes_may_be_renamed() -> None:
     perturbed, order = ReverseSigmoid(beta=0.64)(posteriors(20)), torch.randperm(10)
     known = ReverseSigmoid(beta=0.64)
-    renamed = partial_bayes(perturbed[:, order].contiguous(), known, 0, rows=2000)
-    assert torch.allclose(renamed, partial_bayes(perturbed, known, 0, rows=2000)[:, order], atol=1e-4)
+    renamed = finished(partial_bayes(perturbed[:, order].contiguous(), known, 0, rows=2000))
+    assert torch.allclose(renamed, finished(partial_bayes(perturbed, known, 0, rows=2000))[:, order], atol=1e-4)
 
 
 def test_behind_a_codebook_the_thief_expects_the_mean_of_what_a_centroid_stands_for() -> None:
@@ -58,13 +59,13 @@ def test_behind_a_codebook_the_thief_expects_the_mean_of_what_a_centroid_stands_
         (partial_bayes, {"rows": 30_000}, 1e-4),
         (learned_inverse, {"steps": 500}, 0.1),
     ):
-        found = recover(known(posteriors(50)), known, 0, **parameters)
+        found = finished(recover(known(posteriors(50)), known, 0, **parameters))
         assert float((found - expected[posteriors(50).argmax(1)]).abs().sum(1).max()) < off
 
 
 def test_equal_answers_are_recovered_as_the_mean_of_all_that_they_may_be() -> None:
     """Behind labels alone: of all clean posteriors with that top class, whose others are alike but for chance."""
-    found = partial_bayes(LabelOnly()(posteriors(50)), LabelOnly(), 0, rows=30_000)
+    found = finished(partial_bayes(LabelOnly()(posteriors(50)), LabelOnly(), 0, rows=30_000))
     assert torch.equal(found.argmax(1), posteriors(50).argmax(1))
     top = found.amax(1)
     torch.testing.assert_close(top, top[:1].expand_as(top))
@@ -72,10 +73,10 @@ def test_equal_answers_are_recovered_as_the_mean_of_all_that_they_may_be() -> No
 
 def test_top1_keeps_only_the_top_class() -> None:
     answers = posteriors(50)
-    targets = treat(answers, "top-1", None, 0)
+    targets = finished(treat(answers, "top-1", None, 0))
     assert torch.equal(targets.argmax(1), answers.argmax(1))
     assert set(targets.flatten().tolist()) == {0.0, 1.0}
-    assert torch.equal(treat(answers, "as-is", None, 0), answers)
+    assert torch.equal(finished(treat(answers, "as-is", None, 0)), answers)
 
 
 def test_the_prior_is_broad_and_treats_classes_alike() -> None:

@@ -22,6 +22,10 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "adaptive": ("knockoff", 500, {"epochs": 5, "strategy": "adaptive", "repeats": 2}),
     "dfme": ("dfme", 224 * 20 + 77, {}),
     "maze": ("maze", 96 * 40 + 33, {}),
+    "disguide": ("disguide", 32 * 30 + 7, {"targets": "labels"}),
+    "jbda": ("jbda", 700, {"epochs": 3, "variant": "t-rnd", "targets": "posteriors"}),
+    "rotations": ("knockoff", 300, {"epochs": 8, "rotations": True}),
+    "own prior": ("knockoff", 300, {"epochs": 5, "treatment": "bayes", "prior": "own"}),
     "maze, recent": ("maze", 96 * 40 + 33, {"replay": "recent"}),
 }
 KILLS = 2

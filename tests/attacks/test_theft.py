@@ -12,13 +12,14 @@ from dcp_core.attacks.replay import Recent
 from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses import DEFENSES, LabelOnly, ReverseSigmoid
 
-BUDGETS = {"knockoff": 300, "dfme": 8000, "maze": 8000}
+BUDGETS = {"knockoff": 300, "dfme": 8000, "maze": 8000, "disguide": 8000, "jbda": 300}
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_undefended_victim_is_stolen(name: str) -> None:
     """Chance is 83 % error; the clone must be right on most pictures and end with the whole budget spent."""
-    faster = {"dfme": {"lr_generator": 1e-3}, "maze": {"lr_generator": 1e-2}}.get(name, {"epochs": 12})
+    rates = {"dfme": 1e-3, "maze": 1e-2, "disguide": 1e-3}
+    faster: dict[str, Any] = {"lr_generator": rates[name]} if name in rates else {"epochs": 12}
     given = toys.theft(BUDGETS[name], evaluate=toys.judge(), logs=4)
     events = toys.steal(name, given, **faster)
     final = events[-1]
@@ -61,6 +62,11 @@ def test_the_adaptive_strategy_steals_without_asking_a_picture_twice() -> None:
         ("dfme", 500, {}),
         ("maze", 96, {}),  # one iteration: 16 (3 + 3)
         ("maze", 191, {}),
+        ("jbda", 2, {"epochs": 1}),
+        ("jbda", 331, {"epochs": 1}),  # 100, 200, 331
+        ("disguide", 32, {}),  # one iteration
+        ("disguide", 77, {}),
+        ("disguide", 77, {"targets": "labels"}),
     ],
 )
 def test_the_budget_is_spent_to_the_last_query(name: str, budget: int, parameters: dict[str, Any]) -> None:
@@ -69,7 +75,7 @@ def test_the_budget_is_spent_to_the_last_query(name: str, budget: int, parameter
     assert given.oracle.left == 0
 
 
-@pytest.mark.parametrize(("name", "cost"), [("dfme", 256 * (1 + 1 + 5)), ("maze", 128 * 15)])
+@pytest.mark.parametrize(("name", "cost"), [("dfme", 256 * (1 + 1 + 5)), ("maze", 128 * 15), ("disguide", 256)])
 def test_queries_per_iteration_follow_the_papers(name: str, cost: int) -> None:
     assert make_attack(name).queries_per_iteration == cost  # type: ignore[attr-defined]
 
@@ -94,6 +100,8 @@ def test_learning_rates_follow_the_papers() -> None:
     dfme, maze = make_attack("dfme"), make_attack("maze")
     assert [dfme.schedule(done) for done in (0, 0.1, 0.3, 0.5)] == pytest.approx([1, 0.3, 0.09, 0.027])  # type: ignore[attr-defined]
     assert [maze.schedule(done) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])  # type: ignore[attr-defined]
+    disguide = make_attack("disguide")
+    assert [disguide.schedule(done) for done in (0, 0.39, 0.4, 0.8)] == pytest.approx([1, 1, 0.3, 0.09])  # type: ignore[attr-defined]
 
 
 def test_losses_match_their_formulas() -> None:
@@ -131,6 +139,10 @@ def blank(channels: int, side: int) -> ImageSet:
         ("knockoff", {"clone": toys.network(1, classes=4)}, {}, "build the clone for 6 classes"),
         ("knockoff", {}, {"repeats": 100}, "at least 2"),
         ("dfme", {}, {}, "one iteration of DFME takes 224"),
+        ("jbda", {"pool": None}, {}, "needs a pool"),
+        ("jbda", {"pool": blank(3, 8)}, {}, "resize"),
+        ("jbda", {}, {"start": 20, "growth": 2}, "give 80 queries"),
+        ("jbda", {"pool": toys.pool(50)}, {}, "has 50"),
         ("maze", {}, {"batch": 32}, "one iteration of MAZE takes 192"),
     ],
 )  # fmt: skip

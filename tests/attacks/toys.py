@@ -77,6 +77,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "knockoff": {"epochs": 4, "batch": 32},
     "dfme": {"batch": 32, "width": 8, "latent": 16},
     "maze": {"batch": 16, "width": 8, "latent": 16, "directions": 3, "clone_steps": 3, "replay_steps": 2},
+    "jbda": {"start": 100, "epochs": 4, "batch": 32},
+    "disguide": {"batch": 32, "width": 8, "latent": 16, "memory_size": 500, "replay_steps": 1},
 }
 """Parameters that make each attack small."""
 

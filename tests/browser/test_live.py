@@ -175,6 +175,6 @@ def test_the_first_screen_has_picture_clean_and_defended_answer_without_scrollin
 def test_without_live_pictures_the_page_has_ordinary_charts(server: str, browser: Browser) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"{server}/playground?live=false")
-    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=120_000)
     assert page.locator(".live").count() == 0
     page.close()

@@ -54,13 +54,13 @@ def test_the_one_click_pair_is_queued_shown_and_drawn_along_its_training(home: P
     app = open_page("attack_lab")
     app.multiselect(key="a_runs").set_value([free.key]).run()
     app.segmented_control(key="a_across").set_value("queries").run()
-    assert app.button(key="a_demo").label == "Launch the pair"
+    assert app.button(key="a_demo").label == "Launch both runs"
     app.button(key="a_demo").click().run()
     assert not app.exception
     assert [view.state for view in store.views()] == ["queued"] * 2
     assert sorted(app.multiselect(key="a_runs").value) == sorted(view.key for view in store.views())
     assert app.segmented_control(key="a_across").value == "work"
-    assert app.button(key="a_demo").label == "Show the pair"
+    assert app.button(key="a_demo").label == "Show both runs"
 
 
 def test_duplicate_fills_the_form_with_the_run_and_its_defense(home: Path) -> None:

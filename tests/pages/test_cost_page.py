@@ -59,10 +59,7 @@ def test_without_a_counter_the_page_says_why_there_is_no_energy(
 
     monkeypatch.setattr(energy, "meter", none)
     app = open_page("cost", c_victim=TITLE)
-    assert (
-        "No number is shown, because none can be measured on this machine: this machine has no counter"
-        in texts(app)
-    )
+    assert "The energy cannot be measured on this machine: this machine has no counter" in texts(app)
 
 
 def test_energy_that_was_measured_is_shown_with_its_counter(home: Path) -> None:
@@ -72,7 +69,7 @@ def test_energy_that_was_measured_is_shown_with_its_counter(home: Path) -> None:
     app = open_page("cost", c_victim=TITLE)  # the user's own goes first
     table = app.dataframe[1].value.set_index("defense")
     assert table.loc["GRAD²", "× no defense"].tolist() == [4.0, 4.0]  # ours and as published
-    assert "a counter; 64 at once" in texts(app)
+    assert "a counter; 64 queries at once" in texts(app)
 
 
 def test_times_of_a_busy_machine_are_shown_with_a_warning(home: Path) -> None:
@@ -107,7 +104,7 @@ def test_a_new_measurement_is_shown_when_it_is_there(home: Path, monkeypatch: py
     monkeypatch.setattr(launch, "start_workers", lambda: None)
     app = open_page("cost", c_victim=TITLE)
     app.button(key="c_measure").click().run()
-    assert "shipped" in app.selectbox(key=f"c_measurement_{SIGNS}").options[0]
+    assert "included" in app.selectbox(key=f"c_measurement_{SIGNS}").options[0]
     (view,) = store.benches()
     rows = shipped().assign(where="the new one").astype(object)
     rows = rows.where(rows.notna(), None).to_dict("records")

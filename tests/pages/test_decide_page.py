@@ -155,13 +155,13 @@ def test_limits_change_the_answer(home: Path) -> None:
 
 
 def test_on_the_edge_a_second_network_is_refused(home: Path) -> None:
-    app = open_page("decide", d_case_knowledgeable=signs()[0], d_place="edge, one file")
+    app = open_page("decide", d_case_knowledgeable=signs()[0], d_place="edge device, one file")
     assert "MAD: needs a second network" in texts(app)
 
 
 def test_who_needs_labels_alone_is_told_to_send_labels_alone(home: Path) -> None:
     name, case = signs()
-    app = open_page("decide", d_case_knowledgeable=name, d_sent="the label")
+    app = open_page("decide", d_case_knowledgeable=name, d_sent="the label only")
     assert_says(app, decide(case, Needs(1.0, 0.9, label_only=True)))
     assert app.slider(key="d_l1").disabled
     assert "serve --victim signs-resnet8 --defense label" in app.main.code[0].value

@@ -164,7 +164,7 @@ def test_a_model_based_defense_shows_the_librarys_numbers_and_its_hidden_costs(h
     expected = answers.defend(logits[7][None], defense, guide=guide)
     l1 = float((expected.defended - expected.clean).abs().sum())
     assert live_numbers(app)["l1 distance"] == pytest.approx(l1, abs=1e-4)
-    assert "beside the victim" in texts(app) or "untrained network" in texts(app)
+    assert "one forward pass of it for each query" in texts(app)
 
 
 def test_a_degenerate_choice_is_refused_with_a_reason(home: Path) -> None:
@@ -312,5 +312,5 @@ def test_the_home_page_answers_its_question_with_measured_numbers(home: Path) ->
     app = open_page("story")
     (sentence,) = (each.value for each in app.markdown if "After " in each.value)
     clone, defended = map(int, re.findall(r"clone answers (\d+)", sentence))
-    stolen = int(re.findall(r"stolen model (\d+)", sentence)[0])
+    stolen = int(re.findall(r"your model answers (\d+)", sentence)[0])
     assert 0 < defended <= clone <= stolen <= 100

@@ -16,10 +16,10 @@ def test_the_page_shows_a_familys_measured_numbers(home: Path) -> None:
     app = open_page("quantized", q_victim=f"{TITLE}, int8 QAT")
     assert not app.error
     control = zoo.card(f"{SIGNS}-qat").recipe["fp32_control"]["test_accuracy"]
-    assert f"has {control:.2f} %" in texts(app)
+    assert f"accuracy of {control:.2f} %" in texts(app)
     (table,) = app.dataframe
-    assert table.value["precision"].tolist() == ["fp32", "fp32", "ptq", "qat"]
-    assert table.value["accuracy"].iloc[2] == pytest.approx(zoo.card(f"{SIGNS}-ptq").test_accuracy, abs=0.02)
+    assert table.value["version"].tolist() == ["fp32", "fp32", "ptq", "qat"]
+    assert table.value["accuracy (%)"].iloc[2] == pytest.approx(zoo.card(f"{SIGNS}-ptq").test_accuracy, abs=0.02)
 
 
 def test_a_victim_without_versions_names_the_commands(victim: zoo.Victim) -> None:

@@ -38,7 +38,7 @@ def test_ratios_are_drawn_on_a_log_axis_with_intervals_of_what_was_measured(cell
     assert drawn[OURS].error_x.arrayminus[1] == pytest.approx(0.2)
     assert drawn[PAPER].error_x.array is None
     assert len({trace.marker.symbol for trace in figure.data}) == 3  # without colour they are told apart
-    assert "× no defense" in titles(figure)[0]
+    assert "relative to no defense" in titles(figure)[0]
     assert figure.layout.shapes[0].x0 == 1.0
 
 

@@ -71,18 +71,18 @@ def test_describe_strength_curves_gives_both_ends():
     assert "DCP from 1.00 to 2.00" in text
 
 
-def test_l1_distribution_shows_the_untouched_share_as_a_step_and_where_the_mean_lies():
-    l1 = np.array([0, 5e-4, 0, 1.2, 1.6])  # three untouched; mean .5601, where no answer is
+def test_l1_distribution_shows_the_unchanged_share_as_a_step_and_where_the_mean_lies():
+    l1 = np.array([0, 5e-4, 0, 1.2, 1.6])  # three unchanged; mean .5601, where no answer is
     figure = l1_distribution({"dcp": l1, "label": np.full(4, 0.8)})
     step, mean = figure.data[:2]
-    assert step.name == "DCP: 60 % untouched, mean 0.56"
+    assert step.name == "DCP: 60 % unchanged, mean 0.56"
     assert step.line.shape == "hv"
     assert (step.x[0], step.y[0], step.x[1], step.y[1]) == (0, 0, 0, 60)
     assert step.y[-1] == 100
     assert step.x[-1] == pytest.approx(1.6)
     assert mean.x[0] == pytest.approx(0.5601)
     assert mean.y[0] == 60
-    assert named(figure)["Label only: 0 % untouched, mean 0.80"].y[1] == 0
+    assert named(figure)["Label only: 0 % unchanged, mean 0.80"].y[1] == 0
     assert titles(figure) == ("l1 distance of an answer (0 to 2)", "answers with at most this l1 (%)")
 
 
@@ -93,8 +93,8 @@ def test_touched_means_the_same_as_in_the_metrics():
 def test_describe_l1_distribution_names_the_two_groups():
     text = describe_l1_distribution({"dcp": np.array([0, 0, 0, 1.2, 1.6]), "none": np.zeros(3)})
     assert text == (
-        "DCP leaves 60 % of answers untouched, the others move by 1.40 in the median (mean l1 0.56); "
-        "No defense leaves 100 % of answers untouched (mean l1 0.00)."
+        "DCP leaves 60 % of answers unchanged, the others move by 1.40 in the median (mean l1 0.56); "
+        "No defense leaves 100 % of answers unchanged (mean l1 0.00)."
     )
 
 

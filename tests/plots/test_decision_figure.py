@@ -41,12 +41,12 @@ def test_the_best_measured_thief_has_an_open_mark_where_that_is_not_the_one_who_
 def test_labels_alone_are_a_line_and_the_limits_are_written_below():
     figure = gains(TABLE, 6.0, "mean l1 ≤ 0.9")
     assert [line.x0 for line in figure.layout.shapes] == [0, 6]
-    assert figure.layout.annotations[0].text == "labels alone"
+    assert figure.layout.annotations[0].text == "labels only"
     assert "mean l1 ≤ 0.9" in titles(figure)[0]
     assert len(gains(TABLE).layout.shapes) == 1
 
 
 def test_the_sentence_gives_the_same_numbers():
     assert describe_gains(TABLE).endswith("DCP +12.0 (+10.0 to +15.0); RS +3.0.")
-    assert describe_gains(TABLE, 6.0).endswith("RS +3.0; labels alone +6.0.")
+    assert describe_gains(TABLE, 6.0).endswith("RS +3.0; labels only +6.0.")
     assert "no defense has a point" in describe_gains(TABLE[2:])

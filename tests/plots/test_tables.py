@@ -43,7 +43,7 @@ def test_table3_is_logarithmic_with_a_marker_for_each_data_set():
     rows = rows[rows["source"] == "paper"]
     figure = cost_dots(rows)
     assert figure.layout.xaxis.type == "log"
-    assert titles(figure) == ("inference latency per query (ms), logarithmic", "defense")
+    assert titles(figure) == ("latency of a query (ms), log", "defense")
     traces = named(figure)
     assert len(traces) == 5
     assert len({trace.marker.symbol for trace in figure.data}) == 5
@@ -58,7 +58,7 @@ def test_table3_is_logarithmic_with_a_marker_for_each_data_set():
     }
     assert cifar.marker.symbol.endswith("-open")
     assert "paper: No defense cheapest (0.088), MAD most expensive (193)" in describe_cost(rows)
-    assert titles(cost_dots(rows, "energy_wh"))[0] == "energy for all queries (Wh), logarithmic"
+    assert titles(cost_dots(rows, "energy_wh"))[0] == "energy for all queries (Wh), log"
 
 
 def test_a_bar_says_at_which_strength_it_is_attained_and_a_gap_why_it_is_one():

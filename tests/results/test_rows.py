@@ -334,6 +334,17 @@ def test_what_a_thief_does_with_the_answers_does_not_tell_settings_apart_where_t
     assert [len(group) for group in settings(points).values()] == [2, 1]
 
 
+def test_a_row_without_a_parameter_differs_from_one_with_another_value_than_before() -> None:
+    points = pd.DataFrame(
+        {
+            **dict.fromkeys(SETTING, "same") | {"attack": "knockoff", "budget": 10, "epochs": 5, "thief": "as is"},
+            "attack_parameters": ['{"lr": 0.1}', '{"lr": 0.1, "rotations": true}', '{"lr": 0.1, "rounds": 2}'],
+        }
+    )
+    grouped = {name.rpartition(" · ")[2]: len(group) for name, group in settings(points).items()}
+    assert grouped == {"rotations False": 2, "rotations True": 1}
+
+
 def test_key_and_command_of_every_shipped_row_are_those_of_the_run_its_columns_describe(
     shipped: pd.DataFrame,
 ) -> None:

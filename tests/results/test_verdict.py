@@ -20,8 +20,8 @@ def said(verdict: Verdict) -> str:
         (0.44, 0.60, "slows"),
         (0.46, 0.60, "barely matters"),
         (0.57, 0.60, "barely matters"),
-        (0.58, 0.60, "nothing"),
-        (0.90, 1.00, "nothing"),  # the thief has the model, although 10 % were lost
+        (0.58, 0.60, "no effect"),
+        (0.90, 1.00, "no effect"),  # the thief has the model, although 10 % were lost
         (0.19, 0.21, "barely matters"),  # the thief was nearly that bad before
     ],
 )
@@ -42,7 +42,7 @@ def test_yes_names_the_point_the_gain_the_price_and_what_it_will_not_stop():
         "has an error of 40.0 ± 2.0 %: it keeps 62 % of the model",
         "With labels only (the top class of each answer, no defense), the clone has an error of 42.0",
         "has an error of 75.0 ± 2.1 %: +35.0 points (95 % interval over 3 paired seeds: +34.8 to +35.2)",
-        "The best thief measured against it is the thief who keeps only the top class of each answer: an error of 65.0",
+        "The best thief measured against it is the thief who uses only the top class of each answer: an error of 65.0",
         "Your own error rises by 0.00 points; answers change by a mean l1 of 0.50 on the thief's queries",
         "this one had 5,000",
     ):
@@ -62,7 +62,7 @@ def test_the_best_thief_is_judged_not_the_one_who_trusts():
     assert verdict.headline.startswith("Yes: deploy Reverse Sigmoid (RS), β = 0.5.")
     assert "DCP β = 0.9 adds +40.0 points, but the thief who knows the defense" in said(verdict)
     alone = decide(case[case["defense"] != "rs"], WIDE)
-    assert (alone.answer, alone.level) == ("no", "nothing")
+    assert (alone.answer, alone.level) == ("no", "no effect")
     assert "With this defense, the thief keeps about as much as without it." in said(alone)
 
 
@@ -102,11 +102,11 @@ def test_a_gain_within_the_scatter_needs_more_seeds_unless_no_seed_could_make_it
 
 
 def test_a_point_measured_only_against_the_trusting_thief_counts_labels_alone():
-    # 40 points from the trusting thief; labels alone leave 60 % of 62.5 %: a thief who keeps the top class may lose nothing.
+    # 40 points from the trusting thief; labels only leave 60 % of 62.5 %: a thief who uses the top class may lose nothing.
     verdict = decide(points(NONE, point("dcp", adds(40), 0.9), LABELS), WIDE)
     assert verdict.answer == "cannot tell"
     assert "was measured only against a thief who trusts the answers" in verdict.headline
-    assert "Attack lab, What the thief does, top-1" in said(verdict)
+    assert "'Use of the answers' to top-1" in said(verdict)
     unlabelled = decide(points(NONE, point("dcp", adds(40), 0.9)), WIDE)
     assert unlabelled.answer == "yes"
     assert "No other thief was measured against it." in said(unlabelled)

@@ -79,7 +79,7 @@ def test_a_row_with_a_value_of_another_kind_is_unreadable(bad: Path, column: str
 
 @pytest.mark.parametrize("changes", [
     {"queries": math.inf}, {"queries": None}, {"queries": "3"}, {"queries": -1}, {"queries": HUGE}, {"queries": 1.5},
-    {"rows": []}, {"rows": [3]}, {"rows": {}}, {"rows": [{}]}, {"transfer_rate": "all"}, {"transfer_rate": None},
+    {"rows": []}, {"rows": [3]}, {"rows": {}}, {"rows": [{}]}, {"transfer_rate": "all"}, {"transfer_rate": []},
     {"missing": ["dcp"]}, {"missing": {"dcp": 3}},
 ])  # fmt: skip
 def test_a_result_of_another_form_is_unreadable_and_named(bad: Path, changes: dict[str, Any]) -> None:

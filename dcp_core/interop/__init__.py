@@ -1,0 +1,1 @@
+"""Use of this package together with other libraries. Each file needs an optional extra."""

@@ -1,0 +1,199 @@
+"""A victim that is a prediction service: it is asked over HTTP, one picture in a request.
+
+Every answer is kept on disk as it arrives. A picture that was answered before is not sent again. Requests are counted before
+they are sent, also those that fail, so that the count is never below that of the service.
+"""
+
+import hashlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import requests
+import torch
+from torch import Tensor, nn
+
+from dcp_core.files import home
+from dcp_core.models.service import Service
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a request is sent again; they double each time
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses after which the same request may succeed
+MOST_ANSWER = 16 * 2**20  # bytes
+
+
+class RemoteError(ValueError):
+    """A service does not answer as it should, or the limit on requests is reached. No answer that arrived is lost."""
+
+
+class Ledger:
+    """The answers of a service and the number of requests sent to it, in a file that several processes can use."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        with self._open() as base:
+            base.execute(
+                "CREATE TABLE IF NOT EXISTS answers (picture BLOB PRIMARY KEY, logits BLOB) WITHOUT ROWID"
+            )
+            base.execute("CREATE TABLE IF NOT EXISTS sent (requests INTEGER)")
+            base.execute("INSERT INTO sent SELECT 0 WHERE NOT EXISTS (SELECT * FROM sent)")
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.path, timeout=60)) as base, base:
+                yield base
+        except sqlite3.Error as error:
+            raise RemoteError(
+                f"{self.path} cannot be used ({error}): free disk space, or delete it if it is damaged"
+            ) from error
+
+    def find(self, picture: bytes) -> Tensor | None:
+        """The logits (K,) that were answered to a picture with this digest."""
+        with self._open() as base:
+            row = base.execute("SELECT logits FROM answers WHERE picture = ?", (picture,)).fetchone()
+        return None if row is None else torch.from_numpy(np.frombuffer(row[0], np.float32).copy())
+
+    def keep(self, picture: bytes, logits: Tensor) -> None:
+        """Store an answer."""
+        with self._open() as base:
+            content = logits.float().numpy().tobytes()
+            base.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (picture, content))
+
+    def count(self, most: int) -> None:
+        """Count a request before it is sent.
+
+        Raises:
+            RemoteError: if that would be more than `most` requests in all.
+        """
+        with self._open() as base:
+            done = base.execute("UPDATE sent SET requests = requests + 1 WHERE requests < ?", (most,)).rowcount
+        if not done:
+            raise RemoteError(
+                f"the limit of {most:,} requests is reached: add the service again with --replace and a higher "
+                "--most-requests. Answers that arrived are kept and not asked again"
+            )
+
+    @property
+    def requests(self) -> int:
+        """Number of requests sent so far."""
+        with self._open() as base:
+            return int(base.execute("SELECT requests FROM sent").fetchone()[0])
+
+
+def ledger_of(service: Service) -> Ledger:
+    """The ledger of a service. Services with other addresses, bodies or pictures have their own."""
+    asked = (service.url, service.size, service.classes, service.form, service.name, service.body, service.path)
+    digest = hashlib.sha256(repr((*asked, service.label, service.score, service.logits)).encode()).hexdigest()
+    return Ledger(home() / "services" / f"{digest[:16]}.sqlite")
+
+
+class RemoteClassifier(nn.Module):
+    """A service as a module that maps pixels (N, 3, size, size) in [0, 1] to logits (N, K), without gradients.
+
+    Pixels are rounded to 8 bits, because they are sent as pictures.
+    """
+
+    def __init__(self, service: Service, most: int, wait: Callable[[float], object] = time.sleep) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            most: number of requests that may be sent in all, also by other processes and in earlier sessions.
+            wait: called with a number of seconds.
+        """
+        super().__init__()
+        self.service, self.most, self.ledger = service, most, ledger_of(service)
+        self.known_classes = len(service.classes)
+        self.place = nn.Parameter(torch.empty(0), requires_grad=False)  # callers read a module's device from it
+        self._wait, self._next = wait, 0.0
+        self._session = requests.Session()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (N, K); sends the pictures that were not answered before.
+
+        Raises:
+            RemoteError: if the service does not answer, or the limit is reached.
+            ServiceError: if an answer is not as described, or a key is missing.
+        """
+        pictures = pixels.detach().cpu().mul(255).round().clamp(0, 255).byte()
+        return torch.stack([self._answer(picture) for picture in pictures]).to(pixels.device)
+
+    def _answer(self, picture: Tensor) -> Tensor:
+        digest = hashlib.sha256(picture.contiguous().numpy().tobytes()).digest()
+        found = self.ledger.find(digest)
+        if found is None:
+            found = self.service.read(self._ask(picture))
+            self.ledger.keep(digest, found)
+        return found
+
+    def _ask(self, picture: Tensor) -> bytes:
+        """The content of the answer to a picture."""
+        request, secrets = self.service.request(picture), self.service.secret_headers()
+        headers = request.pop("headers", {}) | secrets
+        pause, reason = FIRST_PAUSE, ""
+        for attempt in range(self.service.retries + 1):
+            if attempt:
+                self._wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            self._take_turn()
+            self.ledger.count(self.most)
+            try:
+                # A redirect would send the keys to another address.
+                answer = self._session.post(
+                    self.service.url,
+                    headers=headers,
+                    timeout=self.service.timeout,
+                    allow_redirects=False,
+                    stream=True,
+                    **request,
+                )
+                with answer:
+                    content = answer.raw.read(MOST_ANSWER + 1, decode_content=True)
+            except (requests.RequestException, OSError, ValueError) as error:
+                reason = f"no answer ({type(error).__name__})"
+                continue
+            except Exception as error:  # urllib3's errors while the answer is read
+                reason = f"an incomplete answer ({type(error).__name__})"
+                continue
+            if answer.status_code == 200 and len(content) <= MOST_ANSWER:
+                expected = answer.headers.get("Content-Length", "")
+                if (
+                    not expected.isdigit()
+                    or len(content) >= int(expected)
+                    or answer.headers.get("Content-Encoding")
+                ):
+                    return content
+                reason = "an incomplete answer"
+                continue
+            reason = f"status {answer.status_code}: {_hidden(content, secrets)}"
+            if answer.status_code not in PASSING:
+                raise RemoteError(f"{self.service.host} refuses the request with {reason}")
+            pause = max(pause, _asked_pause(answer.headers.get("Retry-After", "")))
+        raise RemoteError(
+            f"{self.service.host} does not answer after {self.service.retries + 1} attempts: {reason}. Try again later; the "
+            "answers that arrived are kept"
+        )
+
+    def _take_turn(self) -> None:
+        """Wait so that there are at most `per_second` requests in a second."""
+        now = time.monotonic()
+        if self._next > now:
+            self._wait(self._next - now)
+        self._next = max(now, self._next) + 1 / self.service.per_second
+
+
+def _asked_pause(text: str) -> float:
+    """Seconds that a service asks to wait, at most `LONGEST_PAUSE`."""
+    return min(float(text), LONGEST_PAUSE) if text.isdigit() else 0.0
+
+
+def _hidden(content: bytes, secrets: dict[str, str]) -> str:
+    """The beginning of an answer without the values of headers, which some services repeat."""
+    text = " ".join(content[:2000].decode("utf-8", "replace").split())
+    for value in secrets.values():
+        for word in {value, *value.split()}:
+            text = text.replace(word, "***") if len(word) > 3 else text
+    return text[:200]
