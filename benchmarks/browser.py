@@ -1,5 +1,7 @@
 """Time from moving a slider on the Trade-offs page to the new charts: `python -m benchmarks.browser`.
 
+The pictures that follow the slider at once are switched off; `benchmarks/live.py` measures them.
+
 The script starts a dashboard and a Chromium, and presses an arrow key on each slider. The time is measured from the key
 to the frame in which the last chart is drawn. `waits` is the time for which Streamlit's slider delays a value in case
 more keys follow; `page` is the rest. The processor time of server and browser (all threads) is also printed, because it
@@ -129,8 +131,10 @@ def main() -> None:
             for victim, goal in CASES.items():
                 page = browser.new_page(viewport={"width": 1280, "height": 1600})
                 page.add_init_script(CLOCK)
-                page.goto(f"{address}/tradeoffs?t_victim={victim}&t_dcp_tau_auto=false&t_data=cifar10")
-                page.locator(".js-plotly-plot").nth(3).wait_for(timeout=60_000)
+                page.goto(
+                    f"{address}/tradeoffs?t_victim={victim}&t_dcp_tau_auto=false&t_data=cifar10&t_live=false"
+                )
+                page.locator(".js-plotly-plot").nth(2).wait_for(timeout=60_000)
                 page.get_by_text("More parameters").click()
                 settle(page)
                 print(f"{victim}, goal {goal} ms, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -150,18 +151,27 @@ def detector_curve(defense: Defense, classes: int, points: int = 601) -> pd.Data
     The defense must have a detector.
     """
     x = torch.linspace(1 / classes, 1, points, dtype=torch.float64)
-    alpha = defense.alpha(x)
+    return pd.DataFrame({"x": x.numpy(), "y": detector_at(defense, x)})
+
+
+def detector_at(defense: Defense, y_max: Tensor) -> np.ndarray:
+    """The output alpha of a defense's detector for top posteriors of any shape. The defense must have a detector."""
+    alpha = defense.alpha(y_max)
     assert alpha is not None
-    return pd.DataFrame({"x": x.numpy(), "y": alpha.numpy()})
+    return alpha.numpy()
 
 
 def noise_curve(defense: Defense, points: int = 601) -> pd.DataFrame:
     """The noise r of a defense for posteriors y from 0 to 1 (Eq. 6): columns x and y. The defense must have noise."""
     x = torch.linspace(0, 1, points, dtype=torch.float64)
-    pairs = torch.stack([x, 1 - x], 1)  # r depends only on y / (1 - y)
-    noise = defense.noise(Answer(pairs))
+    return pd.DataFrame({"x": x.numpy(), "y": noise_at(defense, x)})
+
+
+def noise_at(defense: Defense, posteriors: Tensor) -> np.ndarray:
+    """The noise r of a defense for posteriors (P,) of single classes. The defense must have noise."""
+    noise = defense.noise(Answer(torch.stack([posteriors, 1 - posteriors], 1)))  # r depends only on y / (1 - y)
     assert noise is not None
-    return pd.DataFrame({"x": x.numpy(), "y": noise[:, 0].numpy()})
+    return noise[:, 0].numpy()
 
 
 def examples(logits: Tensor, labels: Tensor, among: Tensor | None = None) -> dict[str, int]:

@@ -1,24 +1,22 @@
 """What a defense does to the answer for one picture."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 import torch
-from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from dcp_core import answers as engine
 from dcp_core import plots, ui
 from dcp_core.costs.hidden_costs import second_network_words
-from dcp_core.data.archives import read_archive
 from dcp_core.data.datasets import available, test_picture
 from dcp_core.data.images import MAX_BYTES, ImageError, read_image, to_image, to_tensor
 from dcp_core.defenses import DEFENSES, Defense
 from dcp_core.defenses.base import Answer
 from dcp_core.defenses.model_based import ModelBased
+from dcp_core.evaluation.sentences import about_answer
 from dcp_core.models import zoo
 from dcp_core.models.zoo import TORCHVISION, Card
 from dcp_core.runs.spec import defense_command
@@ -75,15 +73,15 @@ def choose_picture(card: Card) -> Question:
             "A picture of your own",
             key="upload",
             max_upload_size=MAX_BYTES // MEGABYTE,
-            on_change=keep,
+            on_change=ui.keep,
             args=("upload",),
             help="JPEG, PNG, WebP, BMP, GIF or TIFF. It is kept in this server's memory only, until this tab is closed.",
         )
     else:
         st.camera_input(
-            "A photograph", key="camera", on_change=keep, args=("camera",), label_visibility="collapsed"
+            "A photograph", key="camera", on_change=ui.keep, args=("camera",), label_visibility="collapsed"
         )
-    files = kept(source)
+    files = ui.kept(source)
     if not files and not stored:
         st.info(
             "Choose a picture: the answers to this victim's test set do not come with it.", icon=":material/image:"
@@ -103,23 +101,6 @@ def choose_picture(card: Card) -> Question:
         logits = engine.predict(ui.load_victim(card.name).model, pixels[None])[0]
     show_picture(pixels, f"your picture as the victim sees it: {card.size} x {card.size} pixels")
     return Question(logits, pixels)
-
-
-def keep(key: str) -> None:
-    """Keep what was uploaded, or forget what was removed: Streamlit forgets uploads when the page is left."""
-    files = st.session_state[key]
-    st.session_state[f"kept_{key}"] = files if isinstance(files, list) else [files] if files else []
-
-
-def kept(key: str) -> list[UploadedFile]:
-    """The files of an upload control, also those from before another page was visited."""
-    files = st.session_state.get(f"kept_{key}", [])
-    if files and not st.session_state[key]:
-        st.caption(f"Uploaded before: {', '.join(file.name for file in files)}")
-        st.button("Remove", key=f"remove_{key}", icon=":material/close:", on_click=keep, args=(key,))
-    for file in files:
-        file.seek(0)
-    return files
 
 
 def from_test_set(card: Card) -> Question:
@@ -181,77 +162,94 @@ def _go_to(index: int) -> None:
     st.session_state["source"] = "test set"
 
 
-def show_numbers(row: pd.Series, defense: Defense, clean: torch.Tensor) -> None:
-    """l1, y_max, alpha and entropy, before and after, and whether the owner's decision changes."""
-    alpha = defense.alpha(clean.max())
-    changed = f":red[**now {ui.plain(row.defended_class)}**]" if row.top_class_changed else "**kept**"
-    numbers = [
-        f"l1 distance **{row.l1:.3f}** of at most 2",
-        f"largest probability {row.clean_y_max:.3f} → **{row.defended_y_max:.3f}**",
-        *([] if alpha is None else [f"detector α **{float(alpha):.3f}**"]),
-        f"entropy {row.clean_entropy_nats:.2f} → **{row.defended_entropy_nats:.2f}** nats",
-        f"top class {changed}",
-    ]
-    st.markdown(
-        " · ".join(numbers),
-        help="The l1 distance says how far the answer was moved: Σ|y′ − y|, 0 to 2 (Eq. 2). The largest probability is "
-        "y_max. "
-        "The entropy says how unsure an answer is.",
+def show_answer(live: ui.LiveAnswer, follow: bool) -> None:
+    """What the defense did: in a sentence, in numbers, and as bars of the clean and the defended answer."""
+    if not follow:
+        row = engine.describe(live.answers, live.classes).iloc[0]
+        st.markdown(ui.plain(about_answer(live.defense, live.clean, live.defended, live.classes)))
+        with st.container(horizontal=True):
+            st.metric("l1 distance, 0 to 2", f"{row.l1:.3f}")
+            st.metric(
+                "Largest probability", f"{row.defended_y_max:.3f}", f"{row.defended_y_max - row.clean_y_max:.3f}"
+            )
+            st.metric("Entropy in nats", f"{row.defended_entropy_nats:.2f}", f"clean {row.clean_entropy_nats:.2f}")
+    ui.live_chart(
+        ui.answer_panels(live) if follow else [],
+        live.sliders,
+        key="answer",
+        alt=plots.describe_answer(live.classes, live.clean, live.defended),
+        figure=plots.answer_bars(live.classes, live.clean, live.defended),
+        data=plots.answer_table(live.classes, live.clean, live.defended, len(live.classes)),
+        follow=follow,
     )
 
 
-def show_guide(defense: ModelBased, guide: torch.Tensor, card: Card) -> None:
+def show_guide(defense: ModelBased, guide: torch.Tensor, classes: tuple[str, ...]) -> None:
     """What the second network says about this picture."""
     st.markdown(f"**{defense.guide_title}**")
     values = guide[0].numpy()
     ui.chart(
-        plots.class_values(card.classes, values, defense.guide_unit),
+        plots.class_values(classes, values, defense.guide_unit),
         key="guide",
-        alt=f"{card.classes[int(values.argmax())]} has the largest value.",
-        data=pd.DataFrame({"class": card.classes, defense.guide_unit: values}),
+        alt=f"{classes[int(values.argmax())]} has the largest value.",
+        data=pd.DataFrame({"class": classes, defense.guide_unit: values}),
     )
 
 
-def show_functions(defense: Defense, answers: engine.Answers, card: Card, guide: torch.Tensor | None) -> None:
+def show_functions(live: ui.LiveAnswer, guide: torch.Tensor | None, follow: bool) -> None:
     """alpha(y_max), r(y) or what the second network says, and y -> y', with this answer's points."""
-    clean, defended = answers.clean[0].numpy(), answers.defended[0].numpy()
+    defense, classes, clean, defended = live.defense, live.classes, live.clean, live.defended
     first, second, third = st.columns(3)
-    alpha = defense.alpha(answers.clean[0].max())
+    alpha = defense.alpha(live.answers.clean.max())
     if alpha is not None:
         curve = engine.detector_curve(defense, len(clean))
         here = pd.DataFrame({"x": [clean.max()], "y": [float(alpha)]})
+        alt = f"At y_max {clean.max():.3f} the detector gives α = {float(alpha):.3f}."
         with first:
             st.markdown("**Detector** α(y_max), Eq. 4")
-            ui.chart(
-                plots.function_plot(curve, here, x="largest probability y_max", y="α", limit=defense.threshold),
+            ui.live_chart(
+                [ui.detector_panel(live, alt)],
+                live.sliders,
                 key="detector",
-                alt=f"At y_max {clean.max():.3f} the detector gives α = {float(alpha):.3f}.",
+                alt=alt,
+                figure=plots.function_plot(
+                    curve, here, x="largest probability y_max", y="α", limit=defense.threshold
+                ),
                 data=curve,
+                follow=follow,
             )
-    noise = defense.noise(Answer(answers.clean, answers.logits))
+    noise = defense.noise(Answer(live.answers.clean, live.answers.logits))
     if noise is not None:
+        alt = "Unlikely classes get the most negative noise, which the defense subtracts: they are raised."
+        curve = engine.noise_curve(defense)
+        points = pd.DataFrame({"x": clean, "y": noise[0].numpy()})
         with second:
             st.markdown("**Noise** r(y), Eq. 6")
-            curve = engine.noise_curve(defense)
-            points = pd.DataFrame({"x": clean, "y": noise[0].numpy()})
-            ui.chart(
-                plots.function_plot(curve, points, x="clean probability y", y="r(y)", labels=card.classes),
+            ui.live_chart(
+                [ui.noise_panel(live, alt)],
+                live.sliders,
                 key="noise",
-                alt="Unlikely classes get the most negative noise, which the defense subtracts: they are raised.",
+                alt=alt,
+                figure=plots.function_plot(curve, points, x="clean probability y", y="r(y)", labels=classes),
                 data=curve,
+                follow=follow,
             )
     elif isinstance(defense, ModelBased) and guide is not None:
         with second:
-            show_guide(defense, guide, card)
+            show_guide(defense, guide, classes)
     elif alpha is None:
         first.info("This defense has no detector and no noise function.")
     with third:
+        alt = "Classes above the dotted line gain probability, those below lose it."
         st.markdown("**Every class** y → y′")
-        ui.chart(
-            plots.class_map(card.classes, clean, defended),
+        ui.live_chart(
+            [ui.class_panel(live, alt)],
+            live.sliders,
             key="classes",
-            alt="Classes above the dotted line gain probability, those below lose it.",
-            data=pd.DataFrame({"class": card.classes, "clean": clean, "defended": defended}),
+            alt=alt,
+            figure=plots.class_map(classes, clean, defended),
+            data=pd.DataFrame({"class": classes, "clean": clean, "defended": defended}),
+            follow=follow,
         )
 
 
@@ -317,10 +315,10 @@ def show_batch(defense: Defense, card: Card, seed: int) -> None:
         accept_multiple_files=True,
         key="batch",
         max_upload_size=200,
-        on_change=keep,
+        on_change=ui.keep,
         args=("batch",),
     )
-    files = kept("batch")
+    files = ui.kept("batch")
     if not files:
         st.caption(
             "The table has one row per picture: clean and defended top class, l1 distance, largest probability, entropy. "
@@ -333,7 +331,7 @@ def show_batch(defense: Defense, card: Card, seed: int) -> None:
     progress = st.progress(0.0, "Reading pictures ...")
     for position, file in enumerate(files):
         progress.progress(position / len(files), f"Reading {ui.plain(file.name)} ...")
-        for name, picture in _pictures(file):
+        for name, picture in ui.pictures_in(file):
             if isinstance(picture, ImageError):
                 st.warning(f"**{ui.plain(name)}**: {ui.plain(picture)}", icon=":material/broken_image:")
             else:
@@ -349,24 +347,15 @@ def show_batch(defense: Defense, card: Card, seed: int) -> None:
     ui.csv(engine.with_posteriors(table, answers, card.classes), "answers", f"CSV of {len(table)} answers")
 
 
-def _pictures(file) -> Iterator[tuple[str, object]]:
-    try:
-        if file.name.lower().endswith(".zip"):
-            yield from read_archive(file)
-        else:
-            yield file.name, read_image(file)
-    except ImageError as error:
-        yield file.name, error
-
-
 examples = st.container(horizontal=True, gap="small")
-left, middle, right = st.columns([1, 1.7, 1], gap="medium")
+left, middle, right = st.columns([1.05, 2.6, 1.25], gap="medium")
 with left:
     victim = ui.choose_victim()
     question = choose_picture(victim)
 with right:
     defense = ui.choose_defense()
     seed = st.number_input("Random seed", 0, 10_000, 0, key="seed", **ui.IN_URL) if defense.randomised else 0
+    follow = ui.live_switch() if ui.experts() else True
     for remark in defense.remarks():
         st.caption(remark)
     if words := second_network_words(defense, victim.name):
@@ -378,18 +367,11 @@ with middle, ui.errors_explained():
     guide = seen.get("guide")
     if "inputs" in seen:
         guide = defense.guide(answers.clean, seen["inputs"], torch.Generator().manual_seed(seed))
-    row = engine.describe(answers, victim.classes).iloc[0]
-    show_numbers(row, defense, answers.clean[0])
-    clean, defended = answers.clean[0].numpy(), answers.defended[0].numpy()
-    ui.chart(
-        plots.answer_bars(victim.classes, clean, defended),
-        key="answer",
-        alt=plots.describe_answer(victim.classes, clean, defended),
-        data=plots.answer_table(victim.classes, clean, defended, len(victim.classes)),
-    )
+    live = ui.live_answer(defense, answers, victim.classes, guide=guide, seed=seed)
+    show_answer(live, follow)
 
 views = {
-    "Functions": lambda: show_functions(defense, answers, victim, guide),
+    "Functions": lambda: show_functions(live, guide, follow),
     "Every step": lambda: show_steps(defense, question.logits, victim),
     "All defenses": lambda: show_all_defenses(defense, question, victim, seed),
     "What the thief sees": lambda: show_thief(defense, answers, victim),

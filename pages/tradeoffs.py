@@ -13,11 +13,13 @@ from dcp_core.costs.hidden_costs import second_network_words
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.evaluation.metrics import TOUCHED, per_answer
+from dcp_core.evaluation.sentences import about_tradeoff
 from dcp_core.models import zoo
 from dcp_core.plots.curves import CURVES
 from dcp_core.plots.tables import ADDED, ERROR_BARS, TABLE2
 from dcp_core.plots.thief import THIEF, THIEF_AXES, placed
 from dcp_core.results.constraints import L1, added, l1_limit, limits, pareto_front, table2
+from dcp_core.results.overview import along, best_thieves, least_behind, levels, strongest_case
 from dcp_core.results.rows import settings
 
 ui.frame("Trade-offs", "What does protection cost over a whole test set?")
@@ -65,13 +67,24 @@ def _strength(defense: Defense) -> float:
 
 @st.fragment
 def owners_side(card: zoo.Card) -> None:
-    """Live curves over the victim's stored answers, the chosen defense against others."""
-    side, main = st.columns([1, 3.4], gap="medium")
+    """Live curves over the victim's stored answers and along measured thieves, the chosen defense against others."""
+    side, main = st.columns([1, 3.6], gap="medium")
     with side:
         defense = ui.choose_defense(SWEPT, ui.TRADEOFFS)
         others = st.multiselect(
             "Compare with", SWEPT, ["rs"], key="beside", format_func=lambda n: DEFENSES[n].title, **ui.IN_URL
         )
+        y = ui.select("What it costs", CURVES, "cost")
+        over = st.segmented_control(
+            "Horizontal axis of the cost",
+            ["strength", "l1"],
+            default="strength",
+            required=True,
+            key="against",
+            format_func={"strength": "strength", "l1": "mean l1"}.__getitem__,
+            **ui.IN_URL,
+        )
+        follow = ui.live_switch(ui.TRADEOFFS) if ui.experts() else True
         if words := second_network_words(defense, card.name):
             st.caption(words)
         ui.link(
@@ -87,29 +100,20 @@ def owners_side(card: zoo.Card) -> None:
         for name in others:
             shown |= {} if name == defense.name else _guided(DEFENSES[name](), card)
         curves = pd.concat([curve_of(card.name, *each) for each in shown.items()], ignore_index=True)
-        _numbers(card, defense, curves)
-        first, second = st.columns(2)
-        with first:
-            y = ui.select("What it costs", CURVES, "cost")
-        over = second.segmented_control(
-            "Horizontal axis",
-            ["strength", "l1"],
-            default="strength",
-            required=True,
-            key="against",
-            format_func={"strength": "strength", "l1": "mean l1"}.__getitem__,
-            **ui.IN_URL,
-        )
+        case = strongest_case(ui.thief_points(), card.name, defense.name)
+        _cost(card, defense, curves, case, follow)
         left, right = st.columns(2)
         with left:
-            x = over if over != y else "strength"
-            ui.chart(
-                plots.strength_curves(curves, y, x=x, current=_strength(defense) if x == "strength" else None),
-                key="curves",
-                alt=plots.describe_strength_curves(curves, y),
-                data=curves,
-            )
+            _cost_curves(defense, curves, over if over != y else "strength", y, follow)
         with right:
+            _thiefs_curves(defense, list(shown), case, follow)
+        st.caption(
+            f"Left: measured now on {card.title}'s {card.test_pictures:,} stored test answers; bands are 95 % "
+            "intervals from the size of the test set. Right: clones of the best attack that was measured against this "
+            "defense; between two of them the point slides on the straight line, and a hollow point lies outside of what "
+            "was measured. The other defenses have their default parameters."
+        )
+        with st.expander("How far each answer moves", icon=":material/bar_chart:"):
             moved = {each.name: l1_of(card.name, repr(each), each, guide) for each, guide in shown.items()}
             ui.chart(
                 plots.l1_distribution(moved, TOUCHED),
@@ -117,11 +121,6 @@ def owners_side(card: zoo.Card) -> None:
                 alt=plots.describe_l1_distribution(moved, TOUCHED),
                 data=pd.DataFrame(moved),
             )
-        st.caption(
-            f"Left: measured now on {card.title}'s {card.test_pictures:,} stored test answers; bands are 95 % "
-            "intervals from the size of the test set. Right: how far each answer moves. "
-            "The other defenses have their default parameters."
-        )
 
 
 def _guided(defense: Defense, card: zoo.Card) -> dict[Defense, torch.Tensor | None]:
@@ -133,18 +132,61 @@ def _guided(defense: Defense, card: zoo.Card) -> dict[Defense, torch.Tensor | No
         return {}
 
 
-def _numbers(card: zoo.Card, defense: Defense, curves: pd.DataFrame) -> None:
-    """The chosen operating point in words."""
-    now = curves[(curves["defense"] == defense.name) & (curves["strength"] == _strength(defense))].iloc[0]
-    clean = 100 - (card.test_accuracy or 0)
-    st.markdown(
-        f"**{defense.title}** at {defense.parameters()[defense.strength or ''].symbol} = {_strength(defense):g}: "
-        f"owner's error **{now.defender_error:.2f} %** ({now.defender_error_low:.2f} to "
-        f"{now.defender_error_high:.2f}; undefended {clean:.2f} %) · mean l1 **{now.l1:.3f}** · "
-        f"answers changed **{now.touched:.1f} %** · top classes changed **{now.changed:.2f} %** · "
-        f"calibration error (ECE) **{now.ece:.1f}** percentage points",
-        help="The l1 distance says how far an answer moves, 0 to 2. ECE: mean gap between confidence and accuracy. "
-        "The 95 % interval covers only the limited number of test pictures (Wilson).",
+def _cost(card: zoo.Card, defense: Defense, curves: pd.DataFrame, case: pd.DataFrame | None, follow: bool) -> None:
+    """The chosen operating point: a sentence and numbers."""
+    own = curves[curves["defense"] == defense.name]
+    undefended, measured = 100 - (card.test_accuracy or 0), ui.thief_points()[:0] if case is None else case
+    now = own[own["strength"] == _strength(defense)].iloc[0]
+    told = about_tradeoff(defense, now, undefended, least_behind(measured, defense))
+    if not follow:
+        st.markdown(ui.plain(told))
+        with st.container(horizontal=True):
+            st.metric("mean l1, 0 to 2", f"{now.l1:.3f}")
+            st.metric("Owner's error", f"{now.defender_error:.2f} %", f"undefended {undefended:.2f} %")
+            st.metric("Answers changed", f"{now.touched:.1f} %")
+            st.metric("Top classes changed", f"{now.changed:.2f} %")
+        return
+    sliders = ui.strength_slider(defense, own["strength"].tolist(), ui.TRADEOFFS)
+    panels = ui.cost_panels(defense, own, undefended, measured, next(iter(sliders)))
+    ui.live(panels, sliders, key="t_cost", told=told)
+
+
+def _cost_curves(defense: Defense, curves: pd.DataFrame, x: str, y: str, follow: bool) -> None:
+    """What each strength costs the owner."""
+    own = curves[curves["defense"] == defense.name]
+    sliders = ui.strength_slider(defense, own["strength"].tolist(), ui.TRADEOFFS)
+    alt = plots.describe_strength_curves(curves, y)
+    ui.live_chart(
+        [ui.curve_panel(defense, curves, x, y, next(iter(sliders)), alt)],
+        sliders,
+        key="curves",
+        alt=alt,
+        figure=plots.strength_curves(curves, y, x=x, current=_strength(defense) if x == "strength" else None),
+        data=curves,
+        follow=follow,
+    )
+
+
+def _thiefs_curves(defense: Defense, shown: list[Defense], case: pd.DataFrame | None, follow: bool) -> None:
+    """What each strength does to the clone of the best measured attack."""
+    lines = {} if case is None else {each: line for each in shown if len(line := along(case, each))}
+    if case is None or defense not in lines:
+        st.info(
+            f"No thief was measured against {defense.title} with these parameters on this victim.",
+            icon=":material/pending:",
+        )
+        return
+    points = pd.concat(lines.values())
+    sliders = ui.strength_slider(defense, lines[defense]["strength"].tolist(), ui.TRADEOFFS)
+    alt = plots.describe_thief_scatter(points, "l1")
+    ui.live_chart(
+        [ui.thief_panel(defense, lines, levels(case), next(iter(sliders)), alt)],
+        sliders,
+        key="clone",
+        alt=alt,
+        figure=plots.thief_scatter(points, "l1", levels=levels(case)),
+        data=points,
+        follow=follow,
     )
 
 
@@ -161,7 +203,7 @@ def thiefs_side(card: zoo.Card) -> None:
     with first:
         dataset = _choose_data(known, card)
     with second:
-        axis = ui.select("Horizontal axis", THIEF_AXES, "axis")
+        axis = ui.select("Horizontal axis", THIEF_AXES, "axis", "l1")
     with third:
         allowed = st.slider(
             "Owner's error may rise by at most (percentage points)",
@@ -189,7 +231,15 @@ def thiefs_side(card: zoo.Card) -> None:
         chosen = st.multiselect("Thieves", list(groups), list(groups)[:1], key=key, **ui.IN_URL)
     ours = pd.concat([groups[name] for name in chosen]) if chosen else here[:0]
     points = pd.concat([ours, bounds], ignore_index=True)
-    scatter(points, ours, axis, {"increase": allowed, l1_of: l1}.get(axis), single=len(chosen) == 1)
+    of_victim = here[here["victim"] == card.name] if card.dataset == dataset else here
+    scatter(
+        points,
+        ours,
+        axis,
+        {"increase": allowed, l1_of: l1}.get(axis),
+        best_thieves(of_victim),
+        single=len(chosen) == 1,
+    )
     best_attainable(bounds, {name: groups[name] for name in chosen}, allowed, l1, l1_of)
 
 
@@ -225,14 +275,22 @@ def _say_what_is_missing(card: zoo.Card, dataset: str) -> None:
     st.code(steps, language="bash", wrap_lines=True)
 
 
-def scatter(points: pd.DataFrame, ours: pd.DataFrame, axis: str, limit: float | None, *, single: bool) -> None:
+def scatter(
+    points: pd.DataFrame,
+    ours: pd.DataFrame,
+    axis: str,
+    limit: float | None,
+    references: dict[str, float],
+    *,
+    single: bool,
+) -> None:
     """The thief's error, and the table of the points that are box-selected in it."""
     trusted = placed(ours[~ours["unreliable"].astype(bool)], axis)
     front = (
         pareto_front(trusted, ["x"]) if single and axis != "budget" else None
     )  # of several thieves: meaningless
     selection = ui.chart(
-        plots.thief_scatter(points, axis, limit=limit, front=front),
+        plots.thief_scatter(points, axis, limit=limit, front=front, levels=references),
         key="thief",
         alt=plots.describe_thief_scatter(points, axis),
         data=points,

@@ -29,6 +29,7 @@ AUTOMATIC = (  # for defenses that declare no mark, in the order of registration
     ("#b8860b", "hexagram", "dot"),
     ("#8b3a8b", "star-square", "longdashdot"),
 )
+SIZE = {"size": 14}  # of all text in a figure, pixels
 CLEAN, DEFENDED, HIGHLIGHT = "#8a8f98", "#e1542b", "#2f8fd8"
 
 
@@ -44,13 +45,14 @@ def layout(*, x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any]:
         more: further properties of Plotly's layout; "xaxis" and "yaxis" are merged with the titles.
     """
     axes = {
-        axis: {"title": {"text": title}, "automargin": False, **more.pop(axis, {})}
+        axis: {"title": {"text": title, "font": SIZE}, "tickfont": SIZE, "automargin": False, **more.pop(axis, {})}
         for axis, title in (("xaxis", x), ("yaxis", y))
     }
     return {
         "height": height,
-        "margin": {"l": 58, "r": 10, "t": 36, "b": 52},
-        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        "font": SIZE,
+        "margin": {"l": 64, "r": 10, "t": 36, "b": 56},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "font": SIZE},
         "hoverlabel": {"namelength": -1},
         **axes,
         **more,

@@ -3,6 +3,8 @@
 Points are result rows (`dcp_core/results/schema.py`). Measured points are filled, those of the paper are open.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,12 +22,18 @@ THIEF_AXES: dict[str, str] = {
     "l1_queries": f"mean {L1_LIMITS['l1_queries']}",
     "budget": "query budget",
 }
+ARROW = "triangle-right"  # mark of a point that lies further right than the plot
 SERIES = ("attack", "queries_from", "dataset", "victim", "precision", "thief", "clone", "budget", "epochs")
 SHOWN = ("id", "strength", "max_defender_increase", "max_l1", "runs", "unreliable", "reason")
 
 
 def thief_scatter(
-    rows: pd.DataFrame, x: str = "increase", *, limit: float | None = None, front: pd.DataFrame | None = None
+    rows: pd.DataFrame,
+    x: str = "increase",
+    *,
+    limit: float | None = None,
+    front: pd.DataFrame | None = None,
+    levels: Mapping[str, float] = MappingProxyType({}),
 ) -> go.Figure:
     """The thief's error against one of `THIEF_AXES`. The higher and the further left a point, the better the defense.
 
@@ -39,8 +47,11 @@ def thief_scatter(
         rows: result rows, single ones or means by `over_seeds`. Rows without a thief's error or x are left out.
         limit: largest x that meets the constraint; the region is shaded.
         front: the Pareto front of the same rows, drawn as steps.
+        levels: errors (percent) that do not depend on x, by their names, drawn as horizontal lines.
     """
     points = placed(rows, x)
+    if x == "increase" and limit:
+        points = _clipped(points, 3 * limit)
     # only columns that vary within one source make separate lines: the paper's conditions always differ from ours
     by_source = points.groupby("source")
     varying = [c for c in SERIES if c in points and c != x and by_source[c].nunique(dropna=False).max() > 1]
@@ -65,13 +76,30 @@ def thief_scatter(
                 "hoverinfo": "skip",
             }
         )
-    shapes, notes = [], [_note(at, bound_label(x, at)) for at in _apart(points)]
+    shapes, notes = _level_lines(levels)
+    notes += [_note(at, bound_label(x, at)) for at in _apart(points)]
     if limit is not None:
         left = min(points["x"], default=0.0) if x == "defender_error" else min([0.0, *points["x"]])
-        shapes = [_region(left, limit)]
+        shapes.append(_region(left, limit))
         notes.append(_note(left, "allowed") | {"y": 0, "xanchor": "left", "yanchor": "bottom", "textangle": 0})
     more = {"shapes": shapes, "annotations": notes, "dragmode": "select"}
     return go.Figure(traces, layout(x=THIEF_AXES[x], y=THIEF, height=460, **more))
+
+
+def _clipped(points: pd.DataFrame, most: float) -> pd.DataFrame:
+    """Points with x at most `most`; those that lie further right are marked `beyond`, and drawn as arrows at the edge."""
+    return points.assign(beyond=points["x"] > most, x=points["x"].clip(upper=most))
+
+
+def _level_lines(levels: Mapping[str, float]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Horizontal lines as shapes, and their names as annotations; alternately at the left and the right edge."""
+    shapes, names = [], []
+    for number, (name, at) in enumerate(levels.items()):
+        span = {"xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at}
+        shapes.append({"type": "line", **span, "line": {"dash": "dash", "color": "#8a8f98", "width": 1.5}})
+        side = {"x": number % 2, "xanchor": "right" if number % 2 else "left"}
+        names.append({"xref": "paper", **side, "y": at, "yanchor": "bottom", "showarrow": False, "text": name})
+    return shapes, names
 
 
 def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: list[str]) -> dict[str, Any]:
@@ -80,6 +108,7 @@ def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: li
     shown = [
         column for column in SHOWN if column in series
     ]  # few columns, because iterating over a wide table is slow
+    symbol = mark.symbol + ("-open" if paper else "")
     trace: dict[str, Any] = {
         "type": "scatter",
         "x": series["x"],
@@ -90,7 +119,7 @@ def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: li
         "showlegend": False,
         "line": {"color": mark.color, "dash": mark.dash, "width": 1},
         "marker": {
-            "symbol": mark.symbol + ("-open" if paper else ""),
+            "symbol": symbol if "beyond" not in series else np.where(series["beyond"], ARROW, symbol),
             "size": 10,
             "color": mark.color,
             "opacity": np.where(series["unreliable"], 0.35, 1.0),

@@ -1,8 +1,21 @@
 """How well a victim was stolen, in a few numbers: by the best measured thief, without and with a defense."""
 
+import json
+
+import numpy as np
 import pandas as pd
 
-from dcp_core.results.decision import AS_IS, TOP_1, behind, least_error, measured_cases, trusted, undefended
+from dcp_core.defenses.base import Defense, identity
+from dcp_core.results.decision import (
+    AS_IS,
+    TOP_1,
+    behind,
+    label_only,
+    least_error,
+    measured_cases,
+    trusted,
+    undefended,
+)
 
 KIND = ["victim", "attack", "clone", "queries_from"]  # what the points of one learning curve have in common
 VICTIM, CLONE, DEFENDED, LABELS = "your model", "its clone", "clone, defended", "clone from labels only"
@@ -34,6 +47,70 @@ def point_at(case: pd.DataFrame, strength: float, defense: str = "dcp") -> pd.Se
     """The point of the thief who trusts the answers, at a measured strength."""
     chosen = (case["defense"] == defense) & (case["thief"] == AS_IS) & (case["strength"] == strength)
     return case[chosen].iloc[0]
+
+
+def along(case: pd.DataFrame, defense: Defense) -> pd.DataFrame:
+    """Points of the thief who trusts the answers behind a defense, by rising strength; its other parameters are those given.
+
+    Where strength 0 is no defense, the undefended point comes first, with strength 0.
+    """
+    strength = defense.strength
+    rows = case[(case["defense"] == defense.name) & (case["thief"] == AS_IS)]
+    others = {name: value for name, value in identity(defense).items() if name != strength}
+    same = [
+        {name: value for name, value in json.loads(text).items() if name != strength} == others
+        for text in rows["parameters"]
+    ]
+    found = rows[np.array(same, dtype=bool)].sort_values("strength")
+    if len(found) and defense.grid[0] == 0 and isinstance(defense.grid[1], float):
+        found = pd.concat([undefended(case).assign(strength=0.0), found[found["strength"] > 0]])
+    return found
+
+
+def levels(case: pd.DataFrame) -> dict[str, float]:
+    """Errors in percent that do not depend on a defense: of the victim, and of clones without a defense and from labels only
+    (if measured)."""
+    bare = undefended(case).iloc[0]
+    found = {VICTIM: float(bare["victim_error"]), CLONE: float(bare["adversary_error"])}
+    labels = label_only(case)
+    return found if labels is None else found | {LABELS: float(labels["adversary_error"])}
+
+
+def best_thieves(points: pd.DataFrame) -> dict[str, float]:
+    """The least errors in percent of all measured thieves of a victim that met no defense: of those who trust the answers,
+    and of those who get labels only; and the victim's own. Empty for points of several victims.
+
+    Points of few seeds count, and are named as such: a thief needs to succeed only once.
+
+    Args:
+        points: of `rows.thief_points`.
+    """
+    bare = points[(points["source"] == "measured") & (points["defense"] == "none")]
+    if len(bare["victim"].unique()) != 1:
+        return {}
+    found = {"victim": float(bare["victim_error"].iloc[0])}
+    for name, thief in (("best thief, undefended", AS_IS), ("best thief from labels only", TOP_1)):
+        same = bare[bare["thief"] == thief]
+        if len(same):
+            best = least_error(same)
+            found[f"{name} ({best['reason']})" if best["unreliable"] else name] = float(best["adversary_error"])
+    return found
+
+
+def least_behind(case: pd.DataFrame, defense: Defense) -> list[float]:
+    """Errors in percent of the best undefended clone, and of the best one behind a defense with exactly these parameters;
+    empty if none was measured behind it."""
+    points = behind_defense(case, defense)
+    bare = case[case["defense"] == "none"]
+    if points.empty or bare.empty:
+        return []
+    return [float(least_error(each)["adversary_error"]) for each in (bare, points)]
+
+
+def behind_defense(case: pd.DataFrame, defense: Defense) -> pd.DataFrame:
+    """Points of all thieves that were measured behind a defense with exactly these parameters."""
+    rows = case[case["defense"] == defense.name]
+    return rows[np.array([json.loads(text) == identity(defense) for text in rows["parameters"]], dtype=bool)]
 
 
 def accuracies(case: pd.DataFrame, defended: pd.Series) -> pd.DataFrame:

@@ -23,6 +23,17 @@ from dcp_core.ui.controls import (
     victim_state,
     victims,
 )
+from dcp_core.ui.live import live, live_chart
+from dcp_core.ui.live import switch as live_switch
+from dcp_core.ui.live.answer import (
+    LiveAnswer,
+    answer_panels,
+    class_panel,
+    detector_panel,
+    live_answer,
+    noise_panel,
+)
+from dcp_core.ui.live.tradeoff import cost_panels, curve_panel, strength_slider, thief_panel
 from dcp_core.ui.page import PAGES, VIEWS, attempt, errors_explained, experts, frame, link, plain
 from dcp_core.ui.runs import run_buttons, run_details
 from dcp_core.ui.stored import (
@@ -35,6 +46,7 @@ from dcp_core.ui.stored import (
     test_answers,
     thief_points,
 )
+from dcp_core.ui.uploads import keep, kept, pictures_in
 
 __all__ = [
     "DEFENSE",
@@ -43,7 +55,9 @@ __all__ = [
     "PAGES",
     "TRADEOFFS",
     "VIEWS",
+    "LiveAnswer",
     "all_results",
+    "answer_panels",
     "armed",
     "attack_parameters",
     "attempt",
@@ -51,24 +65,38 @@ __all__ = [
     "choose_defense",
     "choose_l1",
     "choose_victim",
+    "class_panel",
     "clear_pictures",
+    "cost_panels",
     "csv",
+    "curve_panel",
     "defense_parameters",
     "defense_state",
+    "detector_panel",
     "differing",
     "errors_explained",
     "experts",
     "frame",
     "guide_of",
+    "keep",
+    "kept",
     "learned",
     "link",
+    "live",
+    "live_answer",
+    "live_chart",
+    "live_switch",
     "load_victim",
+    "noise_panel",
     "parameter_state",
+    "pictures_in",
     "plain",
     "run_buttons",
     "run_details",
     "select",
+    "strength_slider",
     "test_answers",
+    "thief_panel",
     "thief_points",
     "victim_state",
     "victims",

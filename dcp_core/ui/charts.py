@@ -22,6 +22,12 @@ def chart(figure: go.Figure, *, key: str, alt: str, data: pd.DataFrame | None = 
     config = {"displaylogo": False, "toImageButtonOptions": {"format": "png", "scale": 2, "filename": key}}
     options: dict[str, Any] = {"on_select": "rerun", "selection_mode": ("points", "box")} if select else {}
     selection = st.plotly_chart(figure, key=key, alt=alt, config=config, **options)
+    downloads(figure, key=key, data=data)
+    return selection if select else None
+
+
+def downloads(figure: go.Figure, *, key: str, data: pd.DataFrame | None = None) -> None:
+    """Draw the buttons that download a figure and its numbers; arguments as `chart`."""
     with st.container(horizontal=True, gap="small"):
         st.download_button(
             "HTML · SVG",
@@ -33,11 +39,10 @@ def chart(figure: go.Figure, *, key: str, alt: str, data: pd.DataFrame | None = 
             icon=":material/download:",
             on_click="ignore",
             help="An interactive HTML page that works offline. Its camera button saves the figure as SVG; the camera button "
-            "of the chart above saves PNG.",
+            "of a chart on this page saves PNG.",
         )
         if data is not None:
             csv(data, key)
-    return selection if select else None
 
 
 def csv(data: pd.DataFrame, key: str, label: str = "CSV") -> None:

@@ -1,4 +1,4 @@
-"""The frame of a page: settings, sidebar, links between pages, and messages for errors."""
+"""The frame of a page: settings, bar with the pages, links between pages, and messages for errors."""
 
 import gc
 import math
@@ -6,13 +6,14 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import streamlit as st
 import torch
+from streamlit.components.v2.types import ComponentRenderer
 
 from dcp_core.files import explained
 
@@ -31,12 +32,19 @@ PAGES = {  # file in pages/ -> title, icon
 }
 ICON = Path(__file__).parent.with_name("icon.png")  # a symbol of Streamlit's would come from the network
 VIEWS = ("full", "class")
+VIEW_HELP = "The address of what you see. The view 'class' hides the expert controls; it is meant for teaching."
+SKIP = '<a href="#content">Skip to the content</a>'
+SKIP_STYLE = """
+a { position: absolute; left: -999px; top: 4px; padding: 8px 16px; border-radius: 8px; z-index: 2000;
+    font: 16px var(--st-font); white-space: nowrap; color: var(--st-background-color); background: var(--st-text-color); }
+a:focus { left: 0; }
+"""
 MARKUP = re.compile(r"[\\`*\[\]<>$~|#]|\b_|_\b")  # a `_` within a word is none
 MOST_TEXT = 1000  # characters of foreign text that are shown
 
 
 def frame(title: str, question: str = "") -> None:
-    """Draw page settings, title and sidebar. Every page must call this first.
+    """Draw page settings, the bar with the pages, and the title. Every page must call this first.
 
     A link to a page right after the start of the server runs the page without `app.py`. Therefore the list of pages is
     drawn here, and not there.
@@ -47,26 +55,44 @@ def frame(title: str, question: str = "") -> None:
     st.session_state["view"] = asked if asked in VIEWS else st.session_state.get("view", VIEWS[0])
     torch.set_num_threads(1)  # pages compute little; the other cores are for background runs
     _spare_the_collector(len(sys.modules))
-    with st.sidebar:
-        for page, (label, icon) in PAGES.items():
-            link(page, label, icon)
-        st.divider()
+    st.html(f"<style>{_file('frame.css')}</style>")
+    with st.container(key="frame-skip"):
+        _skip_link()(key="frame-skip-link")
+    with st.container(horizontal=True, vertical_alignment="center", key="frame-bar"):
+        with st.container(horizontal=True, key="frame-pages"):
+            for page, (label, icon) in PAGES.items():
+                link(page, label, icon)
         st.segmented_control(
             "View",
             VIEWS,
             required=True,
             key="view",
-            help="'class' hides the expert controls. It is meant for teaching.",
             on_change=_view_to_address,
             persist_state="session",
+            label_visibility="collapsed",
+            width="content",
         )
         # Opening the popover reruns the page, because a rerun of a fragment may have changed the URL.
-        with st.popover("Share this view", icon=":material/link:", on_change="rerun"):
-            st.caption("The page's address contains all your settings. Copy it from here or from the browser.")
-            st.code(_address(), language=None, wrap_lines=True)
-    st.title(title, anchor=False)
-    if question:
-        st.markdown(f"*{question}*")
+        share = st.popover("Share", icon=":material/link:", on_change="rerun", help=VIEW_HELP, width="content")
+        if share.open:
+            with share:
+                st.caption("The page's address contains all your settings. Copy it from here or from the browser.")
+                st.code(_address(), language=None, wrap_lines=True)
+    with st.container(horizontal=True, key="frame-title"):
+        st.title(title, anchor=False, width="content")
+        if question:
+            st.markdown(f"*{question}*", width="content")
+
+
+@cache
+def _file(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+@cache
+def _skip_link() -> ComponentRenderer:
+    """A component with a link to the page's content, and the roles of the page's parts."""
+    return st.components.v2.component("dcp_frame", html=SKIP, css=SKIP_STYLE, js=_file("frame.js"))
 
 
 def _drop_infinite_numbers() -> None:

@@ -35,14 +35,14 @@ def open_page(browser: Browser, address: str, width: int = 1280) -> Page:
 def test_a_permalink_opened_first_thing_after_a_start_shows_its_state(server: str, browser: Browser) -> None:
     query = "victim=signs-resnet8&picture=7&dcp_beta=0.6&dcp_tau_auto=false&dcp_tau=1.2"
     page = open_page(browser, f"{server}/playground?{query}")
-    numbers = page.get_by_text("l1 distance").first
+    numbers = page.locator(".gauge b")
     expect(numbers).to_be_visible()
     from dcp_core import Deception, defend
     from dcp_core.models import zoo
 
     answers = defend(zoo.test_answers("signs-resnet8")[0][7][None], Deception(beta=0.6, tau=1.2))
     expect(numbers).to_contain_text(f"{float((answers.defended - answers.clean).abs().sum()):.3f}")
-    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    expect(page.locator(".bars")).to_be_visible()
     expect(page.get_by_role("link", name="Trade-offs", exact=True)).to_be_visible()
     assert page.locator("[data-testid=stException]").count() == 0
     page.close()
@@ -64,21 +64,21 @@ def test_from_the_story_to_the_tradeoffs_to_the_playground_the_address_carries_t
     page.get_by_role("link", name="Use this setting on one picture").click()
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()
     expect(page).to_have_url(re.compile(r"dcp_beta=0\.4"))
-    expect(page.get_by_text("l1 distance").first).to_be_visible()
-    before = page.get_by_text("l1 distance").first.inner_text()
+    expect(page.locator(".gauge b")).to_be_visible()
+    before = page.locator(".gauge b").inner_text()
 
     slider = page.get_by_role("slider").first
     slider.focus()
     slider.press("End")
     expect(page).to_have_url(re.compile(r"dcp_beta=1\.5"))
-    expect(page.get_by_text("l1 distance").first).not_to_have_text(before)
+    expect(page.locator(".gauge b")).not_to_have_text(before)
     shared = page.url
-    after = page.get_by_text("l1 distance").first.inner_text()
+    after = page.locator(".gauge b").inner_text()
     page.close()
 
     second = browser.new_context().new_page()  # another person's browser
     second.goto(shared)
-    expect(second.get_by_text("l1 distance").first).to_have_text(after)
+    expect(second.locator(".gauge b")).to_have_text(after)
     second.close()
 
 
@@ -122,7 +122,7 @@ def test_selected_points_filter_table_and_csv_and_open_in_the_playground(
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()
     expect(page).to_have_url(re.compile(r"dcp_beta=0\.2"))
     expect(page.get_by_role("slider").first).to_have_value("0.2")
-    expect(page.get_by_text("l1 distance").first).to_be_visible()
+    expect(page.locator(".gauge b")).to_be_visible()
     page.close()
 
 
@@ -136,7 +136,7 @@ def test_a_link_to_another_page_keeps_a_defense_that_is_not_the_first(server: st
 
 def test_a_phone_shows_the_playground_without_sideways_scrolling(server: str, browser: Browser) -> None:
     page = open_page(browser, f"{server}/playground?victim=signs-resnet8", width=390)
-    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    expect(page.locator(".bars")).to_be_visible()
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0
     page.close()

@@ -202,3 +202,16 @@ def test_against_the_budget_each_strength_has_its_line():
     lines = named(thief_scatter(rows, "budget"))
     assert list(lines["DCP · 0.9 · measured"].x) == [1000, 5000]
     assert list(lines["DCP · 0.9 · measured"].y) == [40, 30]
+
+
+def test_points_beyond_three_times_the_allowed_rise_are_arrows_at_the_edge() -> None:
+    (trace,) = drawn(thief_scatter(MEASURED, "increase", limit=0.5))
+    np.testing.assert_allclose(trace.x, [0, 0.2, 1.5])
+    assert list(trace.marker.symbol) == ["circle", "circle", "triangle-right"]
+    assert drawn(thief_scatter(MEASURED, "l1", limit=0.1))[0].x[-1] == 1.1
+
+
+def test_errors_that_no_defense_changes_are_named_lines() -> None:
+    figure = thief_scatter(MEASURED, "l1", levels={"victim": 5.0, "labels only": 22.0})
+    assert [shape.y0 for shape in figure.layout.shapes] == [5, 22]
+    assert [note.text for note in figure.layout.annotations] == ["victim", "labels only"]

@@ -1,6 +1,10 @@
+import json
+
 import pandas as pd
 import pytest
 
+from dcp_core import Deception, make_defense
+from dcp_core.defenses.base import identity
 from dcp_core.plots.overview import accuracy_bars, describe_accuracies, learning_curves
 from dcp_core.results.overview import (
     CLONE,
@@ -8,7 +12,11 @@ from dcp_core.results.overview import (
     LABELS,
     VICTIM,
     accuracies,
+    along,
+    best_thieves,
     learning,
+    least_behind,
+    levels,
     point_at,
     strengths,
     strongest_case,
@@ -64,6 +72,39 @@ def test_the_shipped_rows_answer_for_the_embedded_victim(points: pd.DataFrame) -
     case = strongest_case(points, "signs-resnet8")
     assert case is not None
     assert strengths(case)
+
+
+def measured(points: pd.DataFrame) -> pd.DataFrame:
+    """One attack: undefended, behind DCP at two strengths, and at one with another gamma."""
+    bare = table(points).iloc[2].to_dict() | {"l1": 0.0}
+    labels = bare | {"thief": "top-1", "adversary_error": 10.0}
+    rows = [bare, labels]
+    for defense, error in ((Deception(beta=1.2), 30.0), (Deception(beta=0.9), 20.0), (Deception(gamma=0.7), 50.0)):
+        described = {"defense": "dcp", "parameters": json.dumps(identity(defense)), "strength": defense.beta}
+        rows.append(bare | described | {"adversary_error": error, "l1": defense.beta / 3})
+    return pd.DataFrame([*rows, rows[3] | {"thief": "top-1", "adversary_error": 11.0}])
+
+
+def test_a_line_along_the_strength_has_the_same_other_parameters_and_begins_undefended(
+    points: pd.DataFrame,
+) -> None:
+    line = along(measured(points), Deception(beta=0.4))
+    assert line["strength"].tolist() == [0, 0.9, 1.2]
+    assert line["adversary_error"].tolist() == [8, 20, 30]
+    assert along(measured(points), Deception(gamma=0.3)).empty
+    assert along(measured(points), make_defense("rs")).empty
+
+
+def test_the_best_thief_behind_a_setting_may_use_labels_only(points: pd.DataFrame) -> None:
+    assert least_behind(measured(points), Deception(beta=0.9)) == [8, 11]
+    assert least_behind(measured(points), Deception(beta=0.5)) == []
+
+
+def test_lines_that_no_strength_moves(points: pd.DataFrame) -> None:
+    assert levels(measured(points)) == {VICTIM: 6, CLONE: 8, LABELS: 10}
+    every = table(points)
+    assert best_thieves(every) == {"victim": 6, "best thief, undefended": 8, "best thief from labels only": 10}
+    assert best_thieves(pd.concat([every, every.assign(victim="another")])) == {}
 
 
 def test_a_learning_curve_has_the_best_thief_of_each_number_of_queries(points: pd.DataFrame) -> None:
