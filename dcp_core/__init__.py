@@ -8,6 +8,11 @@
 Everything that the dashboard and the command line do can be done with this package. It does not import Streamlit.
 """
 
+import os
+
+# Threads of torch sleep while they wait, instead of spinning: read when torch is loaded. See docs/speed.md.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
