@@ -181,7 +181,6 @@ def test_equal_pictures_get_equal_noise_and_others_do_not(victim: zoo.Victim) ->
         for prediction in ask(address, zipped(pictures[3], 2)):  # whatever is asked with it
             for together, alone in zip(prediction, first[3], strict=True):
                 assert together == {**alone, "probability": pytest.approx(alone["probability"], abs=1e-6)}
-    moved = {max(each[1:], key=lambda entry: entry["probability"])["class"] for each in first}
-    assert len(moved) > 1  # the class that gets the noise depends on the picture
+    assert len({prediction[0]["class"] for prediction in first}) > 1  # half of the answer goes to a random class
     with running(application(victim, defended)) as address:  # another server with the same key
         assert [ask(address, each)[0] for each in pictures] == first
