@@ -84,6 +84,7 @@ def demo() -> None:
             key="a_demo",
             type="primary",
             icon=":material/visibility:" if begun else ":material/rocket_launch:",
+            disabled=not (done or launch.allowed()),
             on_click=start,
             args=(DEMO,),
         )
@@ -198,7 +199,8 @@ def launch_box(specs: list[RunSpec]) -> None:
         st.caption(f"{done} of {len(specs)} runs are finished and will not run again.")
     label = "Show" if done == len(specs) else "Launch"
     count = f"{len(specs)} runs" if len(specs) > 1 else "the run"
-    st.button(f"{label} {count}", key="a_launch", type="primary", on_click=start, args=(specs,))
+    off = label == "Launch" and not launch.allowed()
+    st.button(f"{label} {count}", key="a_launch", type="primary", disabled=off, on_click=start, args=(specs,))
     again()
 
 
@@ -405,5 +407,6 @@ with main:
     compare(chosen)
     table(everything)
 with side:
+    ui.say_if_launching_is_off()
     demo()
     form()
