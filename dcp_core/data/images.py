@@ -9,6 +9,7 @@ Decoding takes up to 17 bytes a pixel (WebP and float TIFF; an RGB JPEG takes 8 
 `MAX_PIXELS` never takes more than 0.5 GB. Pillow's own limits are not changed, because they are global to the process.
 """
 
+import base64
 import io
 import os
 import re
@@ -95,6 +96,17 @@ def to_tensor(image: Image.Image, size: int) -> torch.Tensor:
     square = image.crop((left, top, left + side, top + side)).convert("RGB")
     pixels = np.array(square.resize((size, size), Image.Resampling.BILINEAR))  # a copy if side == size
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+
+
+def to_url(tensor: torch.Tensor) -> str:
+    """Picture of a float tensor (3, H, W) in [0, 1] as a PNG in a `data:` address, for tables that show pictures.
+
+    Raises:
+        ValueError: as `to_image`.
+    """
+    file = io.BytesIO()
+    to_image(tensor).save(file, "png")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def to_image(tensor: torch.Tensor) -> Image.Image:
