@@ -76,7 +76,7 @@ def about_thief(points: pd.DataFrame, increase: float, max_l1: float, l1: L1) ->
     point = defended.loc[best["between"][0]]
     rise = difference(point, bare)
     if rise.mean < CLEAR or rise.low <= 0:
-        return f"Within your limits, no measured defense clearly hinders this thief: without one, its clone misses {without}."
+        return f"Within your limits, no measured defense clearly hinders this thief, whose clone misses {without}."
     name = words_of("defense", point)
     return (
         f"Within your limits, {name} at strength {best['strength']:g} hinders this thief most: its clone misses "

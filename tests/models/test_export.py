@@ -11,7 +11,7 @@ import torch
 from onnx import helper
 from PIL import Image
 
-from dcp_core.data.images import to_tensor
+from dcp_core.data.tensors import to_tensor
 from dcp_core.defenses import DEFENSES as REGISTRY
 from dcp_core.defenses import (
     Deception,
