@@ -179,7 +179,7 @@ def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.
     named = {}
     for _, same in points.groupby(columns, dropna=False, sort=False):
         first = same.iloc[0]
-        words = [_words(name, first) for name in distinguishing if pd.notna(first[name])]
+        words = [words_of(name, first) for name in distinguishing if pd.notna(first[name])]
         for differing, group in same.groupby(differing_parameters(same), sort=False):
             named[" · ".join([*words, *([differing] if differing else [])])] = group
     return dict(sorted(named.items(), key=lambda item: -len(item[1])))
@@ -214,7 +214,7 @@ def _earlier(attack: str) -> dict[str, Any]:
     return {name: each.before for name, each in declared.items() if each.before is not ALWAYS_THERE}
 
 
-def _words(column: str, point: pd.Series) -> str:
+def words_of(column: str, point: pd.Series) -> str:
     """What a column of a point says, in words."""
     value = point[column]
     match column:
