@@ -66,7 +66,8 @@ def thief_against_owner(
         shares: (name, share of the model from 0 to 1, colour), from top to bottom.
         zones: of `results.verdict.zones`: (level, low, high), in rising order.
     """
-    shapes, notes = [], []
+    shapes: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
     for step, (level, low, high) in enumerate(zones):
         band = {
             "type": "rect",
@@ -92,7 +93,7 @@ def thief_against_owner(
             }
         )
     names = [name for name, _, _ in shares]
-    over = {"x": 0, "xanchor": "left", "yanchor": "bottom", "yshift": 10, "showarrow": False}
+    over: dict[str, Any] = {"x": 0, "xanchor": "left", "yanchor": "bottom", "yshift": 10, "showarrow": False}
     notes += [{**over, "y": name, "text": f"{name}: <b>{100 * share:.0f} %</b>"} for name, share, _ in shares]
     bars = {
         "type": "bar",

@@ -68,11 +68,12 @@ def _compared(found: list[tuple[RunView[RunSpec], Score]]) -> str:
     (bare, open_score), *twins = found
     said = [f"{defense_facts(view.spec.make_defense())} it {_misses(score)}" for view, score in twins if view.spec]
     first = f"Undefended, the clone {_misses(open_score)} of 100 test pictures"
-    shares = [_kept(view, score) for view, score in found]
+    shares = [percent(share) for view, score in found if (share := _kept(view, score)) is not None]
     kept = ""
-    if None not in shares:
-        behind = " and ".join(f"{percent(share)}" for share in shares[1:])
-        kept = f"The thief keeps {percent(shares[0])} of the model undefended, {behind} behind the defense."
+    if len(shares) == len(found):
+        kept = (
+            f"The thief keeps {shares[0]} of the model undefended, {' and '.join(shares[1:])} behind the defense."
+        )
     return " ".join(filter(None, [f"{first}; behind {', behind '.join(said)}.", _scale(bare), kept]))
 
 

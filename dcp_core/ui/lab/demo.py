@@ -1,6 +1,6 @@
 """An example that starts with one click: a small attack on the embedded victim, undefended and behind a defense."""
 
-from typing import Any
+from typing import Any, cast
 
 import streamlit as st
 
@@ -9,6 +9,7 @@ from dcp_core.runs import store
 from dcp_core.runs.describe import STAGES, defense_facts, stage_of, time_words
 from dcp_core.runs.outcome import UNSCORED, sentence_of
 from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.store import RunView
 from dcp_core.runs.waiting import waiting_time
 from dcp_core.ui.controls import EMBEDDED
 from dcp_core.ui.lab.state import again, start
@@ -29,7 +30,7 @@ def demo() -> None:
     """Draw the example: its button, its progress, and its result in a sentence."""
     if DEMO[0].victim not in zoo.names():
         return
-    views = [store.view(store.find(spec.key)) for spec in DEMO]
+    views = cast(list[RunView[RunSpec]], [store.view(store.find(spec.key)) for spec in DEMO])
     done = all(view.state == "done" for view in views)
     begun = all(view.state == "done" or view.active for view in views)
     with st.container(horizontal=True, vertical_alignment="center", key="a-demo"):
@@ -56,7 +57,7 @@ def demo() -> None:
     again()
 
 
-def _where(views: list[store.RunView]) -> str:
+def _where(views: list[RunView[RunSpec]]) -> str:
     """How far the example is."""
     words = []
     for name, view in zip(("undefended", "defended"), views, strict=True):
