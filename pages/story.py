@@ -7,9 +7,9 @@ import torch
 from dcp_core import answers as engine
 from dcp_core import plots, ui
 from dcp_core.attacks import ATTACKS
-from dcp_core.data.images import sharpness, to_image
 from dcp_core.data.sources import SIGNS_TEST, TEXTURES_POOL
 from dcp_core.data.synthetic import signs, textures
+from dcp_core.data.tensors import sharpness, to_image
 from dcp_core.defenses import Deception, NoDefense, ReverseSigmoid
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.models import zoo

@@ -25,7 +25,8 @@ from dcp_core.models import zoo
 from dcp_core.models.auxiliary import arm
 from dcp_core.models.defense_nodes import OPSET, ExportError, defense_graph
 from dcp_core.models.inference import predict
-from dcp_core.models.onnx_model import OnnxClassifier, in_batches, open_session
+from dcp_core.models.onnx_model import OnnxClassifier, open_session
+from dcp_core.models.onnx_session import in_batches
 
 TOLERANCE = 1e-5  # largest allowed difference of posteriors
 CHECKED = 500  # pictures on which a file is checked

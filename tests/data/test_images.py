@@ -28,7 +28,8 @@ from pictures import (
 )
 from PIL import Image
 
-from dcp_core.data.images import read_image, to_image, to_tensor
+from dcp_core.data.images import read_image
+from dcp_core.data.tensors import to_image, to_tensor
 
 EXIF_ALL: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},

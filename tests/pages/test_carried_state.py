@@ -11,9 +11,9 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 from test_pages import live_numbers, open_page, texts
 
-from dcp_core.data.images import sharpness
 from dcp_core.data.sources import SIGNS_TEST
 from dcp_core.data.synthetic import signs
+from dcp_core.data.tensors import sharpness
 from dcp_core.evaluation import guides
 from dcp_core.models import zoo
 from dcp_core.ui import PAGES

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from worlds import small_world
 
 from dcp_core import files
@@ -43,7 +42,8 @@ def test_killed_workers_leave_runs_that_end_like_those_never_touched(
 ) -> None:
     """Also: a detached queue, stop within about a second, and resume."""
     monkeypatch.setenv("DCP_RUNS_AT_ONCE", "1")
-    long = RunSpec("small", "dfme", {"batch": 16, "width": 4}, budget=1000)
+    monkeypatch.setattr(launch, "threads", lambda: 1)  # more are slow on a busy machine, and round differently
+    long = RunSpec("small", "dfme", {"batch": 8, "width": 4}, budget=400)
     short = RunSpec("small", "knockoff", {"epochs": 2}, budget=30, pool=pool)
     folder = folder_of(long)
     launch.launch([long, short])
@@ -71,16 +71,12 @@ def test_killed_workers_leave_runs_that_end_like_those_never_touched(
     wait_for(lambda: store.view(folder).state == "done")
 
     whole = tmp_path / "whole"
-    torch.set_num_threads(launch.threads())  # the worker's: another number rounds differently
-    try:
-        list(run(long, whole, device="cpu"))
-    finally:
-        torch.set_num_threads(1)
+    list(run(long, whole, device="cpu"))
     one, other = result(folder), result(whole)
     assert one is not None
     assert other is not None
     assert one["rows"][0]["adversary_error"] == other["rows"][0]["adversary_error"]
-    assert one["queries"] == 1000
+    assert one["queries"] == long.budget
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])

@@ -1,6 +1,5 @@
 """The defenses and the attack that CONTRIBUTING.md shows, added from outside: no page and no command raises."""
 
-import asyncio
 import json
 import os
 import re
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 import streamlit
@@ -51,18 +51,22 @@ def run(*words: object) -> Result:
     return done
 
 
-def ask(app: Starlette, picture: bytes) -> tuple[int, bytes]:
+async def ask(app: Starlette, picture: bytes) -> tuple[int, bytes]:
     """Status and body of the answer to POST /predict, without a server."""
     sent: list[Any] = []
+    messages = [{"type": "http.request", "body": picture, "more_body": False}]
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": picture, "more_body": False}
+        if not messages:
+            await anyio.sleep_forever()  # like a server's: the client stays
+        return messages.pop()
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
-    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+    async with app.router.lifespan_context(app):
+        await app(scope, receive, send)  # type: ignore[arg-type]
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
 
 
@@ -232,7 +236,7 @@ def test_serve_answers_through_a_defense_from_outside(
     served = []
     monkeypatch.setattr("uvicorn.run", lambda app, **_: served.append(app))
     assert run("serve", "--victim", "small", "--defense", name, "--a", "1.0").exit_code == 0
-    status, body = ask(served[0], (folder / "picture.png").read_bytes())
+    status, body = anyio.run(ask, served[0], (folder / "picture.png").read_bytes())
     assert (status, len(json.loads(body)["predictions"][0])) == (200, 4)
 
 

@@ -86,5 +86,5 @@ def test_parameters_are_flat_and_complete(spec: RunSpec):
     assert flat["victim"] == "small"
     assert flat["attack.epochs"] == 2
     assert {name.partition(".")[0] for name in flat} == {
-        "victim", "attack", "defense", "budget", "pool", "clone", "seed",
+        "victim", "attack", "defense", "budget", "pool", "clone", "clone_size", "seed",
     }  # fmt: skip
