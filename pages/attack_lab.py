@@ -14,7 +14,7 @@ from dcp_core.ui import lab
 
 ui.frame("Attack lab", "How well can it be stolen?")
 
-LINES = 12  # most settings in the comparison
+LINES = 6  # most settings in the comparison
 
 
 def choose_runs(views: list[RunView]) -> list[str]:

@@ -223,7 +223,7 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
             "y": setting,
             "text": "<br>".join(wrap(setting, LABEL)),
             "showarrow": False,
-            "font": {"size": 11},
+            "font": {"size": 13},
         }
         for setting in rows["setting"].unique()
     ]
@@ -233,7 +233,7 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
         layout(
             x=SCORES["error"],
             y="",
-            height=130 + 58 * max(1, count),
+            height=130 + 84 * max(1, count),
             yaxis=axis,
             xaxis={"rangemode": "tozero"},
             annotations=labels,

@@ -105,7 +105,7 @@ def run_table(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> None:
             "error": st.column_config.NumberColumn(
                 "Error", width=60, format="%.1f %%", help="Error of the clone."
             ),
-            "run": st.column_config.TextColumn("Run", width=390),
+            "run": st.column_config.TextColumn("Run", width=350),
             "state": st.column_config.TextColumn("State", width=74),
             "done": st.column_config.ProgressColumn("Done", width=76, format="%d %%", min_value=0, max_value=100),
         },
