@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.attacks.base import AS_IS
 from dcp_core.plots.style import CLEAN, layout, mark_of
+from dcp_core.results.decision import AS_IS
 from dcp_core.results.rows import differing_parameters, words_of
 
 ACROSS = {"work": "work done (%)", "queries": "queries the thief has made"}
