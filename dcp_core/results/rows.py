@@ -16,6 +16,7 @@ from dcp_core.attacks import ATTACKS
 from dcp_core.attacks.adaptive import ORACLE, OWN, SHADOWS, WIDE, thief_name
 from dcp_core.attacks.base import AS_IS
 from dcp_core.data.datasets import pool_words
+from dcp_core.defenses import DEFENSES
 from dcp_core.defenses.base import ALWAYS_THERE
 from dcp_core.files import PRECOMPUTED, home, write_atomic
 from dcp_core.results.schema import AVERAGED, COLUMNS, CONDITIONS, ResultsError, check
@@ -218,6 +219,8 @@ def words_of(column: str, point: pd.Series) -> str:
     """What a column of a point says, in words."""
     value = point[column]
     match column:
+        case "defense":
+            return DEFENSES[value].short if value in DEFENSES else str(value)
         case "attack":
             return ATTACKS[value].short if value in ATTACKS else str(value)
         case "budget":
