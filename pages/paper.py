@@ -1,5 +1,7 @@
 """The paper's tables beside our measurements, and the origin of every number."""
 
+import re
+
 import pandas as pd
 import streamlit as st
 
@@ -157,11 +159,15 @@ source = left.segmented_control(
     "Source", ["all", "paper", "measured"], default="all", required=True, key="paper_source", **ui.IN_URL
 )
 text = right.text_input(
-    "Contains", key="paper_contains", help="Keeps rows in which any cell contains this text.", **ui.IN_URL
+    "Contains",
+    key="paper_contains",
+    help="Keeps rows in which a word of any cell begins with this text.",
+    **ui.IN_URL,
 )
 shown = rows if source == "all" else rows[rows["source"] == source]
 if text:
-    hit = shown.astype(str).apply(lambda column: column.str.contains(text, case=False, regex=False)).any(axis=1)
+    word = rf"(?<![a-z]){re.escape(text)}"
+    hit = shown.astype(str).apply(lambda column: column.str.contains(word, case=False)).any(axis=1)
     shown = shown[hit]
 st.dataframe(shown.dropna(axis=1, how="all"), hide_index=True, alt=f"{len(shown)} result rows with their origin")
 ui.csv(shown, "results", f"CSV of {len(shown)} rows")

@@ -1,5 +1,8 @@
 """Convert pictures to tensors and back."""
 
+import base64
+import io
+
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,6 +20,17 @@ def to_tensor(image: Image.Image, size: int) -> Tensor:
         ValueError: for a `size` below 1.
     """
     return torch.from_numpy(square(image, size)).float() / 255
+
+
+def to_url(tensor: Tensor) -> str:
+    """Picture of a float tensor (3, H, W) in [0, 1] as a PNG in a `data:` address, for tables that show pictures.
+
+    Raises:
+        ValueError: as `to_image`.
+    """
+    file = io.BytesIO()
+    to_image(tensor).save(file, "png")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def to_image(tensor: Tensor) -> Image.Image:
