@@ -83,7 +83,7 @@ def test_the_latest_report_stands_on_the_page(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "button"), [("attack_lab", "a_launch"), ("cost", "c_measure"), ("audit", "u_start")]
+    ("page", "button"), [("attack_lab", "a_demo"), ("cost", "c_measure"), ("audit", "u_start")]
 )
 def test_a_server_without_launching_says_so_and_offers_no_button(
     home: Path, monkeypatch: pytest.MonkeyPatch, page: str, button: str
