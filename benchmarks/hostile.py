@@ -21,7 +21,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from benchmarks.hostile_pictures import bodies, noise, saved
-from dcp_core.api.decoding import pictures
+from dcp_core.api.pictures import pictures
 from dcp_core.data.structure import MAX_WORK, ImageError, Work
 
 SENDERS = 8

@@ -18,7 +18,7 @@ from benchmarks.browser import FLAGS, dashboard
 MOVES = 120
 CASES = {  # page and address -> name of its slider
     "playground?victim=signs-resnet8": "Strength (β)",
-    "playground?victim=signs-resnet8&dcp_tau_auto=false": "Touch answers below (τ)",
+    "playground?victim=signs-resnet8&dcp_tau_auto=false": "Change answers below (τ)",
     "playground?victim=signs-resnet8&defense=Random+noise": "Largest l1 distance (ε)",
 }
 CLOCK = """

@@ -1,8 +1,8 @@
 """Training with threads that sleep or spin while they wait for each other: `python -m benchmarks.waiting`.
 
-Each part trains resnet8 with one thread for each core, in a process of its own: torch reads `OMP_WAIT_POLICY` when it is
-loaded. Sleeping and spinning take turns, first on the machine as it is, then beside one other busy process. The output is
-the median number of steps a second of both, and the ratio.
+Each part trains resnet8 with one thread for each core, in a process of its own, because torch reads `OMP_WAIT_POLICY`
+when it is loaded. Sleeping and spinning take turns, first on the machine as it is, then beside one other busy process.
+The output is the median number of steps a second of both, and the ratio.
 """
 
 import os

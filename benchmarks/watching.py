@@ -79,7 +79,7 @@ def watched(victim: Victim, pixels: Tensor) -> tuple[int | None, float | None, f
     """Pictures before the first alarm (None: no alarm), the last W, and the share of answers below tau."""
     watch, first = Watch(path=Path(os.devnull)), None
     for part in pixels.split(20):
-        watch.see("client", part, predict(victim.model, part).softmax(-1))
+        watch.see("client", part.numpy(), predict(victim.model, part).softmax(-1).numpy())
         if watch.client("client").alarm and first is None:
             first = watch.client("client").pictures
     row = watch.rows()[0]

@@ -17,57 +17,75 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dcp_core import plugins
-from dcp_core.answers import answer, defend
-from dcp_core.attacks import (
-    ATTACKS,
-    DFME,
-    JBDA,
-    MAZE,
-    Attack,
-    DisGUIDE,
-    Event,
-    KnockoffNets,
-    Oracle,
-    Theft,
-    make_attack,
-)
-from dcp_core.data.datasets import load as load_dataset
-from dcp_core.data.images import read_image, to_tensor
-from dcp_core.defenses import (
-    DEFENSES,
-    MAD,
-    AdaptiveMisinformation,
-    Deception,
-    Defense,
-    GradientRedirection,
-    LabelOnly,
-    ModelGuardS,
-    ModelGuardW,
-    NoDefense,
-    RandomNoise,
-    ReverseSigmoid,
-    Rounding,
-    TopK,
-    make_defense,
-)
-from dcp_core.evaluation.curves import tradeoff_curve
-from dcp_core.making import finish, make_onnx, make_quantized, make_second_network, make_victim
-from dcp_core.models.architectures import build as build_network
-from dcp_core.models.auxiliary import arm
-from dcp_core.models.zoo import Card, Victim
-from dcp_core.models.zoo import load as load_victim
-from dcp_core.models.zoo import names as victim_names
-from dcp_core.results.rows import load_results, thief_points
 
 if TYPE_CHECKING:
+    from dcp_core.answers import answer, defend
+    from dcp_core.attacks import (
+        ATTACKS,
+        DFME,
+        JBDA,
+        MAZE,
+        Attack,
+        DisGUIDE,
+        Event,
+        KnockoffNets,
+        Oracle,
+        Theft,
+        make_attack,
+    )
+    from dcp_core.data.datasets import load as load_dataset
+    from dcp_core.data.images import read_image
+    from dcp_core.data.tensors import to_tensor
+    from dcp_core.defenses import (
+        DEFENSES,
+        MAD,
+        AdaptiveMisinformation,
+        Deception,
+        Defense,
+        GradientRedirection,
+        LabelOnly,
+        ModelGuardS,
+        ModelGuardW,
+        NoDefense,
+        RandomNoise,
+        ReverseSigmoid,
+        Rounding,
+        TopK,
+        make_defense,
+    )
+    from dcp_core.evaluation.curves import tradeoff_curve
+    from dcp_core.making import finish, make_onnx, make_quantized, make_second_network, make_victim
+    from dcp_core.models.architectures import build as build_network
+    from dcp_core.models.auxiliary import arm
+    from dcp_core.models.zoo import Card, Victim
+    from dcp_core.models.zoo import load as load_victim
+    from dcp_core.models.zoo import names as victim_names
     from dcp_core.results.decision import Needs, measured_cases
+    from dcp_core.results.rows import load_results, thief_points
     from dcp_core.results.verdict import decide
     from dcp_core.runs.direct import BenchSpec, RunSpec, result, run
 
-LATE = {  # imported at their first use, because that takes a second
-    **dict.fromkeys(("BenchSpec", "RunSpec", "result", "run"), "dcp_core.runs.direct"),
-    **dict.fromkeys(("Needs", "measured_cases"), "dcp_core.results.decision"),
-    "decide": "dcp_core.results.verdict",
+_PLACES = {  # the module of each public name, imported at its first use: serving an exported file needs no torch
+    "answers": "answer defend",
+    "attacks": "ATTACKS DFME JBDA MAZE Attack DisGUIDE Event KnockoffNets Oracle Theft make_attack",
+    "data.images": "read_image",
+    "data.tensors": "to_tensor",
+    "defenses": "DEFENSES MAD AdaptiveMisinformation Deception Defense GradientRedirection LabelOnly ModelGuardS "
+    "ModelGuardW NoDefense RandomNoise ReverseSigmoid Rounding TopK make_defense",
+    "evaluation.curves": "tradeoff_curve",
+    "making": "finish make_onnx make_quantized make_second_network make_victim",
+    "models.auxiliary": "arm",
+    "models.zoo": "Card Victim",
+    "results.decision": "Needs measured_cases",
+    "results.rows": "load_results thief_points",
+    "results.verdict": "decide",
+    "runs.direct": "BenchSpec RunSpec result run",
+}
+_PLACE = {name: (module, name) for module, names in _PLACES.items() for name in names.split()} | {
+    "build_network": ("models.architectures", "build"),
+    "load_dataset": ("data.datasets", "load"),
+    "load_victim": ("models.zoo", "load"),
+    "victim_names": ("models.zoo", "names"),
 }
 
 __version__ = "0.1.0"
@@ -129,9 +147,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in LATE:
-        return getattr(import_module(LATE[name]), name)
-    raise AttributeError(f"module 'dcp_core' has no attribute '{name}'")
+    if name not in _PLACE:
+        raise AttributeError(f"module 'dcp_core' has no attribute '{name}'")
+    module, there = _PLACE[name]
+    return getattr(import_module(f"dcp_core.{module}"), there)
 
 
 plugins.load()

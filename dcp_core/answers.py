@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,15 +75,6 @@ def describe(answers: Answers, classes: tuple[str, ...]) -> pd.DataFrame:
             "defended_entropy_nats": after.entropy.tolist(),
         }
     )
-
-
-def predictions(posteriors: Tensor, classes: tuple[str, ...]) -> list[list[dict[str, Any]]]:
-    """Posteriors (N, K) as the prediction API sends them: for each picture the classes with probabilities, largest first."""
-    values, order = posteriors.sort(dim=-1, descending=True, stable=True)
-    return [
-        [{"class": classes[k], "probability": p} for p, k in zip(row, ranks, strict=True)]
-        for row, ranks in zip(values.tolist(), order.tolist(), strict=True)
-    ]
 
 
 def with_posteriors(table: pd.DataFrame, answers: Answers, classes: tuple[str, ...]) -> pd.DataFrame:

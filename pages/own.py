@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from dcp_core import ui
-from dcp_core.data.images import to_image
+from dcp_core.data.tensors import to_image
 from dcp_core.files import explained
 from dcp_core.given import (
     EXAMPLE,

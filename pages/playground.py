@@ -10,9 +10,11 @@ import torch
 
 from dcp_core import answers as engine
 from dcp_core import plots, ui
+from dcp_core.api.pictures import predictions
 from dcp_core.costs.hidden_costs import second_network_words
 from dcp_core.data.datasets import available, test_picture
-from dcp_core.data.images import MAX_BYTES, ImageError, read_image, to_image, to_tensor
+from dcp_core.data.images import MAX_BYTES, ImageError, read_image
+from dcp_core.data.tensors import to_image, to_tensor, to_url
 from dcp_core.defenses import DEFENSES, Defense
 from dcp_core.defenses.base import Answer
 from dcp_core.defenses.model_based import ModelBased
@@ -301,7 +303,7 @@ def show_all_defenses(defense: Defense, question: Question, card: Card, seed: in
 def show_thief(defense: Defense, answers: engine.Answers, card: Card) -> None:
     """The answer as the API sends it."""
     st.markdown("This is everything that a thief or a customer receives for this picture:")
-    (prediction,) = engine.predictions(answers.defended, card.classes)
+    (prediction,) = predictions(answers.defended.numpy(), card.classes)
     lines = ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in prediction)
     st.code(f'{{"predictions": [[\n  {lines}\n]]}}', language="json", height=330)
     st.caption("This command starts the API:")
@@ -343,7 +345,12 @@ def show_batch(defense: Defense, card: Card, seed: int) -> None:
     answers = engine.answer(ui.load_victim(card.name), torch.stack(tensors), defense, seed)
     table = engine.describe(answers, card.classes)
     table.insert(0, "picture", named)
-    st.dataframe(table, hide_index=True, alt=f"{len(table)} pictures, clean and defended")
+    st.dataframe(
+        table.assign(seen=[to_url(each) for each in tensors])[["seen", *table]],
+        hide_index=True,
+        column_config={"seen": st.column_config.ImageColumn("as the victim sees it", width="small")},
+        alt=f"{len(table)} pictures, clean and defended",
+    )
     ui.csv(engine.with_posteriors(table, answers, card.classes), "answers", f"CSV of {len(table)} answers")
 
 

@@ -148,7 +148,8 @@ def drift(family: dict[str, str], rows: pd.DataFrame) -> None:
         recipe = zoo.card(family["qat"]).recipe if "qat" in family else {}
         if control := recipe.get("fp32_control"):
             st.markdown(
-                f"QAT trained for {recipe['epochs']} epoch(s) on {recipe['pictures']:,} training pictures. As a "
+                f"QAT trained for {recipe['epochs']} epoch{'s' * (recipe['epochs'] != 1)} on "
+                f"{recipe['pictures']:,} training pictures. As a "
                 "control, the fp32 victim was trained further, with the same steps on the same batches. The control "
                 f"has an accuracy of {control['test_accuracy']:.2f} %. It names the same class as the original fp32 "
                 f"victim for {control['agreement']:.2f} % of the test pictures, and its answers have a mean l1 "
@@ -182,7 +183,7 @@ def defended(family: dict[str, str]) -> None:
         st.markdown("**Effect on the thief** (as in Fig. 7 of the paper)")
         everything = ui.thief_points()
         everything = everything[everything["victim"].isin(list(family.values()))]
-        axis = ui.select("Horizontal axis", THIEF_AXES, "q_axis")
+        axis = ui.select("Horizontal axis", THIEF_AXES, "q_axis", "l1")
         besides = ["victim", "precision", *(["budget"] if axis == "budget" else [])]
         thieves = settings(everything[everything["defense"].isin(["none", *COMPARED])], besides)
         points = everything[:0]
@@ -259,7 +260,7 @@ def export_form(family: dict[str, str]) -> None:
                 "The file can be downloaded after a check: its answers to 500 pictures must equal those of this software.",
                 icon=":material/rule:",
             )
-        st.caption("This script runs the file with ONNX Runtime and NumPy, without torch:")
+        st.caption("This script gives pictures to the file, with ONNX Runtime, NumPy and Pillow:")
         st.code(script(zoo.card(name), file, defense, baked=baked), language="python", wrap_lines=True)
 
 

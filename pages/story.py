@@ -7,9 +7,9 @@ import torch
 from dcp_core import answers as engine
 from dcp_core import plots, ui
 from dcp_core.attacks import ATTACKS
-from dcp_core.data.images import sharpness, to_image
 from dcp_core.data.sources import SIGNS_TEST, TEXTURES_POOL
 from dcp_core.data.synthetic import signs, textures
+from dcp_core.data.tensors import sharpness, to_image
 from dcp_core.defenses import Deception, NoDefense, ReverseSigmoid
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.models import zoo
@@ -29,6 +29,38 @@ STEPS = (
     "What it cannot stop",
 )
 
+ASKED = (  # a question for a class about each step, and its answer
+    (
+        "Two customers get the same top class, one with 99 % and one with 40 %. What do they learn that the class alone "
+        "does not tell?",
+        "How close the picture is to other classes in the model's view. That is knowledge which the model learned from its "
+        "training pictures, and a clone can learn it from the answer.",
+    ),
+    (
+        "The thief's pictures show no road signs. How can a clone learn road signs from the answers?",
+        "Each answer says to which signs the victim finds a picture similar. Many such answers pin down the borders between "
+        "the classes, wherever the pictures come from. Pictures that resemble the victim's data need fewer queries.",
+    ),
+    (
+        "At which strength would a customer notice, who uses the top class only?",
+        "As soon as another class becomes the largest. Until then this customer sees no change, however large the l1 "
+        "distance is.",
+    ),
+    (
+        "Move τ to 1.1. Who pays now?",
+        "Everyone: all answers are changed, those to customers too. With a low τ hardly any answer is changed, and the "
+        "thief is hardly disturbed. A good τ lies where the thief's answers are below it and the customers' above.",
+    ),
+    (
+        "Which cost does a customer feel who multiplies the probabilities with a price?",
+        "The l1 distance: such a customer uses the numbers, not only the top class. The owner's error hides this cost.",
+    ),
+    (
+        "Would you rather send the top class only? What would it cost whom?",
+        "The thief loses the probabilities and keeps the top class. Honest customers lose them too: they cannot see how "
+        "sure the model is.",
+    ),
+)
 EDGE = f"{ui.EMBEDDED}-ptq"
 # The browser keeps the scroll position of the step before, which is often below the new step's text.
 SCROLL = "<script>/* {} */ document.querySelector('.st-key-step')?.scrollIntoView()</script>"
@@ -306,11 +338,15 @@ st.subheader(f"{number + 1}. {chosen}", anchor=False)
     lambda: limits(victim),
 )[number]()
 
+asked_in_class, reply = ASKED[number]
+with st.expander(f"Question: {asked_in_class}", icon=":material/help:"):
+    st.markdown(reply)
 with st.container(horizontal=True):
     st.button(
         "Previous",
         icon=":material/arrow_back:",
         disabled=number == 0,
+        key="previous",
         on_click=_go,
         args=(max(number - 1, 0),),
         shortcut="Left",
@@ -320,6 +356,7 @@ with st.container(horizontal=True):
         icon=":material/arrow_forward:",
         type="primary",
         disabled=number == len(STEPS) - 1,
+        key="next",
         on_click=_go,
         args=(min(number + 1, len(STEPS) - 1),),
         shortcut="Right",

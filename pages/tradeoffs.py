@@ -19,8 +19,8 @@ from dcp_core.plots.curves import CURVES
 from dcp_core.plots.tables import ADDED, ERROR_BARS, TABLE2
 from dcp_core.plots.thief import THIEF, THIEF_AXES, placed
 from dcp_core.results.constraints import L1, added, l1_limit, limits, pareto_front, table2
+from dcp_core.results.facts import about_thief, what_defenses_add
 from dcp_core.results.overview import along, best_thieves, least_behind, levels, strongest_case
-from dcp_core.results.rows import settings
 
 ui.frame("Trade-offs", "What does protection cost over a whole test set?")
 
@@ -192,19 +192,28 @@ def _thiefs_curves(defense: Defense, shown: list[Defense], case: pd.DataFrame | 
 
 @st.fragment
 def thiefs_side(card: zoo.Card) -> None:
-    """Measured thieves, and the paper's, under the reader's own constraints."""
+    """One measured thief, and the paper's, under the reader's own constraints."""
     st.subheader("Effect on the thief", anchor=False)
     for problem in ui.all_results()[1]:
         st.warning(ui.plain(problem), icon=":material/report:")
     everything = ui.thief_points()
     known = sorted(everything["dataset"].unique())
-    first, second = st.columns(2)
-    third, fourth, fifth = st.columns(3)
+    first, second, third = st.columns(3)
     with first:
         dataset = _choose_data(known, card)
     with second:
         axis = ui.select("Horizontal axis", THIEF_AXES, "axis", "l1")
     with third:
+        what = ui.select("Vertical axis", TABLE2, "attainable", THIEF)
+    here = everything[everything["dataset"] == dataset]
+    measured = here[here["source"] == "measured"]
+    of_victim = measured[measured["victim"] == card.name]
+    if measured.empty:
+        _say_what_is_missing(card, dataset)
+    shown = measured if of_victim.empty else of_victim
+    thief = ui.choose_thief(shown, axis)
+    first, second, third = st.columns(3)
+    with first:
         allowed = st.slider(
             "Owner's error may rise by at most (percentage points)",
             0.0,
@@ -215,32 +224,22 @@ def thiefs_side(card: zoo.Card) -> None:
             key="increase",
             **ui.IN_URL,
         )
-    with fourth:
-        l1_of = ui.choose_l1("l1_of")
-    with fifth:
+    with second:
         l1 = st.slider("The mean l1 may be at most", 0.0, 2.0, 0.9, 0.05, key="budget", **ui.IN_URL)
-    here = everything[everything["dataset"] == dataset]
+    with third:
+        l1_of = ui.choose_l1("l1_of")
+    if not thief.empty and axis != "budget":
+        st.markdown(f"**{ui.plain(about_thief(thief, allowed, l1, l1_of))}**")
     bounds = here[here["max_defender_increase"].notna()]
-    groups = settings(here[here["source"] == "measured"], ["budget"] if axis == "budget" else [])
-    if not groups:
-        _say_what_is_missing(card, dataset)
-    chosen = list(groups)
-    if len(groups) > 1:
-        key = "budget_thieves" if axis == "budget" else "thieves"  # their names differ
-        _begin_anew(key, dataset, list(groups)[:1])
-        chosen = st.multiselect("Thieves", list(groups), list(groups)[:1], key=key, **ui.IN_URL)
-    ours = pd.concat([groups[name] for name in chosen]) if chosen else here[:0]
-    points = pd.concat([ours, bounds], ignore_index=True)
-    of_victim = here[here["victim"] == card.name] if card.dataset == dataset else here
     scatter(
-        points,
-        ours,
+        thief,
+        bounds,
         axis,
+        what,
         {"increase": allowed, l1_of: l1}.get(axis),
-        best_thieves(of_victim),
-        single=len(chosen) == 1,
+        best_thieves(shown),
     )
-    best_attainable(bounds, {name: groups[name] for name in chosen}, allowed, l1, l1_of)
+    best_attainable(bounds, thief, what, allowed, l1, l1_of)
 
 
 def _choose_data(known: list[str], card: zoo.Card) -> str:
@@ -251,13 +250,6 @@ def _choose_data(known: list[str], card: zoo.Card) -> str:
             st.session_state["t_data"] = card.dataset
     start = card.dataset if card.dataset in known else known[0]
     return st.selectbox("Victim's data", known, known.index(start), key="t_data", **ui.IN_URL)
-
-
-def _begin_anew(key: str, dataset: str, start: list[str]) -> None:
-    """Choose the default thieves when another data set has come: the names of those chosen before are not among its."""
-    if st.session_state.setdefault(f"{key}_of", dataset) != dataset:
-        st.session_state[f"{key}_of"] = dataset
-        st.session_state[key] = start
 
 
 def _say_what_is_missing(card: zoo.Card, dataset: str) -> None:
@@ -276,31 +268,30 @@ def _say_what_is_missing(card: zoo.Card, dataset: str) -> None:
 
 
 def scatter(
-    points: pd.DataFrame,
-    ours: pd.DataFrame,
+    thief: pd.DataFrame,
+    bounds: pd.DataFrame,
     axis: str,
+    what: str,
     limit: float | None,
     references: dict[str, float],
-    *,
-    single: bool,
 ) -> None:
-    """The thief's error, and the table of the points that are box-selected in it."""
-    trusted = placed(ours[~ours["unreliable"].astype(bool)], axis)
-    front = (
-        pareto_front(trusted, ["x"]) if single and axis != "budget" else None
-    )  # of several thieves: meaningless
+    """The thief's error or its rise, and the table of the points that are selected in the chart."""
+    if what == ADDED:
+        thief, bounds, references = what_defenses_add(thief), added(bounds), {"no defense": 0.0}
+    points = pd.concat([thief, bounds], ignore_index=True)
+    trusted = placed(thief[~thief["unreliable"].astype(bool)], axis)
+    front = pareto_front(trusted, ["x"]) if axis != "budget" else None  # of several thieves: meaningless
     selection = ui.chart(
-        plots.thief_scatter(points, axis, limit=limit, front=front, levels=references),
+        plots.thief_scatter(points, axis, limit=limit, y=what, front=front, levels=references),
         key="thief",
-        alt=plots.describe_thief_scatter(points, axis),
+        alt=plots.describe_thief_scatter(points, axis, what),
         data=points,
         select=True,
     )
     st.caption(
-        "Higher and further left is better for the owner. Filled marks: measured by this code, mean ± one standard "
-        "deviation over seeds. Open marks: from the paper. Faint marks: unreliable; the hover text says why. Drag a box "
-        "around points, or "
-        "click one, to select them."
+        "Higher and further left is better for the owner. Filled marks: measured by this code, mean over seeds; error bars: "
+        f"{ERROR_BARS[what]}. Open marks: from the paper. Faint marks: unreliable; the hover text says why. Drag a box "
+        "around points, or click one, to select them."
     )
     selected = _selected(points, selection)
     some = len(selected) < len(points)
@@ -343,17 +334,14 @@ def _use(row: pd.Series) -> None:
 
 
 def best_attainable(
-    bounds: pd.DataFrame, groups: dict[str, pd.DataFrame], allowed: float, l1: float, l1_of: L1
+    bounds: pd.DataFrame, thief: pd.DataFrame, what: str, allowed: float, l1: float, l1_of: L1
 ) -> None:
     """Table II under the reader's constraints."""
     increases = sorted({1.0, 2.0, 5.0, allowed})
     st.markdown(f"**Best attainable thief error**: {limits(increases, l1, l1_of)}")
-    left, middle, right = st.columns([2, 2, 3])
-    with left:
-        what = ui.select("Quantity", TABLE2, "attainable", THIEF)
     mode = "discrete"
-    if groups and ui.experts():
-        mode = middle.segmented_control(
+    if len(thief) and ui.experts():
+        mode = st.segmented_control(
             "Between measured points",
             ["discrete", "piecewise"],
             default="discrete",
@@ -362,11 +350,8 @@ def best_attainable(
             help="'discrete' takes measured points only; 'piecewise' also the straight line between neighbours.",
             **ui.IN_URL,
         )
-    name = next(iter(groups), "")
-    if len(groups) > 1:
-        name = right.selectbox("Thief", list(groups), key="setting", **ui.IN_URL)
     paper = bounds[np.isclose(bounds["max_l1"].astype(float), l1)]
-    ours = table2(groups[name], increases, l1, mode, l1=l1_of) if name else bounds[:0]
+    ours = table2(thief, increases, l1, mode, l1=l1_of) if len(thief) else bounds[:0]
     cells = pd.concat([paper, ours], ignore_index=True)
     if cells.empty:
         st.caption(
@@ -377,7 +362,7 @@ def best_attainable(
     figure = plots.table2_bars(cells, what, l1_limit(l1, l1_of))
     ui.chart(figure, key="table2", alt=plots.describe_table2(cells, what), data=cells)
     st.caption(f"Error bars: {ERROR_BARS[what]}.")
-    if name and (reasons := plots.table2_gaps(ours)):
+    if reasons := plots.table2_gaps(ours):
         st.caption(f"No bar: {reasons}")
 
 

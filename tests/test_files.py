@@ -26,7 +26,7 @@ def test_nothing_waits_for_a_file_that_is_none(
         make(path)
         return path
 
-    with pytest.raises(DataError, match="not a readable|needs an array"):
+    with pytest.raises(DataError, match=r"not a readable|needs an array"):
         load(str(replace(home / "data" / "pictures.npz")), "test")
     name = replace(home / "results" / "attack-x.csv").name
     assert any(name in str(problem) for problem in load_results(home / "results")[1])

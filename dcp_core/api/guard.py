@@ -11,10 +11,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcp_core.api.metrics import Metrics
+from dcp_core.api.v2 import MODEL
 
 LOG = logging.getLogger("dcp.api")
 SECONDS = 90  # of a whole request, from its head to the last byte of the answer
-PATHS = ("/", "/predict", "/metrics", "/watch")
+PATHS = ("/", "/predict", "/hf", "/try", "/metrics", "/watch", f"/v2/models/{MODEL}/infer")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -53,7 +54,8 @@ class Guard:
         return None
 
     def _note(self, request: Request, name: str, outcome: str, seconds: float, sent: int) -> None:
-        path = request.url.path if request.url.path in PATHS else "other"  # few labels, whatever is asked for
+        path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+        path = path if path in PATHS else "other"  # few labels, whatever is asked for
         self.metrics.seconds.labels(path, outcome).observe(seconds)
         self.metrics.sent.inc(sent)
         if not outcome.startswith("2"):
@@ -72,7 +74,9 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message).update(self.headers)
+            headers = MutableHeaders(scope=message)
+            for name, value in self.headers.items():
+                headers.setdefault(name, value)  # the page /try has its own policy
         elif message["type"] == "http.response.body":
             self.bytes += len(message.get("body", b""))
         await self.send(message)

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+import numpy as np
+from PIL import Image
 
 from dcp_core.evaluation.prada import DELTA, FEWEST, Prada
 from dcp_core.files import home, read_object, write_atomic
@@ -77,15 +77,13 @@ class Watch:
             self.clients.popitem(last=False)
         return found
 
-    def see(self, name: str, pixels: Tensor, clean: Tensor) -> None:
-        """Take in the pictures (N, 3, H, W) in [0, 1] that a client sent, and their clean posteriors (N, K)."""
+    def see(self, name: str, pixels: np.ndarray, clean: np.ndarray) -> None:
+        """Take in the pictures (N, 3, S, S) in [0, 1] that a client sent, and their clean posteriors (N, K)."""
         client = self.client(name)
-        top = clean.max(-1)
         client.last = time.time()
         client.pictures += len(pixels)
-        client.uncertain += int((top.values < self.tau).sum())
-        small = adaptive_avg_pool2d(pixels, SIDE) if max(pixels.shape[2:]) > SIDE else pixels
-        client.prada.see((small * 255).round().byte().numpy(), top.indices.numpy())
+        client.uncertain += int((clean.max(-1) < self.tau).sum())
+        client.prada.see(_small((pixels * 255).round().astype(np.uint8)), clean.argmax(-1))
         share = client.uncertain / client.pictures
         alarm = client.prada.alarm or (client.pictures >= FEWEST and share > self.uncertain)
         if alarm != client.alarm:
@@ -119,6 +117,16 @@ class Watch:
             {"version": 1, "action": self.action, "delta": self.delta, "tau": self.tau, "clients": self.rows()}
         )
         write_atomic(self.path, lambda file: file.write(text.encode()))
+
+
+def _small(pictures: np.ndarray) -> np.ndarray:
+    """Pictures uint8 (N, 3, S, S), reduced to `SIDE` by averages where they are larger."""
+    if pictures.shape[-1] <= SIDE:
+        return pictures
+    rows = (
+        Image.fromarray(each.transpose(1, 2, 0)).resize((SIDE, SIDE), Image.Resampling.BOX) for each in pictures
+    )
+    return np.stack([np.asarray(row) for row in rows])
 
 
 _COLUMNS: dict[str, tuple[type, ...]] = {

@@ -46,7 +46,7 @@ def command(victim: str, defense: str, baked: bool, use: str, path: Path | None,
     clean or defended posteriors (N, K).
 
     Before it is written, its answers to 500 pictures are compared with those of this package. A short script is written
-    beside it, which runs the file with ONNX Runtime and NumPy only.
+    beside it, which runs the file with ONNX Runtime, NumPy and Pillow only.
 
     With `--for triton` or `--for web`, a folder is written that contains this file.
 
@@ -73,4 +73,4 @@ def command(victim: str, defense: str, baked: bool, use: str, path: Path | None,
     write_atomic(path.with_suffix(".py"), lambda file: file.write(text.encode()))
     click.echo(f"{path}: {report.bytes:,} bytes; the defense adds {report.added_bytes:,} of them")
     click.echo(report.words())
-    click.echo(f"run it: python {path.with_suffix('.py')}")
+    click.echo(f"run it: python {path.with_suffix('.py')} picture.jpg")

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from dcp_core.answers import Answers, answer, describe, with_posteriors
 from dcp_core.cli.options import chosen_defense, defense_options
 from dcp_core.data.archives import read_archive
-from dcp_core.data.images import ImageError, read_image, to_tensor
+from dcp_core.data.images import ImageError, read_image
+from dcp_core.data.tensors import to_tensor
 from dcp_core.models import zoo
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dcp_core.data.images import ImageError, read_image, to_tensor
+from dcp_core.data.images import ImageError, read_image
+from dcp_core.data.tensors import to_tensor
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 

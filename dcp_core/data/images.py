@@ -1,4 +1,4 @@
-"""Read an untrusted image file as a picture, and convert pictures to tensors and back.
+"""Read an untrusted image file as a picture, and take its central square.
 
 An uploaded file may be damaged, very large or malicious. `read_image` returns an upright 8-bit RGB picture or raises
 `ImageError` with a message for the user; it raises nothing else. Transparent pixels are blended with white. 16-bit
@@ -16,10 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from dcp_core.data.structure import ImageError, Structure, Work, structure, unusual
 
@@ -78,12 +75,11 @@ def read_image(
         ) from error
 
 
-def to_tensor(image: Image.Image, size: int) -> torch.Tensor:
-    """Centre square of a picture, resized: float32 (3, size, size) in [0, 1].
+def square(image: Image.Image, size: int) -> np.ndarray:
+    """Centre square of a picture, resized: uint8 (3, size, size).
 
     Pillow's bilinear filter averages over all pixels when it reduces (no aliasing), and interpolates without overshoot
-    when it enlarges. torchvision's `Resize` does the same. A picture that already is size x size is not resampled:
-    values are exactly pixel / 255.
+    when it enlarges. torchvision's `Resize` does the same. A picture that already is size x size is not resampled.
 
     Raises:
         ValueError: for a `size` below 1.
@@ -92,23 +88,9 @@ def to_tensor(image: Image.Image, size: int) -> torch.Tensor:
         raise ValueError(f"size must be at least 1, not {size}")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side)).convert("RGB")
-    pixels = np.array(square.resize((size, size), Image.Resampling.BILINEAR))  # a copy if side == size
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
-
-
-def to_image(tensor: torch.Tensor) -> Image.Image:
-    """Picture of a float tensor (3, H, W) in [0, 1], rounded to 8 bits: the inverse of `to_tensor`.
-
-    Raises:
-        ValueError: for another shape or type, or values outside [0, 1].
-    """
-    if tensor.ndim != 3 or tensor.shape[0] != 3 or 0 in tensor.shape or not tensor.is_floating_point():
-        raise ValueError(f"expected a float tensor (3, H, W), got {tensor.dtype} {tuple(tensor.shape)}")
-    if not bool(((tensor >= 0) & (tensor <= 1)).all()):  # NaN fails too
-        raise ValueError("expected values in [0, 1]: undo the normalization, or clamp, first")
-    pixels = (tensor.detach().float() * 255).round().to(torch.uint8)
-    return Image.fromarray(pixels.permute(1, 2, 0).cpu().contiguous().numpy())
+    middle = image.crop((left, top, left + side, top + side)).convert("RGB")
+    pixels = np.array(middle.resize((size, size), Image.Resampling.BILINEAR))  # a copy if side == size
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def open_source(source: Source) -> AbstractContextManager[BinaryIO]:
@@ -241,15 +223,3 @@ def _grey(image: Image.Image) -> Image.Image:
         values *= 255 / max(high - low, 1e-30)
         np.nan_to_num(values, copy=False)
     return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
-
-
-def sharpness(images: Tensor) -> Tensor:
-    """How clearly the middle of each picture shows something, (N,), of uint8 pictures (N, 3, H, W).
-
-    The mean absolute difference (0 to 2) of neighbouring pixels of the grey picture, averaged over 2 x 2 pixels against
-    noise. Dark, blurred and empty pictures have little.
-    """
-    grey = avg_pool2d(images.float().mean(1) / 255, 2)
-    height, width = (side // 5 for side in grey.shape[1:])
-    middle = grey[:, height : grey.shape[1] - height, width : grey.shape[2] - width]
-    return middle.diff(dim=1).abs().mean((1, 2)) + middle.diff(dim=2).abs().mean((1, 2))

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dcp_core.data.datasets import DATASETS, DataError, load
 from dcp_core.data.folders import SUFFIXES
-from dcp_core.data.images import MAX_BYTES, ImageError, read_image, to_tensor
+from dcp_core.data.images import MAX_BYTES, ImageError, read_image
+from dcp_core.data.tensors import to_tensor
 from dcp_core.files import open_regular
 from dcp_core.making.progress import Progress
 

@@ -9,7 +9,7 @@ from typing import Any
 from dcp_core.files import read_regular
 from dcp_core.given import weights
 from dcp_core.models.given_onnx import MOST_BYTES, GivenNetwork
-from dcp_core.models.onnx_model import OnnxError
+from dcp_core.models.onnx_session import OnnxError
 
 CODE = (".pt", ".pth", ".pt2", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib")
 TORCH_STARTS = (b"PK\x03\x04", b"\x80")  # a zip archive, as torch.save and TorchScript write; a pickle

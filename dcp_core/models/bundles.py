@@ -15,6 +15,7 @@ from dcp_core.files import write_atomic
 from dcp_core.models import zoo
 from dcp_core.models.export import ExportError, Report, export
 from dcp_core.models.onnx_model import open_session
+from dcp_core.models.onnx_session import fixed_batch
 
 ORT_WEB = "1.30.0"  # version of onnxruntime-web that the web page was tested with
 BATCH, DELAY_US = 64, 2000  # most pictures in a batch of Triton, and microseconds that it waits to fill one
@@ -34,7 +35,7 @@ def for_triton(victim: str, defense: Defense) -> tuple[dict[str, bytes], Report]
     """
     card = zoo.card(victim)
     content, report = export(victim, defense, baked=True)
-    if isinstance(open_session(content).get_inputs()[0].shape[0], int):
+    if fixed_batch(open_session(content)) is not None:
         raise ExportError(f"{victim} takes only a fixed number of pictures at once, which Triton cannot batch")
     name = f"{victim}-{defense.name}"
     labels = "".join(f"{' '.join(label.split())}\n" for label in card.classes)

@@ -25,7 +25,8 @@ from dcp_core.models import zoo
 from dcp_core.models.auxiliary import arm
 from dcp_core.models.defense_nodes import OPSET, ExportError, defense_graph
 from dcp_core.models.inference import predict
-from dcp_core.models.onnx_model import OnnxClassifier, in_batches, open_session
+from dcp_core.models.onnx_model import OnnxClassifier, open_session
+from dcp_core.models.onnx_session import in_batches
 
 TOLERANCE = 1e-5  # largest allowed difference of posteriors
 CHECKED = 500  # pictures on which a file is checked
@@ -138,7 +139,7 @@ def _session(graph: onnx.GraphProto) -> InferenceSession:
 
 
 def script(card: zoo.Card, file: str, defense: Defense, *, baked: bool = False) -> str:
-    """A Python script that runs the file with ONNX Runtime and NumPy only."""
+    """A Python script that gives pictures to the file, with ONNX Runtime, NumPy and Pillow only."""
     inputs = {} if baked else arm(defense, card.name).nodes(len(card.classes)).inputs
     given = '{"pixels": pixels}'
     if inputs:
@@ -150,12 +151,16 @@ def script(card: zoo.Card, file: str, defense: Defense, *, baked: bool = False) 
         "",
         "import numpy as np",
         "import onnxruntime",
+        "from PIL import Image, ImageOps",
         "",
         "onnxruntime.set_default_logger_severity(3)",
-        f'session = onnxruntime.InferenceSession(sys.argv[1] if len(sys.argv) > 1 else "{file}")',
+        f'session = onnxruntime.InferenceSession("{file}")',
         'classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])',
-        f"# pictures (N, 3, {card.size}, {card.size}), RGB, 0 to 1: replace these by your own",
-        f"pixels = np.random.default_rng(0).random((4, 3, {card.size}, {card.size}), dtype=np.float32)",
+        "# the pictures that the command names: python run.py sign.jpg",
+        'pictures = [Image.open(name).convert("RGB") for name in sys.argv[1:]]',
+        f"squares = [ImageOps.fit(each, ({card.size}, {card.size}), Image.Resampling.BILINEAR) for each in pictures]",
+        f"# (N, 3, {card.size}, {card.size}), RGB, 0 to 1",
+        "pixels = np.stack([np.asarray(each, np.float32) / 255 for each in squares]).transpose(0, 3, 1, 2)",
         *([f"# optional inputs, the defaults are in the file: {', '.join(inputs)}"] if inputs else []),
         f"(posteriors,) = session.run(None, {given})",
         "for posterior in posteriors:",

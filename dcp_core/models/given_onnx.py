@@ -14,7 +14,8 @@ from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 from torch import Tensor
 
 from dcp_core.models.defense_nodes import OPSET
-from dcp_core.models.onnx_model import OnnxClassifier, OnnxError, open_session
+from dcp_core.models.onnx_model import OnnxClassifier, open_session
+from dcp_core.models.onnx_session import OnnxError
 from dcp_core.models.preprocessing import LUMA, Preprocessing
 
 MOST_BYTES = 2**30

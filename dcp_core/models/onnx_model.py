@@ -3,16 +3,11 @@
 An ONNX file contains a graph and numbers, but no code. It is checked before it is used.
 """
 
-import tempfile
-
-import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor, nn
 
-
-class OnnxError(ValueError):
-    """An ONNX file that cannot be used as a victim. The message says why."""
+from dcp_core.models.onnx_session import OnnxError, fixed_batch, in_batches, new_session
 
 
 class OnnxClassifier(nn.Module):
@@ -37,7 +32,7 @@ class OnnxClassifier(nn.Module):
                 f"the model must have one input and one output, but it has {len(inputs)} and {len(outputs)}"
             )
         self._input = inputs[0].name
-        self.batch = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
+        self.batch = fixed_batch(self.session)
         # Callers read a module's device from its parameters, so this module needs one.
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)
         for count in (1, 3):
@@ -60,34 +55,6 @@ class OnnxClassifier(nn.Module):
         return torch.from_numpy(logits).to(pixels.device)
 
 
-def in_batches(
-    session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray], batch: int | None
-) -> list[np.ndarray]:
-    """All outputs of a graph for any number of pictures (N, ...), also of one that takes only `batch` at once."""
-    if batch is None:
-        return session.run(None, inputs)
-    ((name, pictures),) = inputs.items()
-    parts = []
-    for start in range(0, len(pictures), batch):
-        part = pictures[start : start + batch]
-        filled = np.concatenate([part, np.repeat(part[-1:], batch - len(part), 0)])
-        parts.append([found[: len(part)] for found in session.run(None, {name: filled})])
-    return [np.concatenate(each) for each in zip(*parts, strict=True)]
-
-
 def open_session(content: bytes) -> onnxruntime.InferenceSession:
-    """A CPU session of an ONNX file's content, with torch's number of threads.
-
-    Raises:
-        OnnxError: if ONNX Runtime cannot run the content without other files.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4
-    with tempfile.TemporaryDirectory() as empty:
-        # A graph may refer to other files: in an empty folder it finds none.
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
-        try:
-            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no common base class
-            raise OnnxError(f"ONNX Runtime cannot run this model: {error}") from error
+    """A CPU session of an ONNX file's content, with torch's number of threads; see `new_session`."""
+    return new_session(content, torch.get_num_threads())

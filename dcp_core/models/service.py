@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor
 
-from dcp_core.data.images import to_image
+from dcp_core.data.tensors import to_image
 
 FORMS = ("raw", "multipart", "json")
 PICTURE, NUMBERS = "{picture}", "{pixels}"  # in a JSON body: the picture in base64, and its values

@@ -161,10 +161,8 @@ def load(name: str, device: str = "cpu") -> Victim:
     if known.source == SERVICE:
         return _load_service(known, device)
     content = onnx_file(name)
-    from dcp_core.models.onnx_model import (
-        OnnxClassifier,
-        OnnxError,
-    )  # imports ONNX Runtime, which few commands need
+    from dcp_core.models.onnx_model import OnnxClassifier  # imports ONNX Runtime, which few commands need
+    from dcp_core.models.onnx_session import OnnxError
 
     try:
         model = OnnxClassifier(content, known.size, len(known.classes))

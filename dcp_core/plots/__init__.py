@@ -17,7 +17,15 @@ from dcp_core.plots.curves import (
 )
 from dcp_core.plots.overview import accuracy_bars, describe_accuracies, describe_learning, learning_curves
 from dcp_core.plots.runs import compared, describe_pairs, describe_run_curves, pairs, run_curves
-from dcp_core.plots.tables import cost_dots, describe_cost, describe_table2, table2_bars, table2_gaps
+from dcp_core.plots.tables import (
+    cost_dots,
+    describe_cost,
+    describe_table2,
+    describe_table2_grid,
+    table2_bars,
+    table2_gaps,
+    table2_grid,
+)
 from dcp_core.plots.thief import describe_thief_scatter, thief_scatter
 
 __all__ = [
@@ -38,6 +46,7 @@ __all__ = [
     "describe_run_curves",
     "describe_strength_curves",
     "describe_table2",
+    "describe_table2_grid",
     "describe_thief_scatter",
     "function_plot",
     "l1_distribution",
@@ -47,5 +56,6 @@ __all__ = [
     "strength_curves",
     "table2_bars",
     "table2_gaps",
+    "table2_grid",
     "thief_scatter",
 ]

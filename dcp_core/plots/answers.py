@@ -35,7 +35,8 @@ def answer_bars(
         )
     figure.update_layout(barmode="group", legend_traceorder="reversed", bargap=0.25)
     polish(figure, x="posterior (probability)", y="", height=max(300, 90 + 34 * len(table)))
-    return figure.update_xaxes(range=[0, min(1.12, 1.2 * float(max(clean.max(), after.max())))])
+    figure.update_layout(margin_r=64)  # for the number beside the longest bar, also on a phone
+    return figure.update_xaxes(range=[0, 1.02 * float(max(clean.max(), after.max()))])
 
 
 def answer_table(classes: Sequence[str], clean: np.ndarray, defended: np.ndarray, top: int) -> pd.DataFrame:

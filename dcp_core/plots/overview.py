@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import CLEAN, DEFENDED, HIGHLIGHT, layout
+from dcp_core.plots.style import CLEAN, DEFENDED, HIGHLIGHT, SIZE, layout
 from dcp_core.results import overview
 
 COLORS = {overview.VICTIM: CLEAN, overview.CLONE: HIGHLIGHT, overview.DEFENDED: DEFENDED, overview.LABELS: CLEAN}
 DASHES = {overview.LABELS: "dash", overview.DEFENDED: "solid", overview.CLONE: "solid"}
+FREE = "rgba(0,0,0,0)"  # no background
 FRAMES, FRAME_MS = 60, 60  # of the replay
 
 
@@ -68,10 +69,15 @@ def learning_curves(table: pd.DataFrame, victim: float) -> go.Figure:
         x="queries (log scale)",
         y="correct answers (%)",
         height=330,
-        xaxis={"type": "log", "range": np.log10([first * 0.93, last * 1.08]), "tickvals": sorted(set(table["queries"]))},
+        xaxis={
+            "type": "log",
+            "range": np.log10([first * 0.93, last * 1.08]),
+            "tickvals": sorted(set(table["queries"])),
+            "tickformat": ",d",
+        },
         yaxis={"range": [max(0, table["accuracy"].min() - 8), 103]},
         margin={"l": 58, "r": 10, "t": 48, "b": 52},
-        legend={"x": 1, "xanchor": "right", "y": 0, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
+        legend={"x": 1, "xanchor": "right", "y": 0, "yanchor": "bottom", "bgcolor": FREE, "font": SIZE},
         shapes=[{"type": "line", **ends, "line": {"dash": "dot", "color": CLEAN, "width": 2}}],
         annotations=[
             {

@@ -54,6 +54,7 @@ def layout(*, x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any]:
         "margin": {"l": 64, "r": 10, "t": 36, "b": 56},
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "font": SIZE},
         "hoverlabel": {"namelength": -1},
+        "modebar": {"orientation": "v"},  # beside the legend, not over it
         **axes,
         **more,
     }
@@ -64,6 +65,18 @@ def polish(figure: go.Figure, *, x: str, y: str, height: int = 380) -> go.Figure
     figure.update_layout(layout(x=x, y=y, height=height, margin={"l": 10, "r": 10, "t": 36, "b": 10}))
     figure.update_xaxes(automargin=True)
     return figure.update_yaxes(automargin=True)
+
+
+def enlarged(figure: go.Figure, size: int) -> go.Figure:
+    """A copy of a figure for a projector: all text in this size (pixels), with room for it, and marks to match."""
+    large = go.Figure(figure)
+    font = {"size": size}
+    large.update_layout(font=font, legend_font=font, height=(large.layout.height or 380) * size / SIZE["size"])
+    large.update_layout(margin={"t": 3 * size, "r": size})
+    large.update_annotations(font=font)
+    large.update_xaxes(automargin=True, title_font=font, tickfont=font)
+    large.update_yaxes(automargin=True, title_font=font, tickfont=font)
+    return large.update_traces(textfont=font, selector={"type": "bar"})
 
 
 def vertical_line(at: float, text: str) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Figures of the paper's Tables II and III. The paper's values have open marks, measured values filled ones."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import below, faint, in_order, layout, mark_of
+from dcp_core.plots.style import CLEAN, SIZE, below, faint, in_order, layout, mark_of
 from dcp_core.plots.thief import THIEF
 
 ADDED = "thief's error above the undefended (points)"
@@ -15,7 +16,8 @@ ERROR_BARS = {
     ADDED: "95 % interval of the differences, paired by seed",
     THIEF: "one standard deviation over the seeds",
 }
-TABLE3_COSTS = {"latency_ms": "latency of a query (ms)", "energy_wh": "energy for all queries (Wh)"}
+TABLE3_COSTS = {"latency": "latency relative to no defense", "energy": "energy relative to no defense"}
+"""What `cost_dots` can show, and its names for a reader."""
 INCREASES = {1.0: "#86bbe6", 2.0: "#3f8dce", 5.0: "#2763a8"}  # darker for a larger allowed increase
 GREY = "#8a8f98"  # visible on light and dark backgrounds
 OTHER_INCREASE = "#c9862b"  # for increases that the user has entered
@@ -93,8 +95,65 @@ def table2_gaps(cells: pd.DataFrame) -> str:
     )
 
 
-def cost_dots(rows: pd.DataFrame, quantity: str = "latency_ms") -> go.Figure:
-    """Table III: one cost of each defense on a logarithmic axis, with a marker for each data set. The paper's are open."""
+def table2_grid(cells: pd.DataFrame, columns: Mapping[str, str]) -> go.Figure:
+    """Table II as one grid: our number above the paper's in each cell, and their difference as colour.
+
+    Args:
+        cells: as `constraints.beside_paper` gives them.
+        columns: title of each data set's columns, in their order. It says where the queries come from.
+    """
+    cells = cells[cells["dataset"].isin(list(columns))]
+    order = in_order(cells["defense"])
+    at = {
+        "x": [
+            [columns[name] for name in cells["dataset"]],
+            [f"≤ +{increase:g}" for increase in cells["max_defender_increase"]],
+        ],
+        "y": [mark_of(name).label for name in cells["defense"]],
+    }
+    numbers = zip(cells["measured"], cells["paper"], strict=True)
+    texts = [f"<b>{_number(ours)}</b><br>{_number(paper)}" for ours, paper in numbers]
+    limit = max(5.0, float(cells["difference"].abs().max()))
+    colors = [(0, "rgba(47,143,216,0.6)"), (0.5, "rgba(138,143,152,0.1)"), (1, "rgba(225,84,43,0.6)")]
+    bar = {"title": {"text": "ours − paper<br>(points)", "font": SIZE}, "tickfont": SIZE, "thickness": 14}
+    color = {"colorscale": colors, "zmin": -limit, "zmax": limit, "colorbar": bar}
+    heat = {"type": "heatmap", **at, "z": cells["difference"], "xgap": 2, "ygap": 2, "hoverinfo": "skip", **color}
+    # The texts are a trace of their own, because a heat map leaves out those of cells without a difference.
+    hover = "%{y}, %{x}<br>ours and the paper's: %{text}<extra></extra>"
+    text = {"type": "scatter", **at, "mode": "text", "text": texts, "textfont": SIZE, "hovertemplate": hover}
+    place = layout(
+        x="victim's data ← queries; allowed increase of the owner's error (points)",
+        y="",
+        height=140 + 52 * len(order),
+        yaxis={"categoryorder": "array", "categoryarray": [mark_of(name).label for name in order][::-1]},
+        margin={"l": 110, "r": 10, "t": 12, "b": 96},
+    )
+    return go.Figure([heat, text], place)
+
+
+def _number(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.1f}"
+
+
+def describe_table2_grid(cells: pd.DataFrame) -> str:
+    """Alt text of `table2_grid`: one sentence with its conclusion."""
+    known = cells.dropna(subset=["difference"])
+    if known.empty:
+        return "Table II of the paper; nothing is measured yet that can be compared with it."
+    far = known.loc[known["difference"].abs().idxmax()]
+    return (
+        f"Table II, measured and published: {len(known)} of {len(cells)} cells are measured. The largest difference is "
+        f"{far['difference']:+.1f} points, {mark_of(far['defense']).label} on {far['dataset']}."
+    )
+
+
+def cost_dots(rows: pd.DataFrame, quantity: str = "latency") -> go.Figure:
+    """Table III: one cost of each defense on a logarithmic axis, with a marker for each data set. The paper's are open.
+
+    Args:
+        rows: as `results.table3.ratios` gives them.
+        quantity: a key of `TABLE3_COSTS`.
+    """
     known = rows.dropna(subset=[quantity])
     symbols = dict(zip(known["dataset"].unique(), SYMBOLS * 9, strict=False))
     traces = [
@@ -111,7 +170,7 @@ def cost_dots(rows: pd.DataFrame, quantity: str = "latency_ms") -> go.Figure:
                 "line": {"width": 2 if source == "paper" else 0},
             },
             "customdata": group[["hardware"]],
-            "hovertemplate": "%{y}: %{x:.4g}<br>%{customdata[0]}<extra>" + f"{dataset}, {source}</extra>",
+            "hovertemplate": "%{y}: %{x:.4g} times<br>%{customdata[0]}<extra>" + f"{dataset}, {source}</extra>",
         }
         for (dataset, source), group in known.groupby(["dataset", "source"], sort=False)
     ]
@@ -123,10 +182,12 @@ def cost_dots(rows: pd.DataFrame, quantity: str = "latency_ms") -> go.Figure:
         yaxis={"categoryorder": "array", "categoryarray": order[::-1]},
         margin={"l": 100, "r": 10, "t": 36, "b": 52},  # names of defenses instead of numbers
     )
-    return go.Figure(traces, place)
+    figure = go.Figure(traces, place)
+    figure.add_vline(1.0, line={"dash": "dot", "width": 1.5, "color": CLEAN})
+    return figure
 
 
-def describe_cost(rows: pd.DataFrame, quantity: str = "latency_ms") -> str:
+def describe_cost(rows: pd.DataFrame, quantity: str = "latency") -> str:
     """Alt text of `cost_dots`: one sentence with its conclusion."""
     parts = []
     for source, group in rows.dropna(subset=[quantity]).groupby("source"):

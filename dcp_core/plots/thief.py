@@ -22,6 +22,7 @@ THIEF_AXES: dict[str, str] = {
     "l1_queries": f"mean {L1_LIMITS['l1_queries']}",
     "budget": "query budget",
 }
+VERSIONS = {"ptq": "-dot", "qat": "-open-dot"}  # added to the mark of a defense on an eight-bit victim
 ARROW = "triangle-right"  # mark of a point that lies further right than the plot
 SERIES = ("attack", "queries_from", "dataset", "victim", "precision", "thief", "clone", "budget", "epochs")
 SHOWN = ("id", "strength", "max_defender_increase", "max_l1", "runs", "unreliable", "reason")
@@ -32,6 +33,7 @@ def thief_scatter(
     x: str = "increase",
     *,
     limit: float | None = None,
+    y: str = THIEF,
     front: pd.DataFrame | None = None,
     levels: Mapping[str, float] = MappingProxyType({}),
 ) -> go.Figure:
@@ -45,6 +47,7 @@ def thief_scatter(
 
     Args:
         rows: result rows, single ones or means by `over_seeds`. Rows without a thief's error or x are left out.
+        y: title of the vertical axis: what `adversary_error` is.
         limit: largest x that meets the constraint; the region is shaded.
         front: the Pareto front of the same rows, drawn as steps.
         levels: errors (percent) that do not depend on x, by their names, drawn as horizontal lines.
@@ -58,11 +61,12 @@ def thief_scatter(
     if x == "budget":
         varying.append("strength")
     keys = ["defense", "source", "bound", *varying]
-    traces = _legend(points)
+    traces = _legend(points, versions="precision" in varying)
     for key, series in points.groupby(keys, sort=False, dropna=False):
         name, source, bound, *rest = key
         series = series.sort_values("budget" if x == "budget" else "strength")
-        traces.append(_series(series, name, source, bound, [f"{value}" for value in rest if pd.notna(value)]))
+        known = {column: f"{value}" for column, value in zip(varying, rest, strict=True) if pd.notna(value)}
+        traces.append(_series(series, name, source, bound, known))
     if front is not None and not front.empty:
         stairs = placed(front, x).sort_values(["x", "adversary_error"])
         traces.append(
@@ -83,7 +87,7 @@ def thief_scatter(
         shapes.append(_region(left, limit))
         notes.append(_note(left, "allowed") | {"y": 0, "xanchor": "left", "yanchor": "bottom", "textangle": 0})
     more = {"shapes": shapes, "annotations": notes, "dragmode": "select"}
-    return go.Figure(traces, layout(x=THIEF_AXES[x], y=THIEF, height=460, **more))
+    return go.Figure(traces, layout(x=THIEF_AXES[x], y=y, height=460, **more))
 
 
 def _clipped(points: pd.DataFrame, most: float) -> pd.DataFrame:
@@ -102,13 +106,16 @@ def _level_lines(levels: Mapping[str, float]) -> tuple[list[dict[str, Any]], lis
     return shapes, names
 
 
-def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: list[str]) -> dict[str, Any]:
+def _series(
+    series: pd.DataFrame, name: str, source: str, bound: bool, varying: Mapping[str, str]
+) -> dict[str, Any]:
     mark, paper = mark_of(name), source == "paper"
-    label = " · ".join([mark.label, *apart, source]) + (", at most" if bound else "")
+    label = " · ".join([mark.label, *varying.values(), source]) + (", at most" if bound else "")
+    apart = [value for column, value in varying.items() if column != "precision"]  # which has marks of its own
     shown = [
         column for column in SHOWN if column in series
     ]  # few columns, because iterating over a wide table is slow
-    symbol = mark.symbol + ("-open" if paper else "")
+    symbol = mark.symbol + ("-open" if paper else VERSIONS.get(varying.get("precision", ""), ""))
     trace: dict[str, Any] = {
         "type": "scatter",
         "x": series["x"],
@@ -126,7 +133,7 @@ def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: li
             "line": {"width": 2 if paper else 0},
         },
         "customdata": [[row["id"], _conditions(row)] for row in series[shown].to_dict("records")],
-        "hovertemplate": ("at most " if bound else "") + "%{x:.3g}; thief %{y:.2f} %<br>%{customdata[1]}"
+        "hovertemplate": ("at most " if bound else "") + "%{x:.3g}; thief %{y:.2f}<br>%{customdata[1]}"
         "<br>%{customdata[0]}<extra>" + label + "</extra>",
     }
     if "adversary_error_std" in series and series["adversary_error_std"].notna().any():
@@ -138,11 +145,15 @@ def _series(series: pd.DataFrame, name: str, source: str, bound: bool, apart: li
     return trace
 
 
-def _legend(points: pd.DataFrame) -> list[dict[str, Any]]:
-    """Legend entries without points: one for each defense, and one each for filled and open marks."""
+def _legend(points: pd.DataFrame, *, versions: bool) -> list[dict[str, Any]]:
+    """Legend entries without points: one for each defense, one each for filled and open marks, and if they differ, for the
+    victim's versions."""
     entries = [(mark_of(name), name, mark_of(name).symbol) for name in in_order(points["defense"])]
     sources = [source for source in ("measured", "paper") if (points["source"] == source).any()]
     hollow = {"measured": "circle", "paper": "circle-open"}
+    if versions:
+        hollow |= {f"{name} victim": f"circle{mark}" for name, mark in VERSIONS.items()}
+        sources += [f"{name} victim" for name in VERSIONS if (points["precision"] == name).any()]
     legend = [
         {"name": mark.label, "legendgroup": name, "marker": {"symbol": symbol, "color": mark.color, "size": 10}}
         for mark, name, symbol in entries
@@ -206,7 +217,7 @@ def bound_label(x: str, at: float) -> str:
     return f"≤ +{at:g} point{'s' if at != 1 else ''} (paper)"
 
 
-def describe_thief_scatter(rows: pd.DataFrame, x: str = "increase") -> str:
+def describe_thief_scatter(rows: pd.DataFrame, x: str = "increase", y: str = THIEF) -> str:
     """Alt text of `thief_scatter`: one sentence with its conclusion."""
     points = placed(rows, x)
     parts = []
@@ -215,6 +226,6 @@ def describe_thief_scatter(rows: pd.DataFrame, x: str = "increase") -> str:
         at = f"at {'most ' if best['bound'] else ''}{best['x']:.3g}"
         parts.append(
             f"of {len(group)} points ({source}) {mark_of(best['defense']).label} is highest, "
-            f"{best['adversary_error']:.1f} % {at}"
+            f"{best['adversary_error']:.1f} {'%' if y == THIEF else 'points'} {at}"
         )
-    return f"{THIEF} against {THIEF_AXES[x]}: {'; '.join(parts) or 'no reliable point yet'}."
+    return f"{y} against {THIEF_AXES[x]}: {'; '.join(parts) or 'no reliable point yet'}."

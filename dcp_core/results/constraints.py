@@ -4,7 +4,7 @@ Points are result rows (`dcp_core/results/schema.py`) with the thief's error, th
 the strength of the defense.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -164,6 +164,35 @@ def added(cells: pd.DataFrame) -> pd.DataFrame:
         rises.append((rise.mean, rise.low, rise.high) if rise else (np.nan, np.nan, np.nan))
     numbers = pd.DataFrame(rises, columns=["adversary_error", "low", "high"], index=defended.index)
     return defended.drop(columns=[STD, "by_seed"], errors="ignore").assign(**numbers)
+
+
+def beside_paper(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells of Table II with the paper's and our number side by side.
+
+    Args:
+        cells: the paper's rows and those of `table2` with a column `dataset`; or both as `added` gives them.
+
+    Returns:
+        Columns dataset, defense, max_defender_increase, `measured` and `paper` (percent or percentage points, NaN if
+        unknown), and their `difference`.
+    """
+    at = ["dataset", "defense", "max_defender_increase"]
+    table = cells.pivot_table(index=at, columns="source", values="adversary_error", sort=False, dropna=False)
+    table = table.reindex(columns=["measured", "paper"]).dropna(how="all").reset_index()
+    return table.assign(difference=table["measured"] - table["paper"])
+
+
+def strongest(groups: Mapping[str, pd.DataFrame]) -> str | None:
+    """The setting of `rows.settings` whose undefended thief has the smallest error, measured with enough seeds.
+
+    Settings without a trusted undefended point are left out; None if there is no other.
+    """
+    errors = {
+        name: group.loc[(group["defense"] == "none") & ~group["unreliable"], "adversary_error"].min()
+        for name, group in groups.items()
+    }
+    known = {name: error for name, error in errors.items() if pd.notna(error)}
+    return min(known, key=known.__getitem__) if known else None
 
 
 def _feasible_ends(a: np.ndarray, b: np.ndarray, limits: np.ndarray) -> tuple[float, ...]:

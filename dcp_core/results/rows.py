@@ -16,6 +16,7 @@ from dcp_core.attacks import ATTACKS
 from dcp_core.attacks.adaptive import ORACLE, OWN, SHADOWS, WIDE, thief_name
 from dcp_core.attacks.base import AS_IS
 from dcp_core.data.datasets import pool_words
+from dcp_core.defenses import DEFENSES
 from dcp_core.defenses.base import ALWAYS_THERE
 from dcp_core.files import PRECOMPUTED, home, read_regular, write_atomic
 from dcp_core.results.schema import AVERAGED, COLUMNS, CONDITIONS, ResultsError, check
@@ -179,7 +180,7 @@ def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.
     named = {}
     for _, same in points.groupby(columns, dropna=False, sort=False):
         first = same.iloc[0]
-        words = [_words(name, first) for name in distinguishing if pd.notna(first[name])]
+        words = [words_of(name, first) for name in distinguishing if pd.notna(first[name])]
         for differing, group in same.groupby(differing_parameters(same), sort=False):
             named[" · ".join([*words, *([differing] if differing else [])])] = group
     return dict(sorted(named.items(), key=lambda item: -len(item[1])))
@@ -214,10 +215,12 @@ def _earlier(attack: str) -> dict[str, Any]:
     return {name: each.before for name, each in declared.items() if each.before is not ALWAYS_THERE}
 
 
-def _words(column: str, point: pd.Series) -> str:
+def words_of(column: str, point: pd.Series) -> str:
     """What a column of a point says, in words."""
     value = point[column]
     match column:
+        case "defense":
+            return DEFENSES[value].short if value in DEFENSES else str(value)
         case "attack":
             return ATTACKS[value].short if value in ATTACKS else str(value)
         case "budget":

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 OURS, LITERAL, PAPER = "measured", "measured, as published", "paper"
+UNITS = ("latency_ms", "energy_wh")
 ORIGIN = ["victim", "dataset", "batch", "clock", "where", "hardware", "versions", "date"]
 
 
@@ -66,6 +67,17 @@ def table3(measured: pd.DataFrame, paper: pd.DataFrame, batch: int) -> pd.DataFr
     columns += ["energy_mj", "energy_low_mj", "energy_high_mj", "energy_wh", "repeats", "memory_mb", *ORIGIN]
     parts = [part.reindex(columns=columns) for part in (mine, theirs) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def ratios(rows: pd.DataFrame) -> pd.DataFrame:
+    """Result rows with the columns `latency` and `energy`: ratios to no defense of the same source, data set and victim.
+
+    They can be compared between machines; milliseconds and watt-hours cannot. NaN if unknown.
+    """
+    by = [rows[name] for name in ("source", "dataset", "victim")]
+    base = {name: rows[name].where(rows["defense"] == "none").groupby(by).transform("first") for name in UNITS}
+    latency = rows["latency_ratio"].fillna(rows["latency_ms"] / base["latency_ms"])
+    return rows.assign(latency=latency, energy=rows["energy_wh"] / base["energy_wh"])
 
 
 def _undefended(rows: pd.DataFrame, column: str) -> float:

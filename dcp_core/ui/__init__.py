@@ -34,7 +34,7 @@ from dcp_core.ui.live.answer import (
     noise_panel,
 )
 from dcp_core.ui.live.tradeoff import cost_panels, curve_panel, strength_slider, thief_panel
-from dcp_core.ui.page import PAGES, VIEWS, attempt, errors_explained, experts, frame, link, plain
+from dcp_core.ui.page import PAGES, VIEWS, attempt, errors_explained, experts, frame, link, plain, presenting
 from dcp_core.ui.runs import run_buttons, run_details
 from dcp_core.ui.stored import (
     all_results,
@@ -46,6 +46,7 @@ from dcp_core.ui.stored import (
     test_answers,
     thief_points,
 )
+from dcp_core.ui.thieves import choose_thief
 from dcp_core.ui.uploads import keep, kept, pictures_in
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "chart",
     "choose_defense",
     "choose_l1",
+    "choose_thief",
     "choose_victim",
     "class_panel",
     "clear_pictures",
@@ -91,6 +93,7 @@ __all__ = [
     "parameter_state",
     "pictures_in",
     "plain",
+    "presenting",
     "run_buttons",
     "run_details",
     "select",

@@ -6,6 +6,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from dcp_core.plots.style import enlarged
+from dcp_core.ui.page import LARGE, presenting
+
 
 def chart(figure: go.Figure, *, key: str, alt: str, data: pd.DataFrame | None = None, select: bool = False) -> Any:
     """Draw a figure with downloads: PNG (camera button of the chart), HTML (its camera button saves SVG) and CSV.
@@ -20,6 +23,8 @@ def chart(figure: go.Figure, *, key: str, alt: str, data: pd.DataFrame | None = 
         The selection if `select`, else None.
     """
     config = {"displaylogo": False, "toImageButtonOptions": {"format": "png", "scale": 2, "filename": key}}
+    if presenting():
+        figure = enlarged(figure, LARGE)
     options: dict[str, Any] = {"on_select": "rerun", "selection_mode": ("points", "box")} if select else {}
     selection = st.plotly_chart(figure, key=key, alt=alt, config=config, **options)
     downloads(figure, key=key, data=data)

@@ -31,8 +31,12 @@ PAGES = {  # file in pages/ -> title, icon
     "watch": ("Watch", "visibility"),
 }
 ICON = Path(__file__).parent.with_name("icon.png")  # a symbol of Streamlit's would come from the network
-VIEWS = ("full", "class")
-VIEW_HELP = "The address of what you see. The view 'class' hides the expert controls; it is meant for teaching."
+VIEWS = ("full", "class", "present")
+VIEW_HELP = (
+    "The address of what you see. The view 'class' hides the expert controls. The view 'present' is for a projector: large "
+    "type, no downloads; the arrow keys go to the next and previous step of the story, F fills the screen."
+)
+LARGE = 22  # pixels of text in the view 'present'
 SKIP = '<a href="#content">Skip to the content</a>'
 SKIP_STYLE = """
 a { position: absolute; left: -999px; top: 4px; padding: 8px 16px; border-radius: 8px; z-index: 2000;
@@ -55,9 +59,10 @@ def frame(title: str, question: str = "") -> None:
     st.session_state["view"] = asked if asked in VIEWS else st.session_state.get("view", VIEWS[0])
     torch.set_num_threads(1)  # pages compute little; the other cores are for background runs
     _spare_the_collector(len(sys.modules))
-    st.html(f"<style>{_file('frame.css')}</style>")
+    large = _file("present.css") if presenting() else ""
+    st.html(f"<style>{_file('frame.css')}{large}{_mark_here(title)}</style>")
     with st.container(key="frame-skip"):
-        _skip_link()(key="frame-skip-link")
+        _skip_link()(key="frame-skip-link", data={"place": _place(title), "presenting": presenting()})
     with st.container(horizontal=True, vertical_alignment="center", key="frame-bar"):
         with st.container(horizontal=True, key="frame-pages"):
             for page, (label, icon) in PAGES.items():
@@ -82,6 +87,17 @@ def frame(title: str, question: str = "") -> None:
         st.title(title, anchor=False, width="content")
         if question:
             st.markdown(f"*{question}*", width="content")
+
+
+def _place(title: str) -> int:
+    """The place of a page in the bar, from 0; -1 if the bar does not have it."""
+    titles = [label for label, _ in PAGES.values()]
+    return titles.index(title) if title in titles else -1
+
+
+def _mark_here(title: str) -> str:
+    """A style that underlines the present page in the bar."""
+    return f".st-key-frame-pages > :nth-child({_place(title) + 1}) a {{ box-shadow: inset 0 -2px #e1542b; }}"
 
 
 @cache
@@ -133,8 +149,13 @@ def _view_state() -> dict[str, str]:
 
 
 def experts() -> bool:
-    """Whether expert controls are shown (`?view=class` hides them)."""
-    return st.session_state.get("view") != "class"
+    """Whether expert controls are shown: only in the full view."""
+    return st.session_state.get("view", VIEWS[0]) == VIEWS[0]
+
+
+def presenting() -> bool:
+    """Whether the page is shown to a class on a projector (`?view=present`)."""
+    return st.session_state.get("view") == "present"
 
 
 def link(page: str, label: str, icon: str, **state: Any) -> None:

@@ -7,9 +7,9 @@ import streamlit as st
 import torch
 
 from dcp_core.data.datasets import DataError, available, test_picture
-from dcp_core.data.images import sharpness
 from dcp_core.data.sources import SIGNS_TEST
 from dcp_core.data.synthetic import signs
+from dcp_core.data.tensors import sharpness
 from dcp_core.defenses import Defense
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.defenses.modelguard_s import Learned, StoredAnswers

@@ -5,13 +5,15 @@ import time
 from collections.abc import Awaitable, Callable
 
 import anyio
+import numpy as np
 import pytest
 
 from benchmarks.hostile_pictures import empty_blocks, noise, png, saved, zipped
 from dcp_core.api import decoding
 from dcp_core.api.decoding import Decoders
-from dcp_core.data.images import read_image, to_tensor
+from dcp_core.data.images import read_image
 from dcp_core.data.structure import ImageError
+from dcp_core.data.tensors import to_tensor
 
 
 def with_decoders(work: Callable[[Decoders], Awaitable[None]]) -> None:
@@ -27,9 +29,9 @@ def with_decoders(work: Callable[[Decoders], Awaitable[None]]) -> None:
 
 def test_a_decoder_gives_the_same_pixels_as_the_library() -> None:
     async def work(decoders: Decoders) -> None:
-        names, pixels = await decoders.decode(zipped(picture, 2))
-        assert names == ["000", "001"]
-        assert all(each.equal(to_tensor(read_image(picture), 8)) for each in pixels)
+        said, pixels = await decoders.decode("pictures", {}, zipped(picture, 2))
+        assert said == {"pictures": ["000", "001"]}
+        assert all(np.array_equal(each, to_tensor(read_image(picture), 8)) for each in pixels)
 
     picture = saved(noise(20, 30), "PNG")
     with_decoders(work)
@@ -38,9 +40,9 @@ def test_a_decoder_gives_the_same_pixels_as_the_library() -> None:
 def test_what_no_count_foresees_is_ended_by_the_kernel_and_the_next_request_is_answered() -> None:
     async def work(decoders: Decoders) -> None:
         with pytest.raises(ImageError, match="takes too long"):
-            await decoders.decode(slow)
-        names, _ = await decoders.decode(saved(noise(20, 30), "PNG"))
-        assert names == [""]
+            await decoders.decode("pictures", {}, slow)
+        _, pixels = await decoders.decode("pictures", {}, saved(noise(20, 30), "PNG"))
+        assert pixels.shape == (1, 3, 8, 8)
 
     slow = png((1, 1), 8, 0, empty_blocks(18_000_000))  # 1.3 s of building Huffman tables
     with_decoders(work)
@@ -52,7 +54,7 @@ def test_a_request_that_is_given_up_stops_working() -> None:
         process = decoders.idle[0].process
         assert process is not None
         with anyio.move_on_after(0.05):
-            await decoders.decode(slow)
+            await decoders.decode("pictures", {}, slow)
         while process.is_alive():
             await anyio.sleep(0.01)
         assert not decoders.idle

@@ -12,14 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-import torch
 from click.testing import CliRunner
 from PIL import Image
 from running import running
 
 from benchmarks.hostile_pictures import zipped
-from dcp_core import api as service
-from dcp_core.api import application, bodies, connections
+from dcp_core.api import application, bodies, connections, service
 from dcp_core.api.keys import KeyFileError, Keys
 from dcp_core.api.watch import Watch, read_rows
 from dcp_core.cli import main
@@ -155,10 +153,9 @@ def test_metrics_and_watch_are_for_the_owner(victim: zoo.Victim) -> None:
 
 @pytest.mark.parametrize(("tau", "alarm"), [(0.999, True), (0.0, False)])
 def test_many_uncertain_answers_raise_the_alarm(home: Path, tau: float, alarm: bool) -> None:
-    watch, random = Watch(tau=tau), torch.Generator().manual_seed(0)
-    answers = torch.tensor([[0.9, 0.1]])
+    watch, random = Watch(tau=tau), np.random.default_rng(0)
     for count in (99, 1):
-        watch.see("a", torch.rand(count, 3, 32, 32, generator=random), answers.expand(count, 2))
+        watch.see("a", random.random((count, 3, 32, 32), np.float32), np.array([[0.9, 0.1]] * count))
         assert watch.client("a").alarm is (alarm and count == 1)  # nothing is said of few
 
 

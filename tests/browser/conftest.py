@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,16 @@ from dcp_core.runs import launch, store
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-dev-shm-usage",  # containers have little shared memory: tabs would crash
+]
 
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=120_000)
 
 
 def free_port() -> int:
@@ -29,10 +37,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A freshly started server's address: nobody has opened a page yet. The test has the server's home."""
-    monkeypatch.setenv("DCP_HOME", str(tmp_path))
+@contextmanager
+def dashboard(home: Path) -> Iterator[str]:
+    """The address of a freshly started server: nobody has opened a page yet."""
     port = free_port()
     command = [
         sys.executable,
@@ -43,7 +50,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "--server.headless=true",
         f"--server.port={port}",
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DCP_HOME": str(home)}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -57,12 +64,27 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield address
     process.kill()  # a polite stop would wait for pages that are still being drawn
     process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server of the test's own, which also has the server's home."""
+    monkeypatch.setenv("DCP_HOME", str(tmp_path))
+    with dashboard(tmp_path) as address:
+        yield address
     for view in [*store.views(), *store.benches()]:  # of a test that failed half-way
         if view.active:
             launch.stop(view.folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One server for all tests that change nothing in its home."""
+    with dashboard(tmp_path_factory.mktemp("home")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A Chromium; without one the test is skipped."""
     if CHROMIUM is None:

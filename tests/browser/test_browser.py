@@ -25,9 +25,18 @@ POINT = {
     "date": "2026-01-01",
 }
 
+LEFTMOST = """
+(chart) => {
+  const boxes = [...chart.querySelectorAll('.scatterlayer .point')].map((each) => each.getBoundingClientRect());
+  const first = boxes.sort((a, b) => a.x - b.x)[0];
+  return [first.x + first.width / 2, first.y + first.height / 2];
+}
+"""  # the middle of a chart's leftmost mark
+
 
 def open_page(browser: Browser, address: str, width: int = 1280) -> Page:
     page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(120_000)
     page.goto(address)
     return page
 
@@ -49,9 +58,9 @@ def test_a_permalink_opened_first_thing_after_a_start_shows_its_state(server: st
 
 
 def test_from_the_story_to_the_tradeoffs_to_the_playground_the_address_carries_the_state(
-    server: str, browser: Browser
+    shared_server: str, browser: Browser
 ) -> None:
-    page = open_page(browser, server)
+    page = open_page(browser, shared_server)
     page.get_by_role("button", name=re.compile("^Next")).click()
     expect(page.get_by_role("heading", name="2. How a thief uses it")).to_be_visible()
     expect(page).to_have_url(re.compile(r"step=How"))
@@ -59,7 +68,7 @@ def test_from_the_story_to_the_tradeoffs_to_the_playground_the_address_carries_t
     page.get_by_role("link", name="Answers that may move little").click()
     expect(page.get_by_role("heading", name="Trade-offs")).to_be_visible()
     expect(page.get_by_text("at β = 0.4").first).to_be_visible()
-    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    expect(page.locator(".live .point").first).to_be_visible()
 
     page.get_by_role("link", name="Use this setting on one picture").click()
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()
@@ -113,10 +122,13 @@ def test_selected_points_filter_table_and_csv_and_open_in_the_playground(
     chosen = pd.read_csv(download.value.path())
     assert sorted(chosen["adversary_error"]) == [20, 50]
 
-    plot = chart.first.locator(".nsewdrag").first
-    plot.dblclick(position={"x": 700, "y": 200})  # lets go of the box, which a drag from its corner would resize
+    box = chart.first.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    # Lets go of the box, which a drag from its corner would resize. Away from the box and from every mark.
+    page.mouse.dblclick(box["x"] + 0.5 * box["width"], box["y"] + 0.02 * box["height"])
     expect(page.get_by_text("All points (21)")).to_be_visible()
-    drag((0.01, 0.4), (0.01, 0.99))
+    x, y = chart.first.evaluate(LEFTMOST)
+    page.mouse.click(x, y)
     expect(page.get_by_text("Selected points (1)")).to_be_visible()
     page.get_by_role("link", name="Use this point in the Playground").click()
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()
@@ -126,16 +138,33 @@ def test_selected_points_filter_table_and_csv_and_open_in_the_playground(
     page.close()
 
 
-def test_a_link_to_another_page_keeps_a_defense_that_is_not_the_first(server: str, browser: Browser) -> None:
-    page = open_page(browser, server)
+def test_a_link_to_another_page_keeps_a_defense_that_is_not_the_first(
+    shared_server: str, browser: Browser
+) -> None:
+    page = open_page(browser, shared_server)
     page.get_by_role("link", name="Edge device").click()
     expect(page).to_have_url(re.compile(r"defense=Reverse"))
     expect(page.get_by_role("slider").first).to_have_value("0.08")
     page.close()
 
 
-def test_a_phone_shows_the_playground_without_sideways_scrolling(server: str, browser: Browser) -> None:
-    page = open_page(browser, f"{server}/playground?victim=signs-resnet8", width=390)
+def test_a_presenter_steps_with_the_arrow_keys_although_a_slider_has_the_focus(
+    shared_server: str, browser: Browser
+) -> None:
+    page = open_page(browser, f"{shared_server}/?view=present")
+    page.get_by_role("slider").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("heading", name="2. How a thief uses it")).to_be_visible()
+    page.get_by_role("slider").first.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("heading", name="1. What an API leaks")).to_be_visible()
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    assert page.locator(".stDownloadButton:visible").count() == 0
+    page.close()
+
+
+def test_a_phone_shows_the_playground_without_sideways_scrolling(shared_server: str, browser: Browser) -> None:
+    page = open_page(browser, f"{shared_server}/playground?victim=signs-resnet8", width=390)
     expect(page.locator(".bars")).to_be_visible()
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0

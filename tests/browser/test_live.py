@@ -28,6 +28,7 @@ PICTURE = 7
 def playground(browser: Browser, address: str, query: str = "", **context: object) -> Page:
     """The Playground with DCP at 0.3 on one picture; the page counts what it sends to the server."""
     page = browser.new_page(viewport={"width": 1280, "height": 900}, **context)  # type: ignore[arg-type]
+    page.set_default_timeout(120_000)
     page.add_init_script(COUNT)
     page.goto(f"{address}/playground?victim=signs-resnet8&picture={PICTURE}&dcp_beta=0.3{query}")
     expect(l1(page)).to_be_visible()
@@ -59,9 +60,9 @@ def thumb(page: Page, slider: Locator) -> tuple[float, float, float]:
 
 
 def test_while_a_slider_is_dragged_the_picture_moves_and_python_hears_of_it_on_release(
-    server: str, browser: Browser
+    shared_server: str, browser: Browser
 ) -> None:
-    page = playground(browser, server)
+    page = playground(browser, shared_server)
     slider = page.get_by_role("slider", name=re.compile("^Strength"))
     x, y, length = thumb(page, slider)
     bar = page.locator(".defended i").first
@@ -86,8 +87,8 @@ def test_while_a_slider_is_dragged_the_picture_moves_and_python_hears_of_it_on_r
     page.close()
 
 
-def test_keys_move_the_picture_too_and_the_back_button_returns(server: str, browser: Browser) -> None:
-    page = playground(browser, server)
+def test_keys_move_the_picture_too_and_the_back_button_returns(shared_server: str, browser: Browser) -> None:
+    page = playground(browser, shared_server)
     slider = page.get_by_role("slider", name=re.compile("^Strength"))
     slider.focus()
     slider.press("ArrowRight")
@@ -106,10 +107,10 @@ def test_keys_move_the_picture_too_and_the_back_button_returns(server: str, brow
     page.close()
 
 
-def test_every_number_of_a_defense_moves_the_picture(server: str, browser: Browser) -> None:
-    page = playground(browser, server, "&dcp_tau_auto=false&dcp_tau=0.2")
+def test_every_number_of_a_defense_moves_the_picture(shared_server: str, browser: Browser) -> None:
+    page = playground(browser, shared_server, "&dcp_tau_auto=false&dcp_tau=0.2")
     before = l1(page).inner_text()
-    threshold = page.get_by_role("slider", name=re.compile("^Touch answers below"))
+    threshold = page.get_by_role("slider", name=re.compile("^Change answers below"))
     x, y, length = thumb(page, threshold)
     sent = page.evaluate("sent")
     page.mouse.move(x, y)
@@ -122,11 +123,11 @@ def test_every_number_of_a_defense_moves_the_picture(server: str, browser: Brows
 
 
 def test_a_point_slides_along_the_measured_curves_while_the_strength_is_dragged(
-    server: str, browser: Browser
+    shared_server: str, browser: Browser
 ) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.add_init_script(COUNT)
-    page.goto(f"{server}/tradeoffs?t_victim=signs-resnet8&t_dcp_beta=0.3")
+    page.goto(f"{shared_server}/tradeoffs?t_victim=signs-resnet8&t_dcp_beta=0.3")
     point = page.locator(".point").first
     expect(page.locator(".point")).to_have_count(2)  # on the owner's curve, and on the clone's
     expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
@@ -149,10 +150,10 @@ def test_a_point_slides_along_the_measured_curves_while_the_strength_is_dragged(
 
 
 def test_the_first_screen_has_picture_clean_and_defended_answer_without_scrolling(
-    server: str, browser: Browser
+    shared_server: str, browser: Browser
 ) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.goto(f"{server}/playground")
+    page.goto(f"{shared_server}/playground")
     seen = [page.get_by_test_id("stImage").locator("img"), page.locator(".bars"), page.get_by_role("slider").first]
     edges = []
     for each in seen:
@@ -172,9 +173,9 @@ def test_the_first_screen_has_picture_clean_and_defended_answer_without_scrollin
     page.close()
 
 
-def test_without_live_pictures_the_page_has_ordinary_charts(server: str, browser: Browser) -> None:
+def test_without_live_pictures_the_page_has_ordinary_charts(shared_server: str, browser: Browser) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(f"{server}/playground?live=false")
+    page.goto(f"{shared_server}/playground?live=false")
     expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=120_000)
     assert page.locator(".live").count() == 0
     page.close()

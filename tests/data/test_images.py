@@ -1,5 +1,6 @@
 """Uploaded pictures: values of ordinary ones in every format, and their conversion to tensors."""
 
+import base64
 import io
 import struct
 import warnings
@@ -28,7 +29,8 @@ from pictures import (
 )
 from PIL import Image
 
-from dcp_core.data.images import read_image, to_image, to_tensor
+from dcp_core.data.images import read_image
+from dcp_core.data.tensors import to_image, to_tensor, to_url
 
 EXIF_ALL: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -301,3 +303,11 @@ def test_to_image_rounds_to_the_nearest_level() -> None:
 def test_to_image_says_what_it_expects(tensor: torch.Tensor, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         to_image(tensor)
+
+
+def test_a_picture_in_an_address_is_the_same_picture() -> None:
+    pixels = torch.randint(0, 256, (3, 5, 7)).float() / 255
+    head, _, content = to_url(pixels).partition(",")
+    assert head == "data:image/png;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+        assert np.array_equal(np.asarray(picture), (pixels * 255).round().permute(1, 2, 0).numpy())

@@ -17,7 +17,7 @@ from dcp_core.given.check import CheckError
 from dcp_core.given.pictures import find_pictures
 from dcp_core.given.sources import SourceError
 from dcp_core.making import finish
-from dcp_core.models.onnx_model import OnnxError
+from dcp_core.models.onnx_session import OnnxError
 
 SOFTMAX = "y = Softmax <axis = 1> (z)"
 TWICE = "s = Softmax <axis = 1> (z) y = Softmax <axis = 1> (s)"

@@ -7,7 +7,8 @@ import torch
 from networks import CLASSES, external, network, pixels
 
 from dcp_core.models.given_onnx import GivenNetwork, as_victim, to_logits
-from dcp_core.models.onnx_model import OnnxClassifier, OnnxError
+from dcp_core.models.onnx_model import OnnxClassifier
+from dcp_core.models.onnx_session import OnnxError
 from dcp_core.models.preprocessing import Preprocessing, PreprocessingError
 
 RGB = Preprocessing(8)

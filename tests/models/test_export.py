@@ -9,7 +9,9 @@ import onnx
 import pytest
 import torch
 from onnx import helper
+from PIL import Image
 
+from dcp_core.data.tensors import to_tensor
 from dcp_core.defenses import DEFENSES as REGISTRY
 from dcp_core.defenses import (
     Deception,
@@ -188,14 +190,23 @@ def test_the_pages_script_runs_the_file_without_torch(defense: Defense, baked: b
     content, _ = export.export(PTQ, defense, baked=baked)
     (tmp_path / "victim.onnx").write_bytes(content)
     (tmp_path / "run.py").write_text(export.script(card, "victim.onnx", defense, baked=baked))
+    names, pixels = [], []
+    for number, side in enumerate((32, 32, 64)):
+        picture = Image.fromarray(np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8))
+        picture.save(tmp_path / f"{number}.png")
+        names.append(f"{number}.png")
+        pixels.append(to_tensor(picture, 32))
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, "run.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", WITHOUT, "run.py", *names],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert not done.stderr
-    pixels = np.random.default_rng(0).random((4, 3, 32, 32), dtype=np.float32)
-    expected = defense(logits=predict(zoo.load(PTQ).model, torch.from_numpy(pixels)))
+    expected = defense(logits=predict(zoo.load(PTQ).model, torch.stack(pixels)))
     lines = done.stdout.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 3
     for line, posterior in zip(lines, expected, strict=True):
         top = card.classes[int(posterior.argmax())]
         assert line.startswith(top)

@@ -18,7 +18,8 @@ from dcp_core import Deception, answer
 from dcp_core.attacks import Oracle
 from dcp_core.models import zoo
 from dcp_core.models.inference import predict
-from dcp_core.models.onnx_model import OnnxClassifier, OnnxError
+from dcp_core.models.onnx_model import OnnxClassifier
+from dcp_core.models.onnx_session import OnnxError
 
 SHIPPED = PTQ, QAT = "signs-resnet8-ptq", "signs-resnet8-qat"
 HEAD = '<ir_version: 10, opset_import: ["" : 20]>'

@@ -11,9 +11,9 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 from test_pages import live_numbers, open_page, texts
 
-from dcp_core.data.images import sharpness
 from dcp_core.data.sources import SIGNS_TEST
 from dcp_core.data.synthetic import signs
+from dcp_core.data.tensors import sharpness
 from dcp_core.evaluation import guides
 from dcp_core.models import zoo
 from dcp_core.ui import PAGES
@@ -21,22 +21,29 @@ from dcp_core.ui import PAGES
 SIGNS, CIFAR = "signs-resnet8", "cifar10-resnet20"
 
 
+def shown_points(app: AppTest) -> str:
+    """How many result rows the page Trade-offs shows."""
+    assert not app.exception
+    return next(each.label for each in app.expander if "points (" in each.label)
+
+
 def test_measured_thieves_are_shown_for_each_victim_and_again_after_going_back(home: Path) -> None:
     app = open_page("tradeoffs", t_victim=SIGNS)
-    first = app.multiselect(key="thieves").value
-    assert first
-    for victim in (CIFAR, SIGNS):
-        app.selectbox(key="t_victim").set_value(victim).run()
-        assert not app.exception
-        assert app.multiselect(key="thieves").value
-    assert app.multiselect(key="thieves").value == first
+    first = shown_points(app)
+    app.selectbox(key="t_victim").set_value(CIFAR).run()
+    assert shown_points(app) not in (first, "All points (0)")
+    app.selectbox(key="t_victim").set_value(SIGNS).run()
+    assert shown_points(app) == first
 
 
-def test_no_thief_stays_chosen_when_a_reader_clears_them(home: Path) -> None:
+def test_a_reader_chooses_a_thief_by_its_facts(home: Path) -> None:
     app = open_page("tradeoffs", t_victim=SIGNS)
-    app.multiselect(key="thieves").set_value([]).run()
-    app.slider(key="budget").set_value(0.5).run()
-    assert app.multiselect(key="thieves").value == []
+    assert "**Within your limits," in texts(app)
+    first = shown_points(app)
+    app.button_group(key="thief_attack").set_value("dfme").run()
+    assert shown_points(app) != first
+    app.selectbox(key="t_victim").set_value(CIFAR).run()  # of which DFME was not measured
+    assert shown_points(app) != "All points (0)"
 
 
 def links(app: AppTest, page: str) -> dict[str, dict[str, list[str]]]:

@@ -11,6 +11,7 @@ import streamlit
 from streamlit.testing.v1 import AppTest
 
 from dcp_core import DEFENSES, Deception, answers, make_defense
+from dcp_core.api.pictures import predictions
 from dcp_core.evaluation.guides import guide_of_test_set
 from dcp_core.models import auxiliary, zoo
 from dcp_core.plots.thief import THIEF
@@ -131,7 +132,7 @@ def test_the_thief_sees_what_the_api_sends(home: Path) -> None:
     shown, command = (json.loads(app.main.code[0].value), app.main.code[1].value)
     logits, _ = zoo.test_answers(SIGNS)
     defended = answers.defend(logits[7][None], Deception(beta=0.6)).defended
-    assert shown == {"predictions": answers.predictions(defended, zoo.card(SIGNS).classes)}
+    assert shown == {"predictions": predictions(defended.numpy(), zoo.card(SIGNS).classes)}
     assert command == f"python -m dcp_core serve --victim {SIGNS} --defense dcp --beta 0.6"
 
 

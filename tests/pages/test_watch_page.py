@@ -19,8 +19,8 @@ def test_clients_and_alarms_are_shown(home: Path) -> None:
         [(base + far * torch.rand(3, 32, 32)).clamp(0, 1) for far in 10 ** random.uniform(-3, 0, 200)]
     )
     posteriors = torch.tensor([[0.6, 0.4]]).expand(200, 2)
-    watch.see("*thief*", thief, posteriors)
-    watch.see("alice", thief[:3], posteriors[:3])
+    watch.see("*thief*", thief.numpy(), posteriors.numpy())
+    watch.see("alice", thief[:3].numpy(), posteriors[:3].numpy())
     watch.save()
     app = open_page("watch")
     assert "\\*thief\\*" in app.warning[0].value  # drawn as it is, not as Markdown
@@ -40,7 +40,7 @@ def test_a_damaged_file_is_like_none(home: Path, damage: str) -> None:
 
 def test_a_damaged_row_hides_no_other(home: Path) -> None:
     watch = Watch()
-    watch.see("alice", torch.rand(1, 3, 32, 32), torch.tensor([[0.9, 0.1]]))
+    watch.see("alice", np.zeros((1, 3, 32, 32), np.float32), np.array([[0.9, 0.1]]))
     watch.client("bob")
     watch.save()
     content = json.loads(watch.path.read_text())

@@ -135,6 +135,20 @@ def test_series_that_differ_in_more_than_the_defense_are_told_apart():
     assert set(named(thief_scatter(rows))) == {"DCP · knockoff · measured", "DCP · maze · measured"}
 
 
+def test_the_victims_versions_have_marks_of_their_own_instead_of_words():
+    rows = results(
+        precision=["fp32", "ptq", "qat"],
+        strength=1.0,
+        defender_error=6.0,
+        adversary_error=[30.0, 50.0, 51.0],
+        l1=0.2,
+    )
+    figure = thief_scatter(rows)
+    assert len({trace.marker.symbol for trace in drawn(figure)}) == 3
+    assert all(trace.text is None for trace in drawn(figure))
+    assert {"ptq victim", "qat victim"} <= {trace.name for trace in figure.data}
+
+
 def test_unreliable_points_are_faint_and_say_why():
     rows = MEASURED.assign(unreliable=[False, False, True], reason=[None, None, "no convergence"])
     trace = drawn(thief_scatter(rows))[0]

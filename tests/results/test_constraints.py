@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcp_core.results.constraints import added, best_under, limits, pareto_front, table2
+from dcp_core.results.constraints import added, best_under, limits, pareto_front, strongest, table2
 
 
 def points(d: list[float], l1: list[float], a: list[float], victim_error: float | None = None) -> pd.DataFrame:
@@ -205,3 +205,12 @@ def test_pareto_front_against_brute_force_and_idempotent(costs: tuple[str, ...],
 def test_pareto_front_by_hand():
     curve = points([1, 1, 2, 3, 3], [0] * 5, [10, 12, 11, 15, 15])
     assert pareto_front(curve).index.tolist() == [1, 3, 4]
+
+
+def test_the_strongest_thief_has_the_smallest_trusted_undefended_error():
+    def setting(error: float, *, unreliable: bool = False, defense: str = "none") -> pd.DataFrame:
+        return pd.DataFrame([{"defense": defense, "adversary_error": error, "unreliable": unreliable}])
+
+    weak, strong, one_seed = setting(61.6), setting(29.3), setting(16.5, unreliable=True)
+    assert strongest({"weak": weak, "strong": strong, "one seed": one_seed}) == "strong"
+    assert strongest({"one seed": one_seed, "defended": setting(5.0, defense="dcp")}) is None

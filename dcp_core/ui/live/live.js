@@ -150,7 +150,7 @@ const PANELS = {
   },
 
   plot(place, panel) {
-    const picture = add(place, 'svg', { role: 'img', 'aria-label': panel.alt, height: panel.height });
+    const picture = add(place, 'svg', { role: 'img', 'aria-label': panel.alt, height: panel.height * large() });
     return (read) => {
       const width = picture.clientWidth || 300;
       if (picture.dataset.width !== String(width)) {
@@ -169,23 +169,28 @@ const PANELS = {
   },
 };
 
+/** How much larger text is than usual: on a projector. */
+const large = () => parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+
 /** Draw what does not move: axes, lines and the points' elements; gives the positions of values in pixels. */
 function axes(picture, panel, width) {
   picture.replaceChildren();
-  const { x, y, height } = panel;
-  const left = 14 + 8 * Math.max(...y.ticks.map(([, text]) => text.length));
-  const right = width - 12;
-  const low = height - 44;
+  const { x, y } = panel;
+  const em = large();
+  const height = panel.height * em;
+  const left = (14 + 8 * Math.max(...y.ticks.map(([, text]) => text.length))) * em;
+  const right = width - 12 * em;
+  const low = height - 44 * em;
   const across = (value) => left + (right - left) * (value - x.low) / (x.high - x.low);
-  const up = (value) => low - (low - 28) * (value - y.low) / (y.high - y.low);
+  const up = (value) => low - (low - 28 * em) * (value - y.low) / (y.high - y.low);
   for (const [at, text] of y.ticks) {
     add(picture, 'line', { class: 'grid', x1: left, x2: right, y1: up(at), y2: up(at) });
     add(picture, 'text', { x: left - 6, y: up(at) + 5, 'text-anchor': 'end', text });
   }
-  for (const [at, text] of x.ticks) add(picture, 'text', { x: across(at), y: low + 18, 'text-anchor': 'middle', text });
+  for (const [at, text] of x.ticks) add(picture, 'text', { x: across(at), y: low + 18 * em, 'text-anchor': 'middle', text });
   add(picture, 'line', { class: 'axis', x1: left, x2: right, y1: low, y2: low });
   add(picture, 'text', { x: (left + right) / 2, y: height - 6, 'text-anchor': 'middle', text: x.title });
-  add(picture, 'text', { x: 0, y: 16, text: y.title });
+  add(picture, 'text', { x: 0, y: 16 * em, text: y.title });
   const path = (points) => 'M' + points.map(([a, b]) => `${across(a).toFixed(1)} ${up(b).toFixed(1)}`).join('L');
   for (const line of panel.lines) {
     if (line.band) add(picture, 'path', { d: `${path(line.band)}Z`, style: `fill: ${line.color}; opacity: .18; stroke: none` });

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-DIGITS = 4  # of the numbers that are sent
+DIGITS = 6  # of the numbers in tables
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,15 @@ class Quantity:
     """Key of a slider -> a row for each of its values."""
 
     def sent(self) -> dict[str, Any]:
-        """As JSON. A table whose rows all equal the value now is left out."""
+        """As JSON. A table whose rows all equal the value now is left out.
+
+        The value now is not rounded: the page rounds it to three digits, and a number that is rounded twice can differ from
+        the one that Python prints.
+        """
         now = rounded(self.now)
         tables = {key: rounded(table) for key, table in self.tables.items()}
         return {
-            "now": now,
+            "now": rounded(self.now, None),
             "tables": {key: rows for key, rows in tables.items() if any(row != now for row in rows)},
         }
 
@@ -189,8 +193,9 @@ def plot(
     }
 
 
-def rounded(values: Any) -> Any:
-    """Numbers as JSON has them, with `DIGITS` digits after the point."""
-    if isinstance(values, float | int):
-        return values if isinstance(values, int) else round(values, DIGITS)
-    return np.asarray(values, dtype=float).round(DIGITS).tolist()
+def rounded(values: Any, digits: int | None = DIGITS) -> Any:
+    """Numbers as JSON has them, with so many digits after the point; None for all of them."""
+    if isinstance(values, int):
+        return values
+    numbers = np.asarray(values, dtype=float)
+    return (numbers if digits is None else numbers.round(digits)).tolist()
