@@ -291,7 +291,9 @@ def _method(found: Findings) -> str:
         {", ".join(f"{k} {v}" for k, v in json.loads(row["versions"]).items()) for row in found.rows}
     )
     used = {row["queries_from"] for row in found.rows}
-    pools = [pool_words(found.card.dataset, pool) for pool in (request.pool, request.other) if pool in used]
+    pools = [
+        pool_words(found.card.dataset, pool) for pool in (request.pool, request.other) if pool and pool in used
+    ]
     sent = ", or ".join(pools) or "pictures"
     known = {
         "Thief": f"KnockoffNets (Orekondy et al., CVPR 2019): sends {sent}, each once, chosen at random, and "
