@@ -7,13 +7,19 @@ from dcp_core import ui
 from dcp_core.data.datasets import DATASETS, thief_knowledge
 from dcp_core.defenses import Defense
 from dcp_core.models import zoo
-from dcp_core.plots.decision import describe_gains, gains
-from dcp_core.plots.style import mark_of
+from dcp_core.plots.decision import (
+    describe_gains,
+    describe_thief_against_owner,
+    gains,
+    point_name,
+    thief_against_owner,
+)
+from dcp_core.plots.style import CLEAN, HIGHLIGHT, mark_of
 from dcp_core.results.constraints import limits
-from dcp_core.results.decision import Needs, label_only, measured_cases, undefended
+from dcp_core.results.decision import Needs, kept, label_only, measured_cases, undefended
 from dcp_core.results.pairing import difference
 from dcp_core.results.table3 import measurements
-from dcp_core.results.verdict import KEPT, SCALE, Verdict, decide
+from dcp_core.results.verdict import KEPT, SCALE, Verdict, decide, zones
 from dcp_core.runs.spec import defense_command
 
 ui.frame("Decide", "Should I deploy a defense, and which?")
@@ -21,11 +27,7 @@ ui.frame("Decide", "Should I deploy a defense, and which?")
 THIEVES = {"knowledgeable": "like yours", "limited": "other", "data-free": "none"}
 SENT = {"all": "probabilities", "label": "the label only"}
 PLACES = {"server": "server", "edge": "edge device, one file"}
-ICONS = {
-    "yes": ":material/verified_user:",
-    "no": ":material/do_not_disturb_on:",
-    "cannot tell": ":material/help:",
-}
+COLORS = {"yes": "green", "no": "red", "cannot tell": "orange"}
 
 
 def knowledge(case: pd.DataFrame) -> str:
@@ -41,19 +43,19 @@ def choose_case(cases: dict[str, pd.DataFrame]) -> pd.DataFrame:
         by_knowledge.setdefault(knowledge(case), {})[name] = case
     kinds = [kind for kind in THIEVES if kind in by_knowledge]
     kind = st.segmented_control(
-        "The thief's pictures",
+        "Which pictures could a thief send?",
         kinds,
         default=kinds[0],
         required=True,
         key="d_thief",
         format_func=THIEVES.__getitem__,
         wrap=True,
-        help="The pictures that the thief sends. like yours: of the kind that the victim was trained on. other: "
-        "of another kind. none: the thief has no pictures and generates them (DFME, MAZE, DisGUIDE).",
+        help="like yours: of the kind that the model was trained on. other: of another kind. none: the thief has no "
+        "pictures and generates them (DFME, MAZE, DisGUIDE).",
         **ui.IN_URL,
     )
     near = by_knowledge[kind]
-    name = st.selectbox("Measured case most similar to yours", list(near), key=f"d_case_{kind}", **ui.IN_URL)
+    name = st.selectbox("Which measured attack is most like it?", list(near), key=f"d_case_{kind}", **ui.IN_URL)
     st.caption(f"{ui.plain(name)}.")
     return near[name]
 
@@ -81,7 +83,7 @@ def questions() -> Needs:
         **ui.IN_URL,
     )
     rise = st.slider(
-        "Your own error may rise by at most (percentage points)",
+        "How many more wrong answers in 100 can you accept?",
         0.0,
         10.0,
         1.0,
@@ -90,9 +92,8 @@ def questions() -> Needs:
         key="d_increase",
         **ui.IN_URL,
     )
-    l1_of = ui.choose_l1("d_l1_of")
     l1 = st.slider(
-        "The mean l1 may be at most",
+        "How far may the probabilities move? (mean l1)",
         0.0,
         2.0,
         0.9,
@@ -102,17 +103,43 @@ def questions() -> Needs:
         disabled=sent == "label",
         **ui.IN_URL,
     )
+    l1_of = ui.choose_l1("d_l1_of")
     return Needs(rise, l1, place == "edge", l1_of, sent == "label")
 
 
 def answer(verdict: Verdict) -> None:
-    """The headline of the verdict, its level on the scale, and the reasons."""
-    box = {"yes": st.success, "no": st.warning, "cannot tell": st.info}[verdict.answer]
-    box(f"**{ui.plain(verdict.headline)}**", icon=ICONS[verdict.answer])
-    if verdict.level:
-        steps = (f":blue-badge[**{each}**]" if each == verdict.level else f":gray-badge[{each}]" for each in SCALE)
-        st.markdown(" ".join(steps), help="; ".join(f"{level}: {meaning}" for level, meaning in SCALE.items()))
-    st.markdown("\n".join(f"- {ui.plain(line)}" for line in verdict.why))
+    """The answer in large type, and what it means for the thief and for the owner, in a sentence."""
+    word, rest = verdict.headline.split(": ", 1)
+    st.markdown(f"## :{COLORS[verdict.answer]}[{word}:] {ui.plain(rest)}")
+    if verdict.summary:
+        st.markdown(ui.plain(verdict.summary))
+
+
+def thief_against_you(case: pd.DataFrame, verdict: Verdict) -> None:
+    """How much of the model the best thief keeps, without a defense and with it, on the scale of the levels."""
+    if verdict.undefended is None:
+        return
+    shares = [("your model", 1.0, CLEAN), ("best thief, no defense", verdict.undefended, HIGHLIGHT)]
+    row, labels = verdict.about, label_only(case)
+    if row is not None:
+        name = point_name(row["defense"], row["strength"])
+        shares.append((f"best thief, behind {name}", row["share"], mark_of(row["defense"]).color))
+    if labels is not None:
+        shares.append(("thief who gets labels only", kept(labels), CLEAN))
+    ui.chart(
+        thief_against_owner(shares, zones(verdict.undefended)),
+        key="thief-against-you",
+        alt=describe_thief_against_owner(shares, verdict.level),
+        data=pd.DataFrame([(name, share) for name, share, _ in shares], columns=["who", "share"]),
+    )
+    with st.expander("How the scale is made", icon=":material/straighten:"):
+        st.caption(KEPT)
+        st.caption("\n".join(f"- **{level}**: {meaning}" for level, meaning in SCALE.items()))
+
+
+def reasons(verdict: Verdict) -> None:
+    """The reasons for the answer."""
+    st.markdown("**Why**\n\n" + "\n".join(f"- {ui.plain(line)}" for line in verdict.why))
 
 
 def every_defense(case: pd.DataFrame, verdict: Verdict, needs: Needs) -> None:
@@ -198,13 +225,15 @@ if not cases:
         "signs-defenses`."
     )
     st.stop()
-side, main = st.columns([1, 2.4], gap="medium")
+main, side = st.columns([2.4, 1], gap="medium")  # on a phone, the answer comes first
 with side:
     case = choose_case(cases)
     needs = questions()
 with main, ui.errors_explained():
     verdict = decide(case, needs)
     answer(verdict)
+    thief_against_you(case, verdict)
+    reasons(verdict)
     if len(verdict.table):
         every_defense(case, verdict, needs)
     if verdict.not_stopped:

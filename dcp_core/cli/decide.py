@@ -65,6 +65,8 @@ def command(case: str | None, increase: float, l1: float, l1_of: L1, one_file: b
     needs = Needs(increase, l1, one_file, l1_of, label_only)
     verdict = decide(known[found[0]], needs)
     click.echo(f"{found[0]}\n\n{verdict.headline}")
+    if verdict.summary:
+        click.echo(verdict.summary)
     click.echo("".join(f"- {line}\n" for line in verdict.why))
     _show_table(verdict, limits([increase], l1, l1_of))
     if verdict.not_stopped:

@@ -115,10 +115,14 @@ def thief_knowledge(dataset: str, pool: str | None) -> Knowledge:
     return "knowledgeable" if pool in (dataset, *related) else "limited"
 
 
-def pool_words(dataset: str, pool: str) -> str:
-    """The query pool of a thief in words: "similar pictures (signs_pool)" or "other pictures (textures)"."""
+def pool_words(dataset: str, pool: str, *, named: bool = True) -> str:
+    """The query pool of a thief in words: "similar pictures (signs_pool)" or "other pictures (textures)".
+
+    Args:
+        named: also give the pool's name.
+    """
     kind = "similar" if thief_knowledge(dataset, pool) == "knowledgeable" else "other"
-    return f"{kind} pictures ({Path(pool).name})"
+    return f"{kind} pictures" + (f" ({Path(pool).name})" if named else "")
 
 
 def pools_for(dataset: str, size: int, knowledge: Knowledge) -> list[str]:

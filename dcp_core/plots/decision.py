@@ -1,13 +1,18 @@
 """What each defense adds to the thief's error within the owner's limits."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import CLEAN, below, layout, mark_of
+from dcp_core.plots.style import CLEAN, below, faint, layout, mark_of
 
 GAIN = "added to the thief's error (percentage points)"
+
+
+LEVEL_COLORS = {"stops": "#2a9d5c", "slows": "#8ab83e", "barely matters": "#e0a526", "no effect": "#c0504d"}
+STAIR = 20  # pixels between the names of two levels
 
 
 def point_name(defense: str, strength: float) -> str:
@@ -50,6 +55,72 @@ def gains(table: pd.DataFrame, labels: float | None = None, within: str = "") ->
         annotations=notes,
     )
     return go.Figure(traces, place)
+
+
+def thief_against_owner(
+    shares: Sequence[tuple[str, float, str]], zones: Sequence[tuple[str, float, float]]
+) -> go.Figure:
+    """How much of the model each clone keeps, as bars over the scale that says how much a defense matters.
+
+    Args:
+        shares: (name, share of the model from 0 to 1, colour), from top to bottom.
+        zones: of `results.verdict.zones`: (level, low, high), in rising order.
+    """
+    shapes: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    for step, (level, low, high) in enumerate(zones):
+        band = {
+            "type": "rect",
+            "x0": 100 * low,
+            "x1": 100 * high,
+            "y0": 0,
+            "y1": 1,
+            "yref": "paper",
+            "layer": "below",
+        }
+        shapes.append({**band, "fillcolor": faint(LEVEL_COLORS[level], 0.22), "line": {"width": 0}})
+        late = low > 0.6
+        notes.append(
+            {
+                "x": 100 * (high if late else low),
+                "xanchor": "right" if late else "left",
+                "y": 1,
+                "yref": "paper",
+                "yanchor": "bottom",
+                "yshift": STAIR * (len(zones) - 1 - step),
+                "showarrow": False,
+                "text": f"{'' if late else '↓ '}{level}{' ↓' if late else ''}",
+            }
+        )
+    names = [name for name, _, _ in shares]
+    over: dict[str, Any] = {"x": 0, "xanchor": "left", "yanchor": "bottom", "yshift": 10, "showarrow": False}
+    notes += [{**over, "y": name, "text": f"{name}: <b>{100 * share:.0f} %</b>"} for name, share, _ in shares]
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [100 * share for _, share, _ in shares],
+        "y": names,
+        "width": 0.36,
+        "marker": {"color": [color for _, _, color in shares]},
+        "hovertemplate": "%{y}: %{x:.0f} %<extra></extra>",
+    }
+    place = layout(
+        x="share of your model that is kept (%)",
+        y="",
+        height=86 + STAIR * len(zones) + 52 * len(shares),
+        xaxis={"range": [0, max(100, *(100 * share for _, share, _ in shares))], "showgrid": False},
+        yaxis={"autorange": "reversed", "showticklabels": False},
+        margin={"l": 10, "r": 10, "t": STAIR * len(zones) + 8, "b": 56},
+        shapes=shapes,
+        annotations=notes,
+    )
+    return go.Figure([bars], place)
+
+
+def describe_thief_against_owner(shares: Sequence[tuple[str, float, str]], level: str) -> str:
+    """Alt text of `thief_against_owner`: one sentence with its numbers."""
+    said = "; ".join(f"{name} {100 * share:.0f} %" for name, share, _ in shares)
+    return f"Share of the model that is kept: {said}. {f'The defense {level}.' if level else ''}".strip()
 
 
 def _marks(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,97 +1,144 @@
 """Figures of attacks: learning curves of clones, and results with a defense beside results without one."""
 
+from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import layout, mark_of
-from dcp_core.results.rows import differing_parameters
+from dcp_core.plots.style import CLEAN, layout, mark_of
+from dcp_core.results.decision import AS_IS
+from dcp_core.results.rows import differing_parameters, words_of
 
 ACROSS = {"work": "work done (%)", "queries": "queries the thief has made"}
 SCORES = {"error": "clone's test error (%)", "fidelity": "fidelity to the victim (%)"}
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-SETTING = ["victim", "attack", "queries_from", "thief", "clone", "budget", "epochs", "differing", "seed"]
+PATTERNS = {  # Plotly's dashes as SVG's
+    "solid": "none",
+    "dash": "6,4",
+    "dot": "2,3",
+    "dashdot": "6,3,2,3",
+    "longdash": "10,4",
+    "longdashdot": "10,3,2,3",
+}
+DASHES = tuple(PATTERNS)
+SETTING = ["attack", "budget", "queries_from", "thief", "clone", "epochs", "differing", "victim", "seed"]
 LABEL = 56  # characters in a line of a label: fits on a phone
-HALF = 0.39  # share of the width of each of two panels
+DIRECT = 4  # most lines that are named at their ends
+APART = 7  # least distance of two such names, in units of the vertical axis
 
 
-def run_curves(points: pd.DataFrame, victims: pd.DataFrame, across: str = "work") -> go.Figure:
-    """Learning curves of several runs: the clone's error (left) and fidelity (right).
+def run_curves(
+    points: pd.DataFrame, victims: pd.DataFrame, across: str = "work", score: str = "error"
+) -> go.Figure:
+    """Learning curves of the clones of several runs. Up to `DIRECT` of them are named at their ends, more in a legend.
 
-    A dotted line marks the error of each undefended victim.
+    Dotted lines mark each undefended victim's error, and the error of guessing. Before the first score, the figure says so.
 
     Args:
-        points: columns run, defense, work, queries, error, fidelity; rows without an error are left out.
-        victims: columns victim and error, one row for each dotted line.
+        points: columns run, name, defense, work, queries, error, fidelity; rows without an error are left out. `run` tells
+            runs apart, and `name` is written.
+        victims: columns victim, error and guessing (percent), one row for each victim.
         across: the horizontal axis, one of `ACROSS`.
+        score: the vertical axis, one of `SCORES`.
     """
     points = points.dropna(subset=["error"])
-    seen: dict[str, int] = {}
+    curves = list(points.groupby("run", sort=False))
+    dashes = dashes_of([(str(run), str(curve["defense"].iloc[0])) for run, curve in curves])
+    direct = len(curves) <= DIRECT
     traces: list[dict[str, Any]] = []
-    for run, curve in points.groupby("run", sort=False):
-        defense = str(curve["defense"].iloc[0])
-        mark, turn = mark_of(defense), seen.get(defense, 0)
-        seen[defense] = turn + 1
-        for panel, score in enumerate(SCORES):
-            traces.append(
-                {
-                    "type": "scatter",
-                    "x": curve[across],
-                    "y": curve[score],
-                    "mode": "lines+markers",
-                    "name": str(run),
-                    "legendgroup": str(run),
-                    "showlegend": panel == 0,
-                    "xaxis": "x" if panel == 0 else "x2",
-                    "yaxis": "y" if panel == 0 else "y2",
-                    "line": {"color": mark.color, "dash": DASHES[turn % len(DASHES)]},
-                    "marker": {"symbol": mark.symbol, "size": 7, "color": mark.color},
-                    "hovertemplate": "%{y:.2f} % at %{x:,.4g}<extra>" + str(run) + "</extra>",
-                }
-            )
-    lines, notes = [], []
-    for row in victims.itertuples():
-        lines.append(
+    for run, curve in curves:
+        mark, name = mark_of(str(curve["defense"].iloc[0])), str(curve["name"].iloc[0])
+        traces.append(
             {
-                "type": "line",
-                "xref": "x domain",
-                "x0": 0,
-                "x1": 1,
-                "y0": row.error,
-                "y1": row.error,
-                "line": {"dash": "dot", "width": 1.5},
+                "type": "scatter",
+                "x": curve[across],
+                "y": curve[score],
+                "mode": "lines+markers",
+                "name": name,
+                "showlegend": not direct,
+                "cliponaxis": False,
+                "line": {"color": mark.color, "dash": dashes[str(run)], "width": 2.5},
+                "marker": {"symbol": mark.symbol, "size": 7, "color": mark.color},
+                "hovertemplate": "%{y:.2f} % at %{x:,.4g}<extra>" + name + "</extra>",
             }
         )
-        note = {"xref": "x domain", "x": 0, "xanchor": "left", "y": row.error, "yanchor": "bottom"}
-        notes.append({**note, "showarrow": False, "text": f"victim {row.victim}: {row.error:.2f} %"})
+    shapes, notes = [], []
+    if score == "error":
+        for row in victims.itertuples():
+            shapes += [_level(row.error), _level(row.guessing)]
+            notes += [_note(row.error, f"victim {row.victim}: {row.error:.1f} %", at=0)]
+            notes += [_note(row.guessing, f"guessing: {row.guessing:.1f} %", at=0)]
+    if not curves:
+        middle = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
+        notes.append({**middle, "text": "No clone has been scored yet."})
+    elif direct:
+        ends = [(float(curve[score].iloc[-1]), str(curve["name"].iloc[0])) for _, curve in curves]
+        notes += [_note(at, f"<b>{text}: {value:.0f} %</b>", at=1) for value, at, text in _spread(ends)]
     ranged = {"range": [0, 100]} if across == "work" else {"rangemode": "tozero"}
     figure = layout(
         x=ACROSS[across],
-        y=SCORES["error"],
+        y=SCORES[score],
         height=400,
-        xaxis={"domain": [0, HALF], **ranged},
-        yaxis={"rangemode": "tozero"},
-        shapes=lines,
+        margin={"l": 56, "r": 14, "t": 16, "b": 52},
+        xaxis=ranged,
+        yaxis={"range": [0, 102]},
+        shapes=shapes,
         annotations=notes,
-        uirevision="runs",  # an update of the figure keeps the zoom
+        uirevision=f"runs-{across}-{score}",  # an update of the figure keeps the zoom
     )
-    figure["xaxis2"] = {**figure["xaxis"], "domain": [1 - HALF, 1], "anchor": "y2"}
-    figure["yaxis2"] = {
-        "title": {"text": SCORES["fidelity"]},
-        "anchor": "x2",
-        "automargin": True,
-        "range": [0, 100],
-    }
     return go.Figure(traces, figure)
+
+
+def dashes_of(runs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The dash of each run's line; runs with the same defense have the same colour and different dashes.
+
+    Args:
+        runs: (run, defense), in the order in which they are drawn.
+    """
+    seen: dict[str, int] = {}
+    dashes = {}
+    for run, defense in runs:
+        dashes[run] = DASHES[seen.get(defense, 0) % len(DASHES)]
+        seen[defense] = seen.get(defense, 0) + 1
+    return dashes
+
+
+def swatch(defense: str, dash: str = "solid") -> str:
+    """A picture of a run's line in `run_curves`, as the address of an SVG picture."""
+    color, pattern = mark_of(defense).color, PATTERNS[dash]
+    line = f"<line x1='1' y1='8' x2='31' y2='8' stroke='{color}' stroke-width='4' stroke-dasharray='{pattern}'/>"
+    picture = f"<svg xmlns='http://www.w3.org/2000/svg' width='32' height='16'>{line}</svg>"
+    return f"data:image/svg+xml;utf8,{quote(picture)}"
+
+
+def _level(at: float) -> dict[str, Any]:
+    """A dotted horizontal line."""
+    line = {"dash": "dot", "width": 1.5, "color": CLEAN}
+    return {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": line}
+
+
+def _note(y: float, text: str, at: int) -> dict[str, Any]:
+    """A text above a height, at the left (0) or the right (1) end of the plot."""
+    place = {"xref": "x domain", "x": at, "xanchor": "right" if at else "left", "y": y, "yanchor": "bottom"}
+    return {**place, "showarrow": False, "text": text, "yshift": 12 * at}  # the end of a line is below its name
+
+
+def _spread(ends: Sequence[tuple[float, str]]) -> list[tuple[float, float, str]]:
+    """Heights of the texts at the ends of lines, so that they do not overlap: (value, height, text) each."""
+    placed: list[tuple[float, float, str]] = []
+    for value, text in sorted(ends):
+        placed.append((value, max(value, placed[-1][1] + APART if placed else value), text))
+    return placed
 
 
 def describe_run_curves(points: pd.DataFrame) -> str:
     """Alt text of `run_curves`: one sentence with its conclusion."""
     last = points.dropna(subset=["error"]).groupby("run", sort=False).last()
     parts = [
-        f"{run}: clone error {row.error:.1f} %, fidelity {row.fidelity:.1f} %" for run, row in last.iterrows()
+        f"{row['name']}: clone error {row.error:.1f} %, fidelity {row.fidelity:.1f} %"
+        for _, row in last.iterrows()
     ]
     return f"Latest scores of each run: {'; '.join(parts) or 'no clone has been scored yet'}."
 
@@ -111,7 +158,7 @@ def compared(rows: pd.DataFrame, keys: set[str], limit: int) -> pd.DataFrame:
         return rows.assign(setting="", paired=False)
     rows = rows.copy()
     rows["differing"] = differing_parameters(rows)
-    rows["setting"] = [_setting(row) for row in rows[[*SETTING, "source"]].to_dict("records")]
+    rows["setting"] = [_setting(row) for _, row in rows.iterrows()]
     undefended = rows.loc[rows["defense"] == "none", "setting"]
     rows["paired"] = rows["setting"].isin(undefended) & (
         rows.groupby("setting")["defense"].transform("nunique") > 1
@@ -121,14 +168,12 @@ def compared(rows: pd.DataFrame, keys: set[str], limit: int) -> pd.DataFrame:
     return rows[rows["setting"].isin(list(rows["setting"].unique())[:limit])].drop(columns=["asked", "differing"])
 
 
-def _setting(row: dict[str, Any]) -> str:
-    words = [row["attack"], row["victim"], row["queries_from"]]
-    words += [f"{row['budget']:,} queries"] if pd.notna(row["budget"]) else []
-    words += [f"{row['epochs']} epochs"] if pd.notna(row["epochs"]) else []
-    words += [row["thief"], row["clone"], row["differing"]]
-    words += [f"seed {row['seed']}"] if pd.notna(row["seed"]) else []
-    named = [str(word) for word in words if pd.notna(word) and str(word)]
-    return " · ".join(["paper:" if row["source"] == "paper" else "", *named]).removeprefix(" · ")
+def _setting(row: pd.Series) -> str:
+    """What the rows of a setting have in common, in words: "KnockoffNets, 2,000 queries, clone resnet8"."""
+    named = [name for name in SETTING if pd.notna(row[name]) and row[name] not in ("", AS_IS)]
+    words = [row[name] if name == "differing" else words_of(name, row) for name in named if name != "seed"]
+    words += [f"seed {row['seed']}"] if "seed" in named else []
+    return ("paper: " if row["source"] == "paper" else "") + ", ".join(words)
 
 
 def pairs(rows: pd.DataFrame) -> go.Figure:
@@ -178,7 +223,7 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
             "y": setting,
             "text": "<br>".join(wrap(setting, LABEL)),
             "showarrow": False,
-            "font": {"size": 11},
+            "font": {"size": 13},
         }
         for setting in rows["setting"].unique()
     ]
@@ -188,7 +233,7 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
         layout(
             x=SCORES["error"],
             y="",
-            height=130 + 58 * max(1, count),
+            height=130 + 84 * max(1, count),
             yaxis=axis,
             xaxis={"rangemode": "tozero"},
             annotations=labels,

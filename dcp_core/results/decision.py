@@ -139,8 +139,18 @@ def kept(point: pd.Series, error: float | None = None) -> float:
     """
     chance = _chance(str(point["dataset"]), str(point["victim"]))
     wrong = float(point["adversary_error"]) if error is None else error
-    worth = 100 - float(point["victim_error"]) - chance
-    return max(0.0, (100 - wrong - chance) / worth) if worth > 0 else 1.0
+    return share_kept(wrong, float(point["victim_error"]), chance)
+
+
+def share_kept(error: float, victim_error: float, chance: float) -> float:
+    """The share of the model that a clone keeps, as `kept`.
+
+    Args:
+        error, victim_error: of the clone and of the victim, percent.
+        chance: accuracy of guessing, percent.
+    """
+    worth = 100 - victim_error - chance
+    return max(0.0, (100 - error - chance) / worth) if worth > 0 else 1.0
 
 
 def _chance(dataset: str, victim: str) -> float:

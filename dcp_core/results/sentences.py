@@ -47,6 +47,26 @@ def best_thief_sentence(row: pd.Series, points: pd.DataFrame) -> list[str]:
     ]
 
 
+def trade_sentence(row: pd.Series, undefended: float, share: float) -> str:
+    """What a defense changes for the best measured thief, and what it costs the owner.
+
+    Args:
+        row: of `decision.operating_points`.
+        undefended, share: what the thief keeps of the model without the defense and behind it, 0 to 1.
+    """
+    more = f"{row['increase']:.1f} more of 100 of your own answers are wrong"
+    wrong = "your own error stays the same" if round(row["increase"], 1) <= 0 else more
+    moved = (
+        ""
+        if pd.isna(row["l1"])
+        else f", and the probabilities that customers get move by {row['l1']:.2f} (mean l1, 0 to 2)"
+    )
+    return (
+        f"Without a defense, the best measured thief keeps {percent(undefended)} of your model; behind {name_of(row)}, "
+        f"{percent(share)}. In exchange, {wrong}{moved * pd.notna(row['l1'])}."
+    )
+
+
 def price_sentences(row: pd.Series, table: pd.DataFrame) -> list[str]:
     """The cost of the recommended point, and the defenses with a gain that is not significantly smaller."""
     where = (("l1_queries", "the thief's queries"), ("l1", "customers' answers"))

@@ -5,7 +5,7 @@ significant (`decision.operating_points`) and if the best measured thief keeps c
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
@@ -34,6 +34,7 @@ from dcp_core.results.sentences import (
     percent,
     price_sentences,
     thief,
+    trade_sentence,
 )
 
 Answer = Literal["yes", "no", "cannot tell"]
@@ -72,11 +73,18 @@ class Verdict:
     level: Level | Literal[""]
     """Level of the recommended defense, or of the best candidate if none is recommended; empty if unknown."""
     table: pd.DataFrame
-    """`decision.operating_points` with the columns `level` and `answer`; empty if the answer does not use it."""
+    """`decision.operating_points` with the columns `share` (of the model, which the level is about), `level` and `answer`;
+    empty if the answer does not use it."""
     point: pd.Series | None = None
     """The recommended row of the table."""
     defense: Defense | None = None
     """The recommended defense."""
+    about: pd.Series | None = None
+    """The row that the answer is about: the recommended one, or else the best candidate."""
+    summary: str = ""
+    """One sentence: what the thief keeps without a defense and behind the row `about`, and what that costs the owner."""
+    undefended: float | None = None
+    """Share of the model that the best measured thief keeps without a defense, 0 to 1; None if unknown."""
 
 
 def level_of(share: float, undefended_share: float) -> Level:
@@ -91,6 +99,22 @@ def level_of(share: float, undefended_share: float) -> Level:
     if share > SLOWED * undefended_share:
         return "barely matters"
     return "stops" if share <= FAILED else "slows"
+
+
+def zones(undefended_share: float) -> list[tuple[Level, float, float]]:
+    """The levels as ranges (level, low, high) of the share that the best thief keeps with the defense, for `level_of`.
+
+    A level that no share can have is left out.
+    """
+    nothing = min(OWNED, NOTICED * undefended_share)
+    little = min(SLOWED * undefended_share, nothing)
+    ranges: list[tuple[Level, float, float]] = [
+        ("stops", 0.0, min(FAILED, little)),
+        ("slows", min(FAILED, little), little),
+        ("barely matters", little, nothing),
+        ("no effect", nothing, max(1.0, undefended_share)),
+    ]
+    return [(level, low, high) for level, low, high in ranges if high > low]
 
 
 def decide(case: pd.DataFrame, needs: Needs) -> Verdict:
@@ -112,7 +136,9 @@ def decide(case: pd.DataFrame, needs: Needs) -> Verdict:
         start.append(
             f"A clone that keeps at most {percent(FAILED)} is useless; there is nothing to defend against."
         )
-        return Verdict("no", "No: this thief fails without a defense.", tuple(start), (), "", table)
+        return Verdict(
+            "no", "No: this thief fails without a defense.", tuple(start), (), "", table, undefended=share
+        )
     if table.empty:
         return _unreliable("no defense was measured reliably", case[case["defense"] != "none"], table)
     known = table[table["gain"].notna()]
@@ -124,28 +150,31 @@ def decide(case: pd.DataFrame, needs: Needs) -> Verdict:
     for answer in ("yes", "cannot tell", "no"):
         rows = known[known["answer"] == answer]
         if len(rows):
-            return _about(rows.iloc[0], table, points, start)
+            verdict = _about(rows.iloc[0], table, points, start)
+            summary = trade_sentence(rows.iloc[0], share, rows.iloc[0]["share"])
+            return replace(verdict, about=rows.iloc[0], undefended=share, summary=summary)
     raise AssertionError("a row has one of three answers")
 
 
 def _judged(table: pd.DataFrame, points: pd.DataFrame, undefended_share: float) -> pd.DataFrame:
-    """Add the level and the answer of each defense that has a point.
+    """Add the share on which the level is based, the level and the answer of each defense that has a point.
 
     If a point was measured only against the thief who trusts the answers, the level assumes that a thief who uses only
     the top class does as well as with undefended labels, if that was measured. A defense that does not change the top class
     cannot prevent this.
     """
     labels = label_only(points)
-    levels, answers = [], []
+    shares, levels, answers = [], [], []
     for _, row in table.iterrows():
         share = row["kept"]
         only_trusting = len(behind(points, row)) == 1
         if only_trusting and labels is not None and pd.notna(share):
             share = max(share, kept(labels))
         found = level_of(share, undefended_share) if pd.notna(row["gain"]) else ""
+        shares.append(share)
         levels.append(found)
         answers.append(_answer(row, found, undefended_share) if found else "")
-    return table.assign(level=levels, answer=answers)
+    return table.assign(share=shares, level=levels, answer=answers)
 
 
 def _answer(row: pd.Series, level: str, undefended_share: float) -> Answer:
@@ -213,7 +242,7 @@ def _unreliable(what: str, marked: pd.DataFrame, table: pd.DataFrame) -> Verdict
 
 def _too_few_seeds(seeds: int, table: pd.DataFrame, why: tuple[str, ...]) -> Verdict:
     """No recommendation: with `seeds` common seeds of runs with and without a defense, the gain is not significant."""
-    headlines = {0: "the runs with and without a defense share no seed", 1: "one seed is not enough"}
+    headlines = {0: "the runs with and without a defense share no seed", 1: "one run of each attack is not enough"}
     what = (
         "The gain of the best of several points may be due to chance (95 % confidence, Holm's correction): run more "
         "seeds in Attack lab."
@@ -221,13 +250,14 @@ def _too_few_seeds(seeds: int, table: pd.DataFrame, why: tuple[str, ...]) -> Ver
         else "The effect of the defenses cannot be separated from chance: run the same attacks with two more seeds in "
         "Attack lab."
     )
-    headline = f"Cannot tell: {headlines.get(seeds, f'{seeds} seeds are too few')}."
+    headline = f"Cannot tell: {headlines.get(seeds, f'{seeds} runs of each attack are too few')}."
     return Verdict("cannot tell", headline, (*why, what), (), "", table)
 
 
 def _labels_alone(points: pd.DataFrame) -> Verdict:
     """The recommendation if customers need only the label: send only the label, even if this slows the thief little."""
     labels, bare = label_only(points), undefended(points).iloc[0]
+    share = kept(least_error(points[points["defense"] == "none"]))
     why = ["A thief cannot use probabilities that are not sent, and customers do not need them."]
     level: Level | Literal[""] = ""
     if labels is None:
@@ -236,7 +266,7 @@ def _labels_alone(points: pd.DataFrame) -> Verdict:
             "measured in this case. To measure it, use page Attack lab: no defense, and 'Use of the answers' set to top-1."
         )
     else:
-        level = level_of(kept(labels), kept(least_error(points[points["defense"] == "none"])))
+        level = level_of(kept(labels), share)
         why.append(
             f"With all probabilities, the clone has an error of {error_of(bare)}, with labels only of {error_of(labels)}: "
             f"{in_words(difference(labels, bare))}."
@@ -246,7 +276,15 @@ def _labels_alone(points: pd.DataFrame) -> Verdict:
         "A defense that perturbs probabilities adds nothing to an API that sends none.",
     )
     return Verdict(
-        "yes", "Yes: send only the label.", tuple(why), not_stopped, level, points[:0], None, LabelOnly()
+        "yes",
+        "Yes: send only the label.",
+        tuple(why),
+        not_stopped,
+        level,
+        points[:0],
+        None,
+        LabelOnly(),
+        undefended=share,
     )
 
 

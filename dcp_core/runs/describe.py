@@ -15,6 +15,9 @@ from dcp_core.runs import store
 from dcp_core.runs.spec import RunSpec, Spec
 from dcp_core.runs.store import RunView
 
+STAGES = ("drawing", "asking", "training", "scoring")
+"""The stages of an attack: pictures are drawn or loaded, the victim is asked, the clone is trained, and it is scored. An
+attack without pictures asks and trains at the same time."""
 RESULT_COLUMNS = ("adversary_error", "fidelity", "victim_error", "defender_error", "l1", "l1_queries")
 
 
@@ -28,10 +31,35 @@ def defense_words(defense: Defense) -> str:
     return " ".join([defense.short, *(f"{symbol}={value}" for symbol, value in values.items())])
 
 
-def attack_words(spec: RunSpec) -> str:
-    """An attack in facts: 'KnockoffNets, 2,000 similar pictures (signs_pool), uses the top class alone'."""
+def defense_facts(defense: Defense) -> str:
+    """A defense with its strength as a number, and the other parameters that differ from their defaults: 'DCP 0.9'."""
+    strength = "" if defense.strength is None else f"{defense.short} {getattr(defense, defense.strength):g}"
+    others = [
+        f"{declared.symbol}={getattr(defense, key)}"
+        for key, declared in defense.parameters().items()
+        if key != defense.strength and getattr(defense, key) != getattr(type(defense), key)
+    ]
+    return " ".join([strength or defense.short, *others])
+
+
+def facts_of(view: RunView[Spec]) -> str:
+    """An attack in facts: 'KnockoffNets, 2,000 similar pictures, behind DCP 0.9'; the key if there is no attack."""
+    spec = view.spec
+    if not isinstance(spec, RunSpec):
+        return view.key
+    defense = spec.make_defense()
+    behind = "undefended" if spec.defense == "none" else f"behind {defense_facts(defense)}"
+    return f"{attack_words(spec, pool=False)}, {behind}"
+
+
+def attack_words(spec: RunSpec, *, pool: bool = True) -> str:
+    """An attack in facts: 'KnockoffNets, 2,000 similar pictures (signs_pool), uses the top class alone'.
+
+    Args:
+        pool: also give the name of the pictures' set.
+    """
     attack, card = spec.make_attack(), card_of(spec.victim)
-    asked = pool_words(card.dataset if card else "", spec.pool) if spec.pool else "queries"
+    asked = pool_words(card.dataset if card else "", spec.pool, named=pool) if spec.pool else "queries"
     words = [attack.short, f"{spec.budget:,} {asked}"]
     return ", ".join(words + ([THIEVES.get(attack.thief, attack.thief)] if attack.thief != AS_IS else []))
 
@@ -90,22 +118,53 @@ def clearest_pair(views: list[RunView[RunSpec]]) -> list[str]:
 
 
 def courses_of(views: list[RunView[RunSpec]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The scored points of all runs in one table, and the victims' own errors: the two tables of `plots.run_curves`."""
-    columns = ["run", "defense", "work", "queries", "error", "fidelity"]
+    """The scored points of all runs in one table, and the levels of their victims: the two tables of `plots.run_curves`.
+
+    Runs are named by what tells them apart: their defense, or else their attack too, or else the seed too.
+    """
+    columns = ["run", "name", "defense", "work", "queries", "error", "fidelity"]
     parts, victims = [pd.DataFrame(columns=columns)], {}
+    names = _short_names([view for view in views if view.spec is not None])
     for view in views:
         if view.spec is None:
             continue
         course = store.events(view.folder).dropna(subset=["error"])
-        name = f"{defense_words(view.spec.make_defense())} · {view.key[:4]}"
         if len(course):
-            work = 100 * course["fraction"]
-            parts.append(course.assign(run=name, defense=view.spec.defense, work=work)[columns])
+            known = {"run": view.key, "name": names[view.key], "defense": view.spec.defense}
+            parts.append(course.assign(**known, work=100 * course["fraction"])[columns])
         card = card_of(view.spec.victim)
         if card is not None and card.test_accuracy is not None:
-            victims[view.spec.victim] = 100 - card.test_accuracy
+            victims[view.spec.victim] = (100 - card.test_accuracy, 100 - 100 / len(card.classes))
     points = pd.concat(parts[1:]) if len(parts) > 1 else parts[0]
-    return points, pd.DataFrame({"victim": list(victims), "error": list(victims.values())})
+    levels = [(victim, *errors) for victim, errors in victims.items()]
+    return points, pd.DataFrame(levels, columns=["victim", "error", "guessing"])
+
+
+def _short_names(views: list[RunView[RunSpec]]) -> dict[str, str]:
+    """A short name for each run's key, by which the runs can be told apart."""
+    specs = {view.key: view.spec for view in views if view.spec is not None}
+    defenses = {
+        key: defense_facts(spec.make_defense()) if spec.defense != "none" else "undefended"
+        for key, spec in specs.items()
+    }
+    if len(set(defenses.values())) == len(specs):
+        return defenses
+    names = {key: f"{attack_words(spec, pool=False)}, {defenses[key]}" for key, spec in specs.items()}
+    if len(set(names.values())) == len(specs):
+        return names
+    return {key: f"{names[key]}, seed {spec.seed}, {key[:4]}" for key, spec in specs.items()}
+
+
+def stage_of(view: RunView[Spec]) -> int:
+    """Which of `STAGES` an active run is in; -1 before the first."""
+    if view.state == "queued" or not view.phase:
+        return -1
+    words = {
+        0: ("loading", "drawing", "the victim answers"),
+        1: ("asking", "stealing", "features"),
+        3: ("scoring",),
+    }
+    return next((stage for stage, begins in words.items() if view.phase.startswith(begins)), 2)
 
 
 def card_of(victim: str) -> zoo.Card | None:

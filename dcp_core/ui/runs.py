@@ -12,6 +12,12 @@ from dcp_core.runs.store import RunView
 from dcp_core.ui.page import attempt, plain
 
 
+def say_if_launching_is_off() -> None:
+    """Draw a sentence if this server starts no runs."""
+    if not launch.allowed():
+        st.info(launch.OFF, icon=":material/block:")
+
+
 def run_buttons(view: RunView, prefix: str, again: str, what: str) -> None:
     """Draw the buttons that are possible for a run: stop it, continue or repeat it, delete it.
 
@@ -24,7 +30,7 @@ def run_buttons(view: RunView, prefix: str, again: str, what: str) -> None:
     if view.active:
         stop = partial(launch.stop, view.folder)
         st.button("Stop", key=f"{prefix}stop-{key}", icon=":material/stop:", on_click=attempt, args=(stop, prefix))
-    if view.resumable and view.spec is not None:
+    if view.resumable and view.spec is not None and launch.allowed():
         label, icon = again.rsplit(" ", 1)
         resume = partial(launch.launch, [view.spec])
         st.button(label, key=f"{prefix}again-{key}", icon=icon, on_click=attempt, args=(resume, prefix))
@@ -42,21 +48,15 @@ def run_buttons(view: RunView, prefix: str, again: str, what: str) -> None:
 
 
 def run_details(view: RunView) -> None:
-    """Draw an expander with the pictures of an attack's latest queries, the log and the command of the run."""
-    with st.expander("Pictures, log, command", icon=":material/visibility:"):
+    """Draw an expander with the answers to an attack's latest queries, the log and the command of the run."""
+    with st.expander("Answers, log, command", icon=":material/visibility:"):
         found = store.sample(view.folder)
         if found is not None and view.spec is not None:
-            strip, answers = found
-            st.image(
-                strip.resize((strip.width * 2, strip.height * 2), resample=0),
-                caption="pictures of the latest queries",
-                alt="pictures of the latest queries, side by side",
-            )
             card = card_of(view.spec.victim)
             classes = card.classes if card else ()
             rows = [
                 ", ".join(f"{classes[c] if c < len(classes) else c} {p:.2f}" for c, p in answer)
-                for answer in answers
+                for answer in found[1]
             ]
             if rows:
                 st.dataframe(pd.DataFrame({"answer (with the defense)": rows}), alt="top classes of each answer")

@@ -13,7 +13,10 @@ pytestmark = pytest.mark.browser
 def test_a_theft_is_launched_watched_stopped_resumed_compared_and_deleted(server: str, browser: Browser) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"{server}/attack_lab?a_attack=dfme&a_budget=200000&a_pair=false&a_dfme_batch=4")
-    page.get_by_role("button", name=re.compile("^Launch the run")).click()
+    page.get_by_role("button", name=re.compile("^Launch the run")).click(timeout=300_000)  # the form is open
+    expect(page.get_by_text("Launched 1 run: DFME, 200,000 queries, behind DCP 0.9")).to_be_visible(
+        timeout=120_000
+    )
     running = page.get_by_text("running", exact=True)
     expect(running).to_be_visible(timeout=120_000)
     (view,) = store.views()
@@ -36,13 +39,13 @@ def test_a_theft_is_launched_watched_stopped_resumed_compared_and_deleted(server
     expect(card.get_by_text("interrupted", exact=True)).to_be_visible()
     assert store.view(view.folder).queries >= reached
 
-    table = page.get_by_test_id("stDataFrame").last
+    table = page.get_by_test_id("stDataFrame").first
     table.scroll_into_view_if_needed()
     for row in (1, 2, 3):  # below the header: this run, and two that came with the repository
-        table.click(position={"x": 15, "y": 35 * row + 17})
-    page.get_by_role("button", name="Show 3 selected").click()
+        table.click(position={"x": 15, "y": 36 * row + 18})
+    page.get_by_role("button", name="Show only these 3").click()
     expect(page.locator("[class*=st-key-run-]")).to_have_count(3)
-    expect(page.locator(".st-key-thefts .legend .traces").nth(1)).to_be_visible()
+    expect(page.locator(".st-key-thefts .scatterlayer .trace").nth(1)).to_be_visible()
 
     card.get_by_role("button", name="Delete").click()
     assert view.folder.exists()  # it asks first

@@ -1,18 +1,21 @@
 """Figures of attacks: positions of marks and lines, and alt texts."""
 
+import itertools
+
 import pandas as pd
 
 from dcp_core.plots import compared, describe_pairs, describe_run_curves, pairs, run_curves
+from dcp_core.plots.runs import swatch
 from dcp_core.results.schema import COLUMNS, check
 
 
 def points() -> pd.DataFrame:
     rows = [
-        ("a", "none", 50, 10, 60.0, 40.0),
-        ("a", "none", 100, 10, 50.0, 50.0),
-        ("b", "dcp", 100, 20, 80.0, 20.0),
+        ("a", "undefended", "none", 50, 10, 60.0, 40.0),
+        ("a", "undefended", "none", 100, 10, 50.0, 50.0),
+        ("b", "DCP 0.9", "dcp", 100, 20, 80.0, 20.0),
     ]
-    return pd.DataFrame(rows, columns=["run", "defense", "work", "queries", "error", "fidelity"])
+    return pd.DataFrame(rows, columns=["run", "name", "defense", "work", "queries", "error", "fidelity"])
 
 
 def rows(*changes: dict) -> pd.DataFrame:
@@ -27,27 +30,51 @@ def rows(*changes: dict) -> pd.DataFrame:
     return checked
 
 
-def test_curves_draw_error_left_and_fidelity_right_with_the_victims_line() -> None:
-    figure = run_curves(points(), pd.DataFrame({"victim": ["v"], "error": [6.5]}), "queries")
-    assert [(trace.name, trace.yaxis, list(trace.y)) for trace in figure.data] == [
-        ("a", "y", [60, 50]),
-        ("a", "y2", [40, 50]),
-        ("b", "y", [80]),
-        ("b", "y2", [20]),
-    ]
+def victims() -> pd.DataFrame:
+    return pd.DataFrame({"victim": ["v"], "error": [6.5], "guessing": [90.0]})
+
+
+def test_curves_draw_the_error_with_the_victims_line_and_the_line_of_guessing() -> None:
+    figure = run_curves(points(), victims(), "queries")
+    assert [(trace.name, list(trace.y)) for trace in figure.data] == [("undefended", [60, 50]), ("DCP 0.9", [80])]
     assert list(figure.data[0].x) == [10, 10]
-    assert figure.layout.shapes[0].y0 == 6.5
-    assert "6.50 %" in figure.layout.annotations[0].text
-    assert "a: clone error 50.0 %" in describe_run_curves(points())
+    assert [shape.y0 for shape in figure.layout.shapes] == [6.5, 90]
+    words = [note.text for note in figure.layout.annotations]
+    assert words[:2] == ["victim v: 6.5 %", "guessing: 90.0 %"]
+    assert "undefended: clone error 50.0 %" in describe_run_curves(points())
     assert "no clone" in describe_run_curves(points()[:0])
 
 
+def test_fidelity_has_no_line_of_an_error() -> None:
+    figure = run_curves(points(), victims(), "work", "fidelity")
+    assert [list(trace.y) for trace in figure.data] == [[40, 50], [20]]
+    assert not figure.layout.shapes
+
+
+def test_few_lines_are_named_at_their_ends_without_overlap_and_many_in_a_legend() -> None:
+    close = pd.concat([points().assign(run=str(k), name=f"run {k}", error=50 + k) for k in range(3)])
+    named = [note for note in run_curves(close, victims()[:0]).layout.annotations if "run" in note.text]
+    assert [note.text for note in named] == [f"<b>run {k}: {50 + k} %</b>" for k in range(3)]
+    heights = [note.y for note in named]
+    assert min(high - low for low, high in itertools.pairwise(heights)) >= 7
+    many = pd.concat([points().assign(run=str(k), name=f"run {k}") for k in range(6)])
+    figure = run_curves(many, victims()[:0])
+    assert not figure.layout.annotations
+    assert all(trace.showlegend for trace in figure.data)
+
+
+def test_before_the_first_score_the_figure_has_its_levels_and_says_so() -> None:
+    figure = run_curves(points()[:0], victims())
+    assert len(figure.layout.shapes) == 2
+    assert figure.layout.annotations[-1].text == "No clone has been scored yet."
+    assert list(figure.layout.yaxis.range) == [0, 102]
+
+
 def test_two_runs_of_one_defense_are_told_apart_without_colour() -> None:
-    both = pd.concat([points(), points().assign(run="c")])
-    dashes = {
-        trace.name: trace.line.dash for trace in run_curves(both, pd.DataFrame(columns=["victim", "error"])).data
-    }
-    assert len({dashes["a"], dashes["c"]}) == 2
+    both = pd.concat([points(), points()[:2].assign(run="c", name="another")])
+    dashes = {trace.name: trace.line.dash for trace in run_curves(both, victims()).data}
+    assert dashes["undefended"] != dashes["another"]
+    assert swatch("none", dashes["undefended"]) != swatch("none", dashes["another"])
 
 
 def test_pairs_stand_on_one_line_and_the_asked_ones_come_first() -> None:

@@ -2,7 +2,7 @@ import pytest
 from cases import NONE, adds, point, points
 
 from dcp_core.results.decision import Needs
-from dcp_core.results.verdict import SCALE, Verdict, decide, level_of
+from dcp_core.results.verdict import SCALE, Verdict, decide, level_of, zones
 
 WIDE = Needs(increase=1.0, l1=0.9)
 LABELS = point("none", adds(2), thief="top-1")
@@ -28,6 +28,26 @@ def said(verdict: Verdict) -> str:
 def test_levels(share: float, undefended: float, level: str):
     assert level_of(share, undefended) == level
     assert level in SCALE
+
+
+@pytest.mark.parametrize("undefended", [0.15, 0.25, 0.6, 0.93, 1.0, 1.05])
+def test_the_zones_of_the_scale_are_the_levels(undefended: float):
+    ranges = zones(undefended)
+    assert ranges[0][1] == 0
+    assert ranges[-1][2] == max(1, undefended)
+    assert [low for _, low, _ in ranges[1:]] == [high for _, _, high in ranges[:-1]]
+    for level, low, high in ranges:
+        assert level_of((low + high) / 2, undefended) == level
+
+
+def test_the_summary_has_the_thiefs_share_without_and_with_the_defense_and_the_price():
+    verdict = decide(points(NONE, point("dcp", adds(35), 0.9), point("dcp", adds(25), 0.9, thief="top-1")), WIDE)
+    assert verdict.about is not None
+    assert verdict.about["share"] == pytest.approx((90 - 65) / 80)
+    assert verdict.summary == (
+        "Without a defense, the best measured thief keeps 62 % of your model; behind DCP β = 0.9, 31 %. In exchange, your "
+        "own error stays the same, and the probabilities that customers get move by 0.50 (mean l1, 0 to 2)."
+    )
 
 
 def test_yes_names_the_point_the_gain_the_price_and_what_it_will_not_stop():
@@ -89,12 +109,16 @@ def test_a_thief_who_fails_on_the_answers_but_not_on_labels_does_not_fail():
 
 def test_one_seed_is_not_enough():
     verdict = decide(points(point("none", [40.0]), point("dcp", [90.0], 0.9)), WIDE)
-    assert (verdict.answer, verdict.headline) == ("cannot tell", "Cannot tell: one seed is not enough.")
+    assert (verdict.answer, verdict.headline) == (
+        "cannot tell",
+        "Cannot tell: one run of each attack is not enough.",
+    )
 
 
 def test_a_gain_within_the_scatter_needs_more_seeds_unless_no_seed_could_make_it_matter():
     assert (
-        decide(points(NONE, point("dcp", adds(10, 9), 0.9)), WIDE).headline == "Cannot tell: 3 seeds are too few."
+        decide(points(NONE, point("dcp", adds(10, 9), 0.9)), WIDE).headline
+        == "Cannot tell: 3 runs of each attack are too few."
     )
     small = decide(points(NONE, point("dcp", adds(0.1, 0.5), 0.9)), WIDE)
     assert small.answer == "no"

@@ -1,0 +1,105 @@
+"""State that the parts of the page Attack lab change together, and actions on several runs."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit.components.v2.types import ComponentRenderer
+
+from dcp_core.runs import launch, store
+from dcp_core.runs.describe import facts_of
+from dcp_core.runs.spec import RunSpec
+from dcp_core.ui.page import attempt, plain
+
+LAB = "a_"
+"""Prefix of the keys of all widgets of the page."""
+SCROLL = """
+let last = '0'; // Streamlit calls the function again when the page is drawn again
+export default function ({ data }) {
+  if (last === data.turn) return;
+  last = data.turn;
+  const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  document.querySelector(data.to)?.scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'start' });
+}
+"""
+
+
+def style() -> None:
+    """Apply the style of this page's parts."""
+    st.html(f"<style>{(Path(__file__).with_name('lab.css')).read_text(encoding='utf-8')}</style>")
+
+
+def set_next(state: dict[str, Any]) -> None:
+    """Set controls in the next run of the page. If they were set now, a fragment that reruns could restore old values."""
+    st.session_state["a_set"] = st.session_state.get("a_set", {}) | state
+    st.session_state["a_again"] = True
+
+
+def take_next() -> None:
+    """Apply `set_next`. The page must call this before it draws a control."""
+    st.session_state.update(st.session_state.pop("a_set", {}))
+
+
+def again() -> None:
+    """Redraw the whole page after a button in one part of it was pressed."""
+    if st.session_state.pop("a_again", False):
+        st.rerun()
+
+
+def usual_axis(specs: Iterable[RunSpec]) -> str:
+    """The horizontal axis that suits the runs: queries for data-free attacks, otherwise work done.
+
+    KnockoffNets makes all queries before it trains, so its curve over queries would be a vertical line.
+    """
+    return "queries" if any(spec.pool is None for spec in specs) else "work"
+
+
+def start(specs: Sequence[RunSpec]) -> None:
+    """Launch the runs that are not included with this software, show all of them, and say so."""
+
+    def go() -> None:
+        new = [spec for spec in specs if store.find(spec.key).parent != store.SHIPPED]
+        launch.launch(new)
+        views = [store.view(store.find(spec.key)) for spec in specs]
+        begun = [view for view in views if view.active]
+        said = (
+            f"Launched {len(begun)} run{'s' * (len(begun) > 1)}: " + "; ".join(facts_of(view) for view in begun)
+            if begun
+            else "These runs are finished already. They are shown now."
+        )
+        set_next(
+            {"a_runs": [spec.key for spec in specs], "a_across": usual_axis(specs), "a_new": False, "a_said": said}
+        )
+
+    attempt(go, LAB)
+
+
+def announce() -> None:
+    """Say what was launched, and scroll to the table, once."""
+    said = st.session_state.pop("a_said", None)
+    if said:
+        st.session_state["a_turn"] = st.session_state.get("a_turn", 0) + 1
+        st.toast(plain(said), icon=":material/rocket_launch:", duration="long")
+    with st.container(key="a-scroll"):  # always in the page, so that the elements after it keep their places
+        _scroll()(
+            key="a-scroll-to", data={"to": ".st-key-a-table", "turn": str(st.session_state.get("a_turn", 0))}
+        )
+
+
+@cache
+def _scroll() -> ComponentRenderer:
+    return st.components.v2.component("dcp_scroll", html="<i></i>", js=SCROLL)
+
+
+def all_of(
+    action: Callable[[Path], object], keys: Sequence[str], first: Callable[[Path], object] | None = None
+) -> None:
+    """Do the same to the folders of several runs.
+
+    Args:
+        first: done to all folders before the action is done to any.
+    """
+    folders = [store.find(key) for key in keys]
+    attempt(lambda: [each(folder) for each in (first, action) if each for folder in folders], LAB)
