@@ -31,7 +31,8 @@ def visit(page: Page, address: str) -> None:
     """Open a page and wait until its charts stand."""
     page.set_default_timeout(300_000)
     page.goto(address)
-    page.locator("[data-testid=stMainBlockContainer]").wait_for()
+    page.locator("[data-testid=stMainBlockContainer] h1").wait_for()
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached(timeout=300_000)
     settle(page)
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=300_000)
     page.wait_for_timeout(2500)
