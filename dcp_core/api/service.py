@@ -37,8 +37,8 @@ SAVE_SECONDS = 5
 class Service:
     """What the routes share."""
 
-    def __init__(self, engine: Engine, keys: Keys | None, watch: Watch) -> None:
-        self.engine, self.keys, self.watch = engine, keys, watch
+    def __init__(self, engine: Engine, keys: Keys | None, watch: Watch | None) -> None:
+        self.engine, self.keys, self.watch = engine, keys, watch or Watch()
         processes = max(2, os.cpu_count() or 1)
         self.bodies, self.metrics = Bodies(), Metrics()
         self.decoders = Decoders(engine.size)
@@ -68,12 +68,14 @@ class Service:
             Route("/metrics", self.show_metrics),
             Route("/watch", self.show_watch),
         ]
-        return Starlette(
+        app = Starlette(
             routes=routes,
             lifespan=self.lifespan,
             middleware=[Middleware(Guard, metrics=self.metrics)],
             exception_handlers={HTTPException: _error, ImageError: _error},
         )
+        app.router.redirect_slashes = False  # a redirect would go to the host that the client named
+        return app
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -258,9 +260,11 @@ class Service:
 
 def _loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)  # of a server that listens to IPv6 too: ::ffff:127.0.0.1
+    return (mapped or address).is_loopback
 
 
 async def _error(request: Request, error: Exception) -> Response:
