@@ -146,6 +146,7 @@ if trouble := st.session_state.pop("a_trouble", None):
 lab.take_next()
 lab.style()
 lab.announce()
+ui.say_if_launching_is_off()
 everything = in_order([*store.views(), *store.shipped()])
 with st.container(horizontal=True, vertical_alignment="center", key="a-bar"):
     lab.new_runs()

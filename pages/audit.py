@@ -9,6 +9,7 @@ from dcp_core.audit.request import Request
 from dcp_core.files import PRECOMPUTED
 from dcp_core.models import zoo
 from dcp_core.results.decision import Needs
+from dcp_core.runs import launch
 from dcp_core.runs.describe import time_words
 
 ui.frame("Audit", "How well can my model be stolen, at what price, and what helps? One report.")
@@ -82,7 +83,7 @@ def control(card: zoo.Card, hours: float, request: Request | None) -> None:
             key=f"{KEY}start",
             type="primary",
             icon=":material/play_arrow:",
-            disabled=request is None,
+            disabled=request is None or not launch.allowed(),
             on_click=begin,
             args=(request, hours),
         )
@@ -120,6 +121,7 @@ def report(card: zoo.Card, now: Audit) -> None:
 
 side, main = st.columns([1, 2.4], gap="medium")
 with side:
+    ui.say_if_launching_is_off()
     chosen, hours_given, wanted = form()
     control(chosen, hours_given, wanted)
 with main, ui.errors_explained():

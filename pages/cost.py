@@ -217,7 +217,7 @@ def panel(victim: str, seconds: float, clock: str) -> None:
         key="c_measure",
         type="primary",
         icon=":material/timer:",
-        disabled=bool(busy),
+        disabled=bool(busy) or not launch.allowed(),
         on_click=ui.attempt,
         args=(partial(start, victim, seconds, clock), COST),
         help="Runs in the background; you can close the page. First close other programs that use much processor time.",
@@ -261,6 +261,7 @@ if trouble := st.session_state.get("c_trouble"):
     st.error(ui.plain(trouble), icon=":material/error:")
 main, side = st.columns([2.3, 1], gap="medium")
 with side:
+    ui.say_if_launching_is_off()
     card = ui.choose_victim(COST)
     batch = int(
         st.segmented_control(

@@ -15,7 +15,7 @@ import click
 import dcp_core
 from dcp_core.attacks import ATTACKS, Attack
 from dcp_core.audit.report import PAGE
-from dcp_core.cli import COMMANDS
+from dcp_core.cli import COMMANDS, module_of
 from dcp_core.data.datasets import DATASETS
 from dcp_core.defenses import DEFENSES, Defense
 from dcp_core.files import PRECOMPUTED
@@ -63,7 +63,7 @@ def commands() -> str:
     parts = []
     for name, summary in COMMANDS.items():
         parts += [f"## {name}", "", summary, ""]
-        parts += _help(import_module(f"dcp_core.cli.{name}").command, f"dcp {name}")
+        parts += _help(import_module(module_of(name)).command, f"dcp {name}")
     return "\n".join(parts)
 
 

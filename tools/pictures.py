@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from benchmarks.browser import CLOCK, FLAGS, dashboard, settle
 
@@ -18,7 +18,7 @@ SIZE = {"width": 1280, "height": 800}
 STRENGTHS = 24  # frames in which the strength rises from 0
 PRESSES = 6  # key presses before each, which move the slider by 0.01
 FRAME, PAUSE = 300, 2500  # milliseconds that a frame of the slider, and a page, is shown
-STRENGTH = "β"  # the slider's name begins with it
+STRENGTH = "(β)"  # in the slider's name
 QUALITY = 70
 
 
@@ -29,9 +29,11 @@ def shot(page: Page) -> Image.Image:
 
 def visit(page: Page, address: str) -> None:
     """Open a page and wait until its charts stand."""
+    page.set_default_timeout(300_000)
     page.goto(address)
     page.locator("[data-testid=stMainBlockContainer]").wait_for()
     settle(page)
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=300_000)
     page.wait_for_timeout(2500)
 
 
@@ -44,7 +46,7 @@ def raise_strength(page: Page) -> list[Image.Image]:
     for _ in range(STRENGTHS):
         for _ in range(PRESSES):
             slider.press("ArrowRight")
-        settle(page)
+        page.wait_for_timeout(200)  # the picture follows at once
         frames.append(shot(page))
     return frames
 

@@ -17,7 +17,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parents[1]
 INSIDE = "dcp_core/_shipped"  # folder in the wheel in which `dcp_core/files.py` looks for the files
-DASHBOARD = ("app.py", "pages", ".streamlit/config.toml")
+DASHBOARD = ("app.py", "app_with_api.py", "pages", ".streamlit/config.toml")
 EMBEDDED = "signs-resnet8"  # this victim and its eight-bit versions are in the wheel
 LIST = "archive.json"  # read by `dcp_core/release.py`
 

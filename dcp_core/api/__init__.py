@@ -9,15 +9,15 @@ GET  /metrics   counters for Prometheus, for the owner
 GET  /watch     what each client asks, for the owner
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starlette.applications import Starlette
-
-from dcp_core.api.keys import Keys
-from dcp_core.api.service import Service
-from dcp_core.api.watch import Watch
-
+# Imported at their first use: the processes that decode need none of them, and serving an exported file needs no torch.
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from dcp_core.api.keys import Keys
+    from dcp_core.api.watch import Watch
     from dcp_core.defenses import Defense
     from dcp_core.models.zoo import Victim
 
@@ -27,9 +27,9 @@ def application(
     defense: "Defense",
     device: str = "cpu",
     *,
-    keys: Keys | None = None,
-    watch: Watch | None = None,
-) -> Starlette:
+    keys: "Keys | None" = None,
+    watch: "Watch | None" = None,
+) -> "Starlette":
     """The API as an ASGI application.
 
     Pictures are decoded in processes of their own. Clients take turns, both there and at the victim, which answers a few
@@ -43,6 +43,20 @@ def application(
     Raises:
         VictimError: if the second network of the defense is missing.
     """
-    from dcp_core.api.victims import behind  # imports torch, which serving an exported file does not need
+    from dcp_core.api.service import Service
+    from dcp_core.api.victims import behind
 
-    return Service(behind(victim, defense, device), keys, watch or Watch()).application()
+    return Service(behind(victim, defense, device), keys, watch).application()
+
+
+def file_application(path: Path, *, keys: "Keys | None" = None, watch: "Watch | None" = None) -> "Starlette":
+    """The same for a file that `dcp export --for server` wrote. This imports no torch.
+
+    Raises:
+        OnnxError: if it is not such a file.
+        OSError: if it cannot be read.
+    """
+    from dcp_core.api.engines import exported
+    from dcp_core.api.service import Service
+
+    return Service(exported(path), keys, watch).application()

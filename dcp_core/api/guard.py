@@ -1,6 +1,7 @@
 """What every request passes: an id, a deadline, headers for browsers, one line in the log, and the counters."""
 
 import logging
+import os
 import secrets
 import time
 
@@ -80,3 +81,27 @@ class _Answer:
         elif message["type"] == "http.response.body":
             self.bytes += len(message.get("body", b""))
         await self.send(message)
+
+
+class DashboardHeaders:
+    """ASGI middleware for the dashboard: headers for browsers, where an answer has not set them itself.
+
+    The dashboard can be framed by itself, which Streamlit's components need, and by the addresses in `DCP_FRAMED_BY`. It
+    shows no pictures of other servers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        framed_by = " ".join(["'self'", *os.environ.get("DCP_FRAMED_BY", "").split()])
+        self.app = app
+        self.headers = {
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": f"frame-ancestors {framed_by}; img-src 'self' data: blob:; object-src 'none'",
+            "Referrer-Policy": "same-origin",
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        answer = _Answer(send)
+        answer.headers = self.headers
+        return await self.app(scope, receive, answer)

@@ -37,8 +37,8 @@ SAVE_SECONDS = 5
 class Service:
     """What the routes share."""
 
-    def __init__(self, engine: Engine, keys: Keys | None, watch: Watch) -> None:
-        self.engine, self.keys, self.watch = engine, keys, watch
+    def __init__(self, engine: Engine, keys: Keys | None, watch: Watch | None) -> None:
+        self.engine, self.keys, self.watch = engine, keys, watch or Watch()
         processes = max(2, os.cpu_count() or 1)
         self.bodies, self.metrics = Bodies(), Metrics()
         self.decoders = Decoders(engine.size)
@@ -258,9 +258,11 @@ class Service:
 
 def _loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)  # of a server that listens to IPv6 too: ::ffff:127.0.0.1
+    return (mapped or address).is_loopback
 
 
 async def _error(request: Request, error: Exception) -> Response:

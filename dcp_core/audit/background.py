@@ -12,7 +12,7 @@ import psutil
 
 from dcp_core.audit.report import PAGE
 from dcp_core.audit.request import AuditError, Request, folder_of
-from dcp_core.runs.launch import PACKAGE_ROOT
+from dcp_core.runs.launch import PACKAGE_ROOT, check_allowed
 from dcp_core.runs.status import Status
 
 LOG = "audit.log"
@@ -56,9 +56,11 @@ def start(request: Request, hours: float) -> None:
 
     Raises:
         AuditError: if an audit of the victim is running, or a pool does not fit.
+        StoreError: if runs may not be started.
         ValueError: for a pool that cannot be read.
         OSError: if its log cannot be written.
     """
+    check_allowed()
     if audit_of(request.victim).running:
         raise AuditError(f"an audit of {request.victim} is running already")
     request.check_pools()

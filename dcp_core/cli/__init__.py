@@ -20,6 +20,7 @@ COMMANDS = {
     "auxiliary": "Train the second network that AM, MAD and GRAD² need for a victim.",
     "perturb": "Print a victim's answers to pictures, with and without a defense, as JSON or CSV.",
     "serve": "Start an HTTP prediction API with a defense in front of a victim.",
+    "serve-file": "Start the same API for a file from `export --for server`. It needs no torch.",
     "keys": "Add, list and revoke keys of the prediction API.",
     "attack": "Steal a victim with KnockoffNets, DFME or MAZE. An interrupted attack can be resumed.",
     "sweep": "Run a plan of many attacks on this machine or on a Ray cluster.",
@@ -31,6 +32,11 @@ COMMANDS = {
 }
 
 
+def module_of(command: str) -> str:
+    """The module of a command."""
+    return f"dcp_core.cli.{command.replace('-', '_')}"
+
+
 class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -38,7 +44,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return import_module(f"dcp_core.cli.{cmd_name}").command
+        return import_module(module_of(cmd_name)).command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

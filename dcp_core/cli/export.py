@@ -23,17 +23,17 @@ NEXT = {
 @click.option(
     "--baked",
     is_flag=True,
-    help="Store the parameters as constants. By default they are optional inputs of the file. Triton and web "
-    "always have constants.",
+    help="Store the parameters as constants. By default they are optional inputs of the file. All other uses than onnx "
+    "have constants.",
 )
 @click.option(
     "--for",
     "use",
-    type=click.Choice(["onnx", "triton", "web"]),
+    type=click.Choice(["onnx", "server", "triton", "web"]),
     default="onnx",
     show_default=True,
-    help="onnx: one file. triton: a model repository for the Triton Inference Server. web: a web page that answers in the "
-    "browser.",
+    help="onnx: one file. server: one file for `serve-file`, which also has the clean posteriors. triton: a model "
+    "repository for the Triton Inference Server. web: a web page that answers in the browser.",
 )
 @click.option(
     "--to",
@@ -58,7 +58,7 @@ def command(victim: str, defense: str, baked: bool, use: str, path: Path | None,
     from dcp_core.models import bundles, export
 
     chosen = chosen_defense(defense, parameters)
-    if use != "onnx":
+    if use in ("triton", "web"):
         folder = path or Path(f"{victim}-{defense}-{use}")
         parts, report = (bundles.for_triton if use == "triton" else bundles.for_web)(victim, chosen)
         bundles.write_bundle(parts, folder)
@@ -66,9 +66,15 @@ def command(victim: str, defense: str, baked: bool, use: str, path: Path | None,
         click.echo(report.words())
         click.echo(NEXT[use].format(folder=folder))
         return
-    path = path or Path(f"{victim}-{defense}.onnx")
-    content, report = export.export(victim, chosen, baked=baked)
+    server = use == "server"
+    path = path or Path(f"{victim}-{defense}{'-server' if server else ''}.onnx")
+    content, report = export.export(victim, chosen, baked=baked or server, clean=server)
     write_atomic(path, lambda file: file.write(content))
+    if server:
+        click.echo(f"{path}: {report.bytes:,} bytes. Keep it on your server: it also has the clean answers.")
+        click.echo(report.words())
+        click.echo(f"serve it: python -m dcp_core serve-file {path}")
+        return
     text = export.script(zoo.card(victim), path.name, chosen, baked=baked)
     write_atomic(path.with_suffix(".py"), lambda file: file.write(text.encode()))
     click.echo(f"{path}: {report.bytes:,} bytes; the defense adds {report.added_bytes:,} of them")

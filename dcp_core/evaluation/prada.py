@@ -5,7 +5,6 @@ import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
 
 DELTA = 0.9  # of W; the paper uses 0.90 to 0.96
 FEWEST = 100  # distances before anything is said
@@ -75,6 +74,8 @@ class Prada:
         values = values[np.abs(values - values.mean()) <= 3 * values.std()]
         if np.ptp(values) == 0:
             return None
+        from scipy import stats  # takes longer to import than a whole server without torch
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the p-value, which is not used
             return float(stats.shapiro(values).statistic)

@@ -68,13 +68,15 @@ class Report:
         )
 
 
-def export(victim: str, defense: Defense, *, baked: bool = False) -> tuple[bytes, Report]:
+def export(victim: str, defense: Defense, *, baked: bool = False, clean: bool = False) -> tuple[bytes, Report]:
     """A victim with a defense as one ONNX file, which maps `pixels` (N, 3, S, S) to `posterior` (N, K), and its check.
 
     Args:
         victim: name of a victim that has a `model.onnx`.
         baked: store the parameters as constants. By default, the parameters in `Nodes.inputs` are optional inputs of the
             file, with the values of this defense as defaults. For DCP, a negative `tau` means that tau follows beta.
+        clean: add a second output, `defense_y` (N, K), with the clean posteriors. It is for servers that watch their
+            clients (`dcp serve-file`), and not for files that others get.
 
     Raises:
         VictimError: if the victim is unknown or has no ONNX file.
@@ -82,6 +84,8 @@ def export(victim: str, defense: Defense, *, baked: bool = False) -> tuple[bytes
     """
     card, network, defense = zoo.card(victim), zoo.onnx_file(victim), arm(defense, victim)
     nodes = defense_graph(defense, len(card.classes), baked=baked)
+    if clean:
+        nodes.output.append(_values("defense_y", len(card.classes)))
     content = _joined(network, nodes, card, defense)
     return content, check(content, network, nodes, card, defense)
 
@@ -128,9 +132,14 @@ def _on_probabilities(nodes: onnx.GraphProto, logits: Tensor) -> tuple[Tensor, T
     """Clean and defended posteriors (N, K) that the nodes compute from logits (N, K)."""
     opened = onnx.GraphProto()
     opened.CopyFrom(nodes)
-    opened.output.append(helper.make_tensor_value_info("defense_y", TensorProto.FLOAT, ["N", logits.shape[1]]))
+    if "defense_y" not in [value.name for value in opened.output]:
+        opened.output.append(_values("defense_y", logits.shape[1]))
     posterior, y = _session(opened).run(None, {"logits": logits.numpy()})
     return torch.from_numpy(y), torch.from_numpy(posterior)
+
+
+def _values(name: str, classes: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", classes])
 
 
 def _session(graph: onnx.GraphProto) -> InferenceSession:

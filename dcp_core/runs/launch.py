@@ -26,6 +26,7 @@ from dcp_core.runs.status import Status
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 SAVING = 20.0  # seconds that a worker has to save its state after it has noticed a request to stop
 MARK_BYTES = 1000  # a larger file `queued` is not this program's
+OFF = "This server starts no attacks, measurements or audits (DCP_LAUNCH=0). Results that it has can be looked at."
 POLITE = 1.0  # seconds that a worker has to notice a request to stop
 
 
@@ -51,6 +52,21 @@ def threads() -> int:
     return max(1, cores() // slots())
 
 
+def allowed() -> bool:
+    """Whether runs may be started: not if `DCP_LAUNCH` is 0, as on a public server."""
+    return os.environ.get("DCP_LAUNCH", "1") != "0"
+
+
+def check_allowed() -> None:
+    """Check that runs may be started.
+
+    Raises:
+        StoreError: if not.
+    """
+    if not allowed():
+        raise store.StoreError(OFF)
+
+
 def launch(specs: Iterable[Spec]) -> list[Path]:
     """Queue runs and start workers for them. Runs that are done, running or queued are not changed.
 
@@ -58,7 +74,7 @@ def launch(specs: Iterable[Spec]) -> list[Path]:
         the folder of each run, without duplicates.
 
     Raises:
-        ValueError: if runs use too much disk space, or a folder belongs to another run.
+        ValueError: if runs may not be started or use too much disk space, or a folder belongs to another run.
     """
     specs = list({spec.key: spec for spec in specs}.values())
     folders = [folder_of(spec) for spec in specs]
@@ -67,6 +83,7 @@ def launch(specs: Iterable[Spec]) -> list[Path]:
         if result(folder) is None and not (folder.exists() and store.view(folder).active):
             todo.append((spec, folder))
     if todo:
+        check_allowed()
         store.check_room()
     for spec, folder in todo:
         try:
@@ -94,12 +111,12 @@ def turns() -> list[tuple[Path, float]]:
 
 
 def start_workers() -> None:
-    """Start a worker for each waiting run, as long as there are free slots.
+    """Start a worker for each waiting run, as long as there are free slots, and if runs may be started.
 
     Raises:
         StoreError: if a slot cannot be locked because of a disk error.
     """
-    waiting = len(turns())
+    waiting = len(turns()) if allowed() else 0
     for number in range(slots()):
         if not waiting:
             return

@@ -35,7 +35,7 @@ from dcp_core.ui.live.answer import (
 )
 from dcp_core.ui.live.tradeoff import cost_panels, curve_panel, strength_slider, thief_panel
 from dcp_core.ui.page import PAGES, VIEWS, attempt, errors_explained, experts, frame, link, plain, presenting
-from dcp_core.ui.runs import run_buttons, run_details
+from dcp_core.ui.runs import run_buttons, run_details, say_if_launching_is_off
 from dcp_core.ui.stored import (
     all_results,
     armed,
@@ -96,6 +96,7 @@ __all__ = [
     "presenting",
     "run_buttons",
     "run_details",
+    "say_if_launching_is_off",
     "select",
     "strength_slider",
     "test_answers",

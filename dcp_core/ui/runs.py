@@ -12,6 +12,12 @@ from dcp_core.runs.store import RunView
 from dcp_core.ui.page import attempt, plain
 
 
+def say_if_launching_is_off() -> None:
+    """Draw a sentence if this server starts no runs."""
+    if not launch.allowed():
+        st.info(launch.OFF, icon=":material/block:")
+
+
 def run_buttons(view: RunView, prefix: str, again: str, what: str) -> None:
     """Draw the buttons that are possible for a run: stop it, continue or repeat it, delete it.
 
@@ -24,7 +30,7 @@ def run_buttons(view: RunView, prefix: str, again: str, what: str) -> None:
     if view.active:
         stop = partial(launch.stop, view.folder)
         st.button("Stop", key=f"{prefix}stop-{key}", icon=":material/stop:", on_click=attempt, args=(stop, prefix))
-    if view.resumable and view.spec is not None:
+    if view.resumable and view.spec is not None and launch.allowed():
         label, icon = again.rsplit(" ", 1)
         resume = partial(launch.launch, [view.spec])
         st.button(label, key=f"{prefix}again-{key}", icon=icon, on_click=attempt, args=(resume, prefix))

@@ -10,6 +10,7 @@ from test_pages import open_page, texts
 from dcp_core.audit import background
 from dcp_core.audit.background import audit_of
 from dcp_core.audit.request import Request, folder_of
+from dcp_core.runs import launch
 from dcp_core.runs.status import Status
 
 SIGNS = "signs-resnet8"
@@ -79,3 +80,15 @@ def test_the_latest_report_stands_on_the_page(home: Path) -> None:
     app = open_page("audit")
     assert app.get("iframe")[0].proto.srcdoc == "<p>mine</p>"
     assert app.button(key="u_start").label.startswith("Continue")
+
+
+@pytest.mark.parametrize(
+    ("page", "button"), [("attack_lab", "a_demo"), ("cost", "c_measure"), ("audit", "u_start")]
+)
+def test_a_server_without_launching_says_so_and_offers_no_button(
+    home: Path, monkeypatch: pytest.MonkeyPatch, page: str, button: str
+) -> None:
+    monkeypatch.setenv("DCP_LAUNCH", "0")
+    app = open_page(page)
+    assert [info.value for info in app.info].count(launch.OFF) == 1
+    assert app.button(key=button).disabled

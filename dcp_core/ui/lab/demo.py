@@ -5,7 +5,7 @@ from typing import Any, cast
 import streamlit as st
 
 from dcp_core.models import zoo
-from dcp_core.runs import store
+from dcp_core.runs import launch, store
 from dcp_core.runs.describe import STAGES, defense_facts, stage_of, time_words
 from dcp_core.runs.outcome import UNSCORED, sentence_of
 from dcp_core.runs.spec import RunSpec
@@ -38,6 +38,7 @@ def demo() -> None:
             "Show the example" if begun else "Try it: steal the example twice",
             key="a_demo",
             icon=":material/visibility:" if begun else ":material/rocket_launch:",
+            disabled=not (begun or launch.allowed()),
             on_click=start,
             args=(DEMO,),
             help="Launches two runs: an attack on the embedded road-sign victim, without a defense and with one. This "

@@ -10,7 +10,7 @@ from dcp_core.data.datasets import DATASETS, available, pools_for, thief_knowled
 from dcp_core.models import zoo
 from dcp_core.models.architectures import CLONES
 from dcp_core.models.pretrained import FROZEN, weights_file
-from dcp_core.runs import store
+from dcp_core.runs import launch, store
 from dcp_core.runs.describe import card_of
 from dcp_core.runs.outlook import outlook, usual_budget
 from dcp_core.runs.plans import with_strengths
@@ -159,7 +159,8 @@ def _launch(specs: list[RunSpec]) -> None:
     label = "Show" if done == len(specs) else "Launch"
     count = f"{len(specs)} runs" if len(specs) > 1 else "the run"
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(f"{label} {count}", key="a_launch", type="primary", on_click=start, args=(specs,))
+        off = bool(left) and not launch.allowed()
+        st.button(f"{label} {count}", key="a_launch", type="primary", disabled=off, on_click=start, args=(specs,))
         st.caption(plain(said))
     again()
 

@@ -1,0 +1,116 @@
+"""Every page in Chromium, light and dark, wide and narrow: can everyone read it, and does it look as it did?
+
+`axe.min.js.gz` has axe-core 4.14.1 by Deque Systems (Mozilla Public License 2.0), unchanged from the npm package `axe-core`.
+`make looks` takes the pictures of `looks/` again: after a page has changed on purpose, and after you have seen the change.
+"""
+
+import gzip
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from looks import MOST, SQUARE, differing, load, looks, path_of, save
+from playwright.sync_api import Browser, Page, expect
+
+from dcp_core.ui import PAGES
+
+pytestmark = pytest.mark.browser
+
+AXE = gzip.decompress((Path(__file__).parent / "axe.min.js.gz").read_bytes()).decode()
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+CHECK = """
+async (rules) => {
+  const found = await axe.run(document, {runOnly: rules, resultTypes: ['violations']});
+  return found.violations.flatMap((rule) => rule.nodes.map((node) =>
+    `${rule.id}: ${node.html.slice(0, 160)} (${(node.any[0] ?? node.all[0] ?? node.none[0])?.message ?? ''})`));
+}
+"""
+NARROW, WIDE, HEIGHT = 390, 1280, 1600
+RENEW = os.environ.get("DCP_RENEW_LOOKS") == "1"
+PATIENCE, PAUSE = 60, 500  # at most so many pauses of so many milliseconds until a page stands still
+
+
+@dataclass
+class Visit:
+    """What was seen of a page."""
+
+    page: str
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    """By colour scheme: what some people cannot read or use."""
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    """Errors of the page's scripts."""
+
+
+def still(page: Page) -> np.ndarray:
+    """The page's picture as soon as two in a row are the same, and nothing is computed."""
+    idle = page.locator("[data-test-script-state=notRunning]")
+    before = np.empty(0)
+    for _ in range(PATIENCE):
+        expect(idle).to_be_attached()
+        page.wait_for_timeout(PAUSE)
+        seen = looks(page.screenshot())
+        if np.array_equal(before, seen) and idle.count() and not page.get_by_test_id("stSkeleton").count():
+            break
+        before = seen
+    return seen
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def visit(request: pytest.FixtureRequest, shared_server: str, browser: Browser) -> Visit:
+    """One visit to a page: its tests look at what it has seen."""
+    found = Visit(request.param)
+    page = browser.new_page(
+        viewport={"width": WIDE, "height": HEIGHT}, color_scheme="light", reduced_motion="reduce"
+    )
+    page.set_default_timeout(120_000)
+    page.on("pageerror", lambda error: found.errors.append(str(error)))
+    page.goto(f"{shared_server}/{found.page}")
+    expect(page.locator("[data-testid=stMainBlockContainer] h1")).to_be_visible()
+    for width in (WIDE, NARROW):
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            expect(page.locator(".stApp")).to_have_css("color-scheme", scheme)
+            found.pictures[f"{found.page}-{width}-{scheme}"] = still(page)
+            if width == WIDE:
+                page.evaluate(AXE)
+                found.problems[scheme] = page.evaluate(CHECK, RULES)
+    page.close()
+    return found
+
+
+def test_everyone_can_read_it(visit: Visit) -> None:
+    assert visit.problems == {"light": [], "dark": []}
+    assert visit.errors == []
+
+
+def test_it_looks_as_it_did(visit: Visit, tmp_path: Path) -> None:
+    changed = {}
+    for name, seen in visit.pictures.items():
+        if RENEW:
+            save(seen, path_of(name))
+        elif not path_of(name).exists():
+            pytest.skip(f"no picture of {name} is stored yet: `make looks` takes it")
+        elif (share := differing(seen, load(name))) > MOST:
+            save(seen, tmp_path / f"{name}.png")
+            changed[name] = f"{100 * share:.1f} %"
+    assert not changed, (
+        f"other squares of {SQUARE} pixels; seen: {tmp_path}; `make looks` takes the pictures again"
+    )
+
+
+def test_a_moved_or_missing_part_is_seen_and_other_smoothing_is_not() -> None:
+    page = np.full((200, 160), 255, dtype=np.uint8)
+    page[20:40, 10:150] = 120
+    rng = np.random.default_rng(0)
+    smoothed = np.clip(page + rng.integers(-12, 13, page.shape), 0, 255).astype(np.uint8)
+    assert differing(smoothed, page) < MOST
+    assert differing(np.roll(page, 1, axis=0), page) < MOST  # 8 pixels
+    gone, moved = page.copy(), np.roll(page, 40, axis=0)
+    gone[20:40, 80:150] = 255
+    assert differing(gone, page) > MOST
+    assert differing(moved, page) > MOST
+    assert differing(page[:100], page) == 1
