@@ -1,7 +1,8 @@
 """Throughput of the prediction API in the dashboard's server (`dcp app --serve`) as a share of its own (`dcp serve`).
 
 Both servers run at the same time and are asked in turns, in a new random order in each round, so that other load on the
-machine affects both equally. Each turn sends pictures over several connections and counts answers.
+machine affects both equally. Each turn sends pictures over several connections and counts answers. A second ratio is that
+of the answers for each second of the servers' processor time, which depends less on other load.
 
 Run: python -m benchmarks.one_server [ROUNDS]
 """
@@ -16,6 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import requests
 
 from benchmarks.hostile_pictures import noise, saved
@@ -46,8 +48,14 @@ def wait(address: str) -> None:
             time.sleep(0.5)
 
 
-def answers(address: str) -> float:
-    """Answers a second of a server that several connections ask."""
+def processor_seconds(process: psutil.Process) -> float:
+    """Processor time of a server with its processes."""
+    times = [each.cpu_times() for each in [process, *process.children(recursive=True)]]
+    return sum(each.user + each.system for each in times)
+
+
+def answers(address: str, process: psutil.Process) -> tuple[float, float]:
+    """Answers of a server that several connections ask: a second on the clock, and a second of processor time."""
     end = time.monotonic() + SECONDS
 
     def ask(number: int) -> int:
@@ -58,36 +66,40 @@ def answers(address: str) -> float:
                 count += 1
         return count
 
-    began = time.monotonic()
+    began, before = time.monotonic(), processor_seconds(process)
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         count = sum(pool.map(ask, range(CONNECTIONS)))
-    return count / (time.monotonic() - began)
+    return count / (time.monotonic() - began), count / (processor_seconds(process) - before)
 
 
 def main() -> None:
-    """Print the median ratio and its quartiles."""
+    """Print the median ratios and their quartiles."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     alone, port = start("serve", "--victim", VICTIM)
     together, other = start("app", "--serve", VICTIM, "--no-keys", "--server.headless=true")
-    addresses = {"alone": f"http://127.0.0.1:{port}", "together": f"http://127.0.0.1:{other}/api"}
+    servers = {
+        "alone": (f"http://127.0.0.1:{port}", psutil.Process(alone.pid)),
+        "together": (f"http://127.0.0.1:{other}/api", psutil.Process(together.pid)),
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
     try:
-        for address in addresses.values():
+        for address, process in servers.values():
             wait(address)
-            answers(address)  # a warm-up
-        speeds: dict[str, list[float]] = {name: [] for name in addresses}
+            answers(address, process)  # a warm-up
         for _ in range(rounds):
-            for name in random.sample(list(addresses), 2):
-                speeds[name].append(answers(addresses[name]))
+            for name in random.sample(list(servers), 2):
+                found[name].append(answers(*servers[name]))
     finally:
-        for process in (alone, together):
-            process.kill()
-            process.wait()
-    ratios = [b / a for a, b in zip(speeds["alone"], speeds["together"], strict=True)]
-    low, median, high = statistics.quantiles(ratios, n=4)
-    print(f"dcp serve: {statistics.median(speeds['alone']):.0f} answers a second")
-    print(
-        f"dcp app --serve: {100 * median:.0f} % of it (quartiles {100 * low:.0f} to {100 * high:.0f} %), {rounds} rounds"
-    )
+        for started in (alone, together):
+            started.kill()
+            started.wait()
+    for column, what in enumerate(("on the clock", "of processor time")):
+        pairs = zip(found["alone"], found["together"], strict=True)
+        ratios = [both[column] / one[column] for one, both in pairs]
+        low, median, high = (100 * each for each in statistics.quantiles(ratios, n=4))
+        speed = statistics.median(each[column] for each in found["alone"])
+        print(f"dcp serve: {speed:.0f} answers a second {what}")
+        print(f"dcp app --serve: {median:.0f} % of it (quartiles {low:.0f} to {high:.0f} %), {rounds} rounds")
 
 
 if __name__ == "__main__":

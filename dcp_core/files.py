@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MOST_BYTES = 16 * 2**30  # a larger file is not one of this program
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 PACKAGE = Path(__file__).resolve().parent
 # The folder of app.py, pages/ and precomputed/: inside an installed package, or else the repository around it.
@@ -54,14 +55,14 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: for a file that cannot be opened or is not a regular one.
     """
-    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb", closefd=True)
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
         raise OSError(f"{path} is not a regular file")
-    return file
+    return os.fdopen(handle, "rb")
 
 
-def read_regular(path: Path, most: int) -> bytes:
+def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
     """The content of a regular file of at most `most` bytes.
 
     Raises:

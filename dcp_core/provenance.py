@@ -24,7 +24,8 @@ def hardware(device: str | torch.device = "cpu") -> str:
     """One line on the machine a computation ran on: processor, instruction set, threads."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()} ({platform.machine()}, {instruction_set()}), {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{_processor()} ({platform.machine()}, {instruction_set()}), {threads} thread{'s' * (threads > 1)}"
 
 
 def today() -> str:

@@ -6,7 +6,7 @@ from dcp_core import ui
 from dcp_core.audit.background import Audit, audit_of, start, stop
 from dcp_core.audit.report import PAGE
 from dcp_core.audit.request import Request
-from dcp_core.files import PRECOMPUTED
+from dcp_core.files import PRECOMPUTED, read_regular
 from dcp_core.models import zoo
 from dcp_core.results.decision import Needs
 from dcp_core.runs import launch
@@ -105,7 +105,11 @@ def report(card: zoo.Card, now: Audit) -> None:
         st.markdown(
             f"**A sample report**, of the embedded road-sign model `{ui.EMBEDDED}`. Yours will stand here."
         )
-    content = path.read_text("utf-8")
+    try:
+        content = read_regular(path).decode()
+    except (OSError, UnicodeError):
+        st.error(f"The report {ui.plain(path)} cannot be read. Run the audit again: it writes a new one.")
+        return
     st.download_button(
         "Download the report",
         content,

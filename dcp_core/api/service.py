@@ -68,12 +68,14 @@ class Service:
             Route("/metrics", self.show_metrics),
             Route("/watch", self.show_watch),
         ]
-        return Starlette(
+        app = Starlette(
             routes=routes,
             lifespan=self.lifespan,
             middleware=[Middleware(Guard, metrics=self.metrics)],
             exception_handlers={HTTPException: _error, ImageError: _error},
         )
+        app.router.redirect_slashes = False  # a redirect would go to the host that the client named
+        return app
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:

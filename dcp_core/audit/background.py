@@ -12,6 +12,7 @@ import psutil
 
 from dcp_core.audit.report import PAGE
 from dcp_core.audit.request import AuditError, Request, folder_of
+from dcp_core.files import read_regular
 from dcp_core.runs.launch import PACKAGE_ROOT, check_allowed
 from dcp_core.runs.status import Status
 
@@ -99,7 +100,7 @@ def stop(victim: str) -> None:
 
 def _last_error(folder: Path) -> str:
     try:
-        lines = (folder / LOG).read_text("utf-8", "replace")[-TAIL:].splitlines()
+        lines = read_regular(folder / LOG).decode("utf-8", "replace")[-TAIL:].splitlines()
     except OSError:
         return ""
     errors = [line for line in lines if line.startswith(("Error: ", "stopped"))]

@@ -117,7 +117,7 @@ def _between(error: words.Estimate, what: str) -> str:
 def _explained(found: Findings) -> str:
     return (
         "<h2>What was tried</h2><p>A model behind an API gives each picture a probability for every class. A <b>thief</b> "
-        "sends pictures (<b>queries</b>), stores the answers, and trains an own network on them, the <b>clone</b>. The "
+        "sends pictures (<b>queries</b>), stores the answers, and trains another network on them, the <b>clone</b>. The "
         "clone is tested on pictures that neither network has seen; its <b>error</b> is the share that it gets wrong. A "
         "<b>defense</b> changes the probabilities before they are sent. This makes the clone worse, and also costs honest "
         "customers something. This audit played the thief, with and without defenses, with growing numbers of queries. Each "
@@ -290,9 +290,13 @@ def _method(found: Findings) -> str:
     versions = sorted(
         {", ".join(f"{k} {v}" for k, v in json.loads(row["versions"]).items()) for row in found.rows}
     )
-    pools = [pool_words(found.card.dataset, pool) for pool in (request.pool, request.other) if pool]
+    used = {row["queries_from"] for row in found.rows}
+    pools = [
+        pool_words(found.card.dataset, pool) for pool in (request.pool, request.other) if pool and pool in used
+    ]
+    sent = ", or ".join(pools) or "pictures"
     known = {
-        "Thief": f"KnockoffNets (Orekondy et al., CVPR 2019): sends {', or '.join(pools)}, each once, chosen at random, and "
+        "Thief": f"KnockoffNets (Orekondy et al., CVPR 2019): sends {sent}, each once, chosen at random, and "
         f"trains the network {request.clone} on the answers.",
         "Seeds": f"up to {request.seeds} for each setting. Runs of one seed ask about the same pictures.",
         "Queries": f"{found.asked:,} by all runs together, {found.answered:,} of them different. On one machine, the model "
@@ -328,7 +332,7 @@ def _runs(found: Findings) -> str:
 
 def _table(names: list[str], rows: str, caption: str = "") -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    above = f'<p class="note">{escape(caption)}</p>' if caption else ""  # outside of the box that scrolls
     kind = ' class="many"' if len(names) > 5 else ""  # wider than a telephone: it scrolls within its box
-    table = f"<table{kind}>{above}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<div class="scroll" tabindex="0">{table}</div>'
+    table = f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'{above}<div class="scroll" tabindex="0">{table}</div>'

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from dcp_core.data import folders, sources, synthetic
 from dcp_core.data.images import ImageError
-from dcp_core.files import disk_trouble, home, write_atomic
+from dcp_core.files import disk_trouble, home, open_regular, write_atomic
 
 Split = Literal["train", "test"]
 Knowledge = Literal["knowledgeable", "limited", "data-free"]
@@ -272,7 +272,7 @@ def _test_set(name: str) -> ImageSet:
 def _read_npz(path: Path, split: Split) -> dict[str, np.ndarray]:
     wanted = {f"x_{split}": "x", f"y_{split}": "y", "classes": "classes"}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             return {short: file[key] for key, short in wanted.items() if key in file.files}
     except Exception as error:  # a damaged zip raises many types of error
         raise DataError(f"{path} is not a readable .npz file of plain arrays ({error})") from error

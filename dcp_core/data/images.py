@@ -141,11 +141,12 @@ def _kind(data: bytes) -> str:
 
 
 def _decode(found: Structure, kind: str, max_pixels: int, work: Work) -> Image.Image:
+    work.spend(found.work)  # before Pillow opens the file, which already reads its tables
     with Image.open(_CountedReads(found.data, work), formats=[kind]) as image:
         _check_pixels(image.width, image.height, max_pixels)
         if found.pixels > max_pixels:
             raise _too_many_pixels(max_pixels)
-        work.spend(found.cost(*image.size))
+        work.spend(found.cost(*image.size) - found.work)
         image.load()
         picture = _rgb(image)
     picture.info.clear()  # transparency and orientation were applied; other metadata, such as the place, is private

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 
 MAX_WORK = 100_000_000  # units of one picture or of one request: about half a second
 MAX_SEGMENTS = 1_000  # JPEG segments, or PNG chunks without pixels; ordinary files have tens of them
+MAX_CHUNKS = 20_000  # of a PNG or WebP; with the usual 8 kB, the largest PNG that is read has 2,560
 MAX_BLOCKS = 100_000  # TIFF strips or tiles
 
 # Units of work
 _A_BLOCK = 400  # a TIFF strip or tile: Python objects
-_A_SEGMENT = 200  # a JPEG segment or PNG chunk
+_A_SEGMENT = 1_000  # a JPEG segment, PNG or WebP chunk: Python, here and in Pillow
+_A_TABLE_BYTE = 25  # of a JPEG's quantisation tables, which Pillow reads in Python; a photograph has 130 bytes
 _A_ROW = 10  # a row of any picture, however short
 
 # A JPEG marker that has a length, or the end marker (D9). Stuffed FF, RSTn, SOI, JPG and JPGn have no length.
@@ -131,6 +133,8 @@ def _jpeg_work(data: bytes, start: int = 0) -> float:
     samples: dict[int, float] = {}
     for marker, at, _end in _segments(data, start):
         work, end = work + _A_SEGMENT, _end
+        if marker == 0xDB:
+            work += _A_TABLE_BYTE * (end - at)
         if marker in _JPEG_FRAMES:
             samples = _samples(data, at + 4)
             a_byte = 6 if marker == 0xC2 else a_byte
@@ -151,15 +155,15 @@ def _segments(data: bytes, start: int = 0) -> Iterator[tuple[int, int, int]]:
     while match := _JPEG_MARKER.search(data, at):
         marker, begin = match[0][1], match.start()
         at = begin + 2
+        count, scanned = count + 1, scanned or marker == 0xDA
+        if count > MAX_SEGMENTS or marker in _OTHER_FRAMES:
+            raise unusual("JPEG")
         if marker == 0xD9:  # the end marker; before any scan it is ignored, as decoders do
             if scanned:
                 yield marker, begin, at
                 return
             continue
         at += max(2, int.from_bytes(data[at : at + 2]))
-        count, scanned = count + 1, scanned or marker == 0xDA
-        if count > MAX_SEGMENTS or marker in _OTHER_FRAMES:
-            raise unusual("JPEG")
         yield marker, begin, at
     yield 0xD9, len(data), len(data)  # cut short
 
@@ -185,7 +189,7 @@ def _png(data: bytes) -> Structure:
         else:
             others += chunk not in (b"fdAT", b"fcTL")
             exif = data[at + 8 : end - 4] if chunk == b"eXIf" and not exif else exif
-        if others > MAX_SEGMENTS:
+        if others > MAX_SEGMENTS or chunks > MAX_CHUNKS:
             raise unusual("PNG")
         if chunk == b"IEND":
             break
@@ -198,14 +202,17 @@ def _png(data: bytes) -> Structure:
 
 def _webp(data: bytes) -> Structure:
     """Pillow stores WebP's metadata without reading it, so it can stay."""
-    at, exif, lossy = 12, b"", False
+    at, exif, lossy, chunks = 12, b"", False, 0
     while at + 8 <= len(data):
         name, length = struct.unpack_from("<4sL", data, at)
+        chunks += 1
+        if chunks > MAX_CHUNKS:
+            raise unusual("WebP")
         if name == b"EXIF" and not exif:
             exif = data[at + 8 : at + 8 + length]
         lossy |= name == b"VP8 " or (name == b"ANMF" and data[at + 24 : at + 28] != b"VP8L")
         at += 8 + length + length % 2
-    work = (9 if lossy else 2) * len(data)  # lossy: much work for few bytes
+    work = chunks * _A_SEGMENT + (9 if lossy else 2) * len(data)  # lossy: much work for few bytes
     return Structure(data, work, 3, _orientation(exif))
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save
 from torch import Tensor
 
 from dcp_core.data.datasets import load
 from dcp_core.defenses.model_based import ModelBased
-from dcp_core.files import home, write_atomic
+from dcp_core.files import home, read_regular, write_atomic
 from dcp_core.models import auxiliary, zoo
 from dcp_core.models.inference import to_pixels
 
@@ -85,6 +86,6 @@ def _file_name(victim: str, defense: ModelBased) -> str:
 
 def _read(path: Path) -> Tensor:
     try:
-        return load_file(path)["guide"]
+        return load_bytes(read_regular(path))["guide"]
     except (OSError, SafetensorError, KeyError) as error:
         raise zoo.VictimError(f"{path} is damaged ({error}): delete it, and it will be computed again") from error

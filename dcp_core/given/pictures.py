@@ -14,6 +14,7 @@ from dcp_core.data.datasets import DATASETS, DataError, load
 from dcp_core.data.folders import SUFFIXES
 from dcp_core.data.images import MAX_BYTES, ImageError, read_image
 from dcp_core.data.tensors import to_tensor
+from dcp_core.files import open_regular
 from dcp_core.making.progress import Progress
 
 MOST = 10_000  # pictures
@@ -174,10 +175,10 @@ def _is_picture(member: zipfile.ZipInfo) -> bool:
 
 def _from_npz(path: Path) -> LabelledPictures:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as opened, zipfile.ZipFile(opened) as archive:
             if sum(each.file_size for each in archive.infolist()) > MOST_UNPACKED:
                 raise DataError(f"{path} unpacks to more than {MOST_UNPACKED / 2**30:g} GiB: give fewer pictures")
-        with np.load(path, allow_pickle=False) as file:
+        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             names = next((pair for pair in ARRAYS if set(pair) <= set(file.files)), None)
             if names is None:
                 raise DataError(f"{path} has the arrays {', '.join(file.files)}, but images and labels are needed")

@@ -17,9 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_type_hints
 
-from dcp_core.files import write_atomic
+from dcp_core.files import read_regular, write_atomic
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+CARD_BYTES = 16 * 2**20  # a larger card is not this program's
 NAMED_BY = 12  # digits of the sha256 in a file's name
 
 
@@ -45,12 +46,16 @@ def read_card(path: Path, kind: type[C]) -> C:
         VictimError: if the file cannot be read or is not JSON, or if a field is missing or has another type.
     """
     try:
-        given = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
+        given = json.loads(read_regular(path, CARD_BYTES), parse_constant=_refuse_constant)
         if not isinstance(given, dict):
             raise ValueError("not a JSON object")
         json.dumps(given, ensure_ascii=False).encode()  # raises for text that could not be printed
         hints = get_type_hints(kind)
-        names = [field.name for field in dataclasses.fields(kind) if field.name in given]  # type: ignore[arg-type]
+        fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+        names = [field.name for field in fields if field.name in given]
+        always = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+        if missing := [name for name in always if name not in given]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
         return kind(**{name: _checked(name, given[name], hints[name]) for name in names})
     except (
         OSError,
@@ -110,7 +115,7 @@ def read_file(path: Path, sha256: str) -> bytes:
         VictimError: if the file cannot be read, or its content does not have the sha256 of the card.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise VictimError(f"{path} cannot be read: {error}") from error
     digest = hashlib.sha256(content).hexdigest()

@@ -23,7 +23,7 @@ from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor, nn
 
 from dcp_core import release
-from dcp_core.files import PRECOMPUTED, disk_trouble, home
+from dcp_core.files import PRECOMPUTED, disk_trouble, home, read_regular
 from dcp_core.models.architectures import Classifier, build
 from dcp_core.models.cards import (
     VictimError,
@@ -234,7 +234,7 @@ def test_answers(name: str) -> tuple[Tensor, Tensor]:
     known = card(name)
     path = _path(known, ANSWERS)
     try:
-        content = read_file(path, known.answers_sha256) if known.answers_sha256 else path.read_bytes()
+        content = read_file(path, known.answers_sha256) if known.answers_sha256 else read_regular(path)
         stored = load_tensors(content)
         logits, labels = stored["logits"].float(), stored["labels"].long()
     except (OSError, SafetensorError, KeyError, VictimError) as error:

@@ -18,7 +18,7 @@ from dcp_core.attacks.base import AS_IS
 from dcp_core.data.datasets import pool_words
 from dcp_core.defenses import DEFENSES
 from dcp_core.defenses.base import ALWAYS_THERE
-from dcp_core.files import PRECOMPUTED, home, write_atomic
+from dcp_core.files import PRECOMPUTED, home, read_regular, write_atomic
 from dcp_core.results.schema import AVERAGED, COLUMNS, CONDITIONS, ResultsError, check
 
 SHIPPED = PRECOMPUTED / "results"
@@ -253,7 +253,8 @@ def _read(name: str, source: Path | io.StringIO) -> pd.DataFrame:
         ResultsError: if the file cannot be read, or has a column that is not in the schema.
     """
     try:
-        text = pd.read_csv(source, dtype=str, keep_default_na=False, index_col=False)
+        given = io.BytesIO(read_regular(source)) if isinstance(source, Path) else source
+        text = pd.read_csv(given, dtype=str, keep_default_na=False, index_col=False)
     except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
         raise ResultsError(f"{name}: not a readable CSV file: {error}") from error
     if unknown := sorted(set(text.columns) - set(COLUMNS)):

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from dcp_core.data.datasets import ImageSet, load
 from dcp_core.defenses.base import Defense
 from dcp_core.defenses.model_based import ModelBased
-from dcp_core.files import write_atomic
+from dcp_core.files import read_regular, write_atomic
 from dcp_core.models import auxiliary, zoo
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.runs.folder import shared
@@ -180,7 +180,7 @@ def _path(card: zoo.Card, pool: ImageSet, defense: Defense | None = None) -> Pat
 def stored_rows(path: Path) -> tuple[Tensor, Tensor]:
     """Indices and rows of a cache file; empty if it is missing or damaged."""
     try:
-        stored = load_bytes(path.read_bytes())
+        stored = load_bytes(read_regular(path))
         return stored["indices"], stored["rows"]
     except (OSError, SafetensorError, KeyError):
         return torch.empty(0, dtype=torch.int64), torch.empty(0, 0)

@@ -188,8 +188,9 @@ def test_every_answer_has_an_id_and_headers_for_browsers(open_api: str, log: pyt
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
         soon(lambda id=answer.headers["X-Request-Id"]: id in log.text)
     assert len({answer.headers["X-Request-Id"] for answer in answers}) == 3
-    evil = requests.get(open_api, headers={"Host": "evil.example"}, timeout=10)
-    assert "evil" not in evil.text
+    for path in ("", "/predict/", "/metrics/"):
+        evil = requests.get(open_api + path, headers={"Host": "evil.example"}, timeout=10, allow_redirects=False)
+        assert "evil" not in evil.text + str(evil.headers)
 
 
 def connect(address: str) -> socket.socket:

@@ -176,6 +176,16 @@ def test_jpeg_with_thousands_of_segments_is_refused() -> None:
     refused(b"\xff\xd8" + b"\xff" * MIB + b"\0")
 
 
+def test_a_megabyte_of_headers_is_refused_before_it_is_read() -> None:
+    start = time.process_time()
+    table = b"".join(bytes([number & 3]) + bytes([1]) * 64 for number in range(1000))
+    assert "too long" in refused(jpeg_with((b"\xff\xdb" + struct.pack(">H", 65_002) + table) * 290))
+    refused(jpeg_with(b"\xff\xd9" * 9 * MIB))  # ends before the pixels
+    refused(b"RIFF" + struct.pack("<L", 19 * MIB) + b"WEBP" + b"abcd\0\0\0\0" * 2_400_000)
+    refused(bomb(b"fdAT", b"", 1_600_000))
+    assert time.process_time() - start < 3  # 18 s and more, if they were read
+
+
 def scans(times: int) -> bytes:
     """A progressive JPEG of 4000 x 4000 whose last scan comes `times` times."""
     data = save(Image.new("RGB", (4000, 4000)), "JPEG", progressive=True)
