@@ -20,6 +20,9 @@ PRESSES = 6  # key presses before each, which move the slider by 0.01
 FRAME, PAUSE = 300, 2500  # milliseconds that a frame of the slider, and a page, is shown
 STRENGTH = "(β)"  # in the slider's name
 QUALITY = 70
+NOT_FADED = (
+    "[data-stale=true] { opacity: 1 !important; transition: none !important; }"  # while a slow machine computes
+)
 
 
 def shot(page: Page) -> Image.Image:
@@ -31,7 +34,9 @@ def visit(page: Page, address: str) -> None:
     """Open a page and wait until its charts stand."""
     page.set_default_timeout(300_000)
     page.goto(address)
-    page.locator("[data-testid=stMainBlockContainer]").wait_for()
+    page.add_style_tag(content=NOT_FADED)
+    page.locator("[data-testid=stMainBlockContainer] h1").wait_for()
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached(timeout=300_000)
     settle(page)
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=300_000)
     page.wait_for_timeout(2500)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 def test_a_theft_is_launched_watched_stopped_resumed_compared_and_deleted(server: str, browser: Browser) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"{server}/attack_lab?a_attack=dfme&a_budget=200000&a_pair=false&a_dfme_batch=4")
-    page.get_by_role("button", name=re.compile("^Launch the run")).click(timeout=300_000)  # the form is open
+    page.get_by_role("button", name=re.compile("^Launch the run")).click(timeout=120_000)  # the form is open
     expect(page.get_by_text("Launched 1 run: DFME, 200,000 queries, behind DCP 0.9")).to_be_visible(
         timeout=120_000
     )

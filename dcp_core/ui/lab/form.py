@@ -40,9 +40,9 @@ def new_runs() -> None:
         st.session_state["a_new"] = asked and "a_runs" not in st.query_params
     box = st.popover("New attack", key="a_new", type="primary", icon=":material/add:", on_change="rerun")
     with box, st.container(key="a-form"):
-        specs = _form()
-        with st.container(key="a-launch-bar"):
-            st.fragment(_launch, run_every=1.0 if box.open else None)(specs)
+        with st.container(key="a-fields"):
+            specs = _form()
+        st.fragment(_launch, run_every=1.0 if box.open else None)(specs)
 
 
 def _form() -> list[RunSpec]:

@@ -49,11 +49,12 @@ def again() -> None:
 
 
 def usual_axis(specs: Iterable[RunSpec]) -> str:
-    """The horizontal axis that suits the runs: queries for data-free attacks, otherwise work done.
+    """The horizontal axis that suits the runs: queries if all attacks are data-free, otherwise work done.
 
     KnockoffNets makes all queries before it trains, so its curve over queries would be a vertical line.
     """
-    return "queries" if any(spec.pool is None for spec in specs) else "work"
+    pools = [spec.pool for spec in specs]
+    return "queries" if pools and not any(pools) else "work"
 
 
 def start(specs: Sequence[RunSpec]) -> None:
