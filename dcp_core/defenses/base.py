@@ -148,14 +148,17 @@ class Answer:
     def log_odds(self) -> Tensor:
         """log(y / (1 - y)), (N, K), which is -inf for y = 0 and +inf for y = 1.
 
-        For the top class, 1 - y loses precision by cancellation. Therefore its log-odds are computed as z_top -
-        logsumexp(other z). With logits, this is exact even if y rounds to 1 in float32. With posteriors, the precision is
-        that of the small posteriors.
+        They are differences of logarithms, because posteriors near 1 are rounded to 1 in float32, and some processors round
+        those near 0 to 0. With logits they are exact; with posteriors, the precision is that of the small posteriors.
         """
         z = self.y.log() if self.logits is None else self.logits
         top = z.argmax(-1, keepdim=True)
+        largest = z.gather(-1, top)
         others = z.scatter(-1, top, float("-inf")).logsumexp(-1, keepdim=True)
-        return torch.logit(self.y).scatter(-1, top, z.gather(-1, top) - others)
+        behind = z - largest  # at most 0
+        parts = behind.exp()
+        rest = parts.sum(-1, keepdim=True) - parts  # at least 1, except for the top class, where it loses precision
+        return (behind - rest.log()).scatter(-1, top, largest - others)
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,6 @@ _DETECTOR = """
 _NOISE = """
     defense_half_beta = Mul (beta, defense_half)
     {detector}
-    defense_rest = Sub (defense_one, defense_y)
-    defense_odds = Div (defense_y, defense_rest)
     {log_odds}
     defense_half_gamma = Mul (gamma, defense_half)
     defense_scaled = Mul (defense_half_gamma, defense_log_odds)
@@ -113,11 +111,19 @@ _NOISE = """
     defense_kept = Sub (defense_y, defense_moved)
     defense_raised = Relu (defense_kept)"""
 _CAPPED = """
+    defense_rest = Sub (defense_one, defense_y)
+    defense_odds = Div (defense_y, defense_rest)
     defense_odds_capped = Clip (defense_odds, defense_floor, defense_one)
     defense_log_odds = Log (defense_odds_capped)"""
 # ONNX Runtime's ReduceLogSumExp overflows and underflows, so the largest of its numbers is subtracted first.
 _EXACT = """
-    defense_all_log_odds = Log (defense_odds)
+    defense_largest = ReduceMax <keepdims = 1> (logits, defense_last)
+    defense_behind = Sub (logits, defense_largest)
+    defense_parts = Exp (defense_behind)
+    defense_whole = ReduceSum <keepdims = 1> (defense_parts, defense_last)
+    defense_rest = Sub (defense_whole, defense_parts)
+    defense_log_rest = Log (defense_rest)
+    defense_all_log_odds = Sub (defense_behind, defense_log_rest)
     defense_others = Where (defense_is_top, defense_nothing, logits)
     defense_second = ReduceMax <keepdims = 1> (defense_others, defense_last)
     defense_shifted = Sub (defense_others, defense_second)
