@@ -21,7 +21,7 @@ from running import running
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.hostile_pictures import exif, interlaced, noise, png, saved
-from dcp_core.api import application
+from dcp_core.api import application, hugging_face, v2
 from dcp_core.api.pictures import pictures
 from dcp_core.data.archives import read_archive
 from dcp_core.data.images import read_image
@@ -176,6 +176,23 @@ def documents(right: dict[str, Any]) -> st.SearchStrategy[str]:
         st.sets(st.sampled_from(sorted(right)), max_size=2),
     )
     return st.one_of(near.map(json.dumps), JSON.map(json.dumps), st.text(max_size=50))
+
+
+TENSOR = {"name": "pixels", "datatype": "FP32", "shape": [1, 3, 2, 2], "data": [0.5] * 12}
+V2 = documents({"id": "a", "inputs": [TENSOR], "outputs": [], "parameters": {}}) | documents({"inputs": [TENSOR]})
+HUGGING_FACE = documents({"inputs": "QUJD", "parameters": {"top_k": 1}})
+
+
+@fuzz(60)
+@given(V2, HUGGING_FACE)
+def test_a_request_in_the_form_of_other_clients_is_read_or_refused(tensor: str, picture: str) -> None:
+    for read, text in ((v2.read, tensor), (hugging_face.read, picture)):
+        try:
+            said, pixels = read(text.encode(errors="surrogatepass"), 2, {"head": None})
+            assert pixels.shape[1:] == (3, 2, 2)
+            json.dumps(said)
+        except ImageError:
+            pass
 
 
 @fuzz(80)
