@@ -157,7 +157,8 @@ class Answer:
         others = z.scatter(-1, top, float("-inf")).logsumexp(-1, keepdim=True)
         behind = z - largest  # at most 0
         parts = behind.exp()
-        rest = parts.sum(-1, keepdim=True) - parts  # at least 1, except for the top class, where it loses precision
+        # At least 1, except for the top class, where the difference loses precision.
+        rest = parts.sum(-1, keepdim=True) - parts
         return (behind - rest.log()).scatter(-1, top, largest - others)
 
 
