@@ -8,7 +8,7 @@ import streamlit as st
 from dcp_core import plots, ui
 from dcp_core.plots.style import mark_of
 from dcp_core.plots.tables import ADDED, ERROR_BARS, TABLE2, TABLE3_COSTS
-from dcp_core.results.constraints import added, beside_paper, l1_limit, strongest, table2
+from dcp_core.results.constraints import added, beside_paper, l1_limit, strongest, strongest_first, table2
 from dcp_core.results.rows import paper_table1, settings
 from dcp_core.results.table3 import ratios
 from dcp_core.runs.experiment import names
@@ -79,9 +79,7 @@ dataset = st.segmented_control(
 )
 points = all_points[all_points["dataset"] == dataset]
 groups = settings(points)
-first = strongest(groups)
-order = sorted(groups, key=lambda name: name != first)  # the strongest thief first
-setting = st.selectbox("Our thief", order, key="paper_setting", **ui.IN_URL) if groups else None
+setting = st.selectbox("Our thief", strongest_first(groups), key="paper_setting", **ui.IN_URL) if groups else None
 ours = table2(groups[setting] if setting else points, (1.0, 2.0, 5.0), 0.9, l1=l1_of)
 cells = cells_of(dataset, groups[setting] if setting else points)
 figure = plots.table2_bars(cells, what, l1_limit(0.9, l1_of))

@@ -195,6 +195,12 @@ def strongest(groups: Mapping[str, pd.DataFrame]) -> str | None:
     return min(known, key=known.__getitem__) if known else None
 
 
+def strongest_first(groups: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Names of the settings of `rows.settings`: the `strongest` first, the others in their order."""
+    best = strongest(groups)
+    return sorted(groups, key=lambda name: name != best)
+
+
 def _feasible_ends(a: np.ndarray, b: np.ndarray, limits: np.ndarray) -> tuple[float, ...]:
     """The part of the segment from a to b in which all costs are within their limits, as start and end fractions (0 to 1).
     Empty if there is no such part."""

@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from dcp_core.results.constraints import strongest_first
 from dcp_core.results.facts import FACTS, as_text, values_of
 from dcp_core.results.rows import settings
 from dcp_core.ui.controls import IN_URL, select
@@ -11,8 +12,8 @@ from dcp_core.ui.controls import IN_URL, select
 def choose_thief(points: pd.DataFrame, axis: str = "") -> pd.DataFrame:
     """Draw a control for each fact that differs between measured thieves, and return the points of the chosen thief.
 
-    Each control offers what is left by those before it. At first, and for another victim, the thief with most points is
-    chosen.
+    Each control offers what is left by those before it. At first, and for another victim, the facts with most points are
+    chosen, and the strongest of the thieves that share them.
 
     Args:
         points: measured points of `rows.thief_points`.
@@ -43,4 +44,4 @@ def choose_thief(points: pd.DataFrame, axis: str = "") -> pd.DataFrame:
     groups = settings(points, ["budget"] if axis == "budget" else [])
     if len(groups) < 2:
         return points
-    return groups[select("Which of them", {name: name for name in groups}, "thief_details")]
+    return groups[select("Which of them", {name: name for name in strongest_first(groups)}, "thief_details")]
