@@ -291,7 +291,7 @@ def scatter(
     st.caption(
         "Higher and further left is better for the owner. Filled marks: measured by this code, mean over seeds; error bars: "
         f"{ERROR_BARS[what]}. Open marks: from the paper. Faint marks: unreliable; the hover text says why. Drag a box "
-        "around points, or click one, to select them."
+        "around points to select them."
     )
     selected = _selected(points, selection)
     some = len(selected) < len(points)

@@ -25,14 +25,6 @@ POINT = {
     "date": "2026-01-01",
 }
 
-LEFTMOST = """
-(chart) => {
-  const boxes = [...chart.querySelectorAll('.scatterlayer .point')].map((each) => each.getBoundingClientRect());
-  const first = boxes.sort((a, b) => a.x - b.x)[0];
-  return [first.x + first.width / 2, first.y + first.height / 2];
-}
-"""  # the middle of a chart's leftmost mark
-
 
 def open_page(browser: Browser, address: str, width: int = 1280) -> Page:
     page = browser.new_page(viewport={"width": width, "height": 900})
@@ -122,13 +114,14 @@ def test_selected_points_filter_table_and_csv_and_open_in_the_playground(
     chosen = pd.read_csv(download.value.path())
     assert sorted(chosen["adversary_error"]) == [20, 50]
 
-    box = chart.first.locator(".nsewdrag").first.bounding_box()
+    plot = chart.first.locator(".nsewdrag").first
+    plot.scroll_into_view_if_needed()  # the download scrolled to its button
+    box = plot.bounding_box()
     assert box is not None
     # Lets go of the box, which a drag from its corner would resize. Away from the box and from every mark.
     page.mouse.dblclick(box["x"] + 0.5 * box["width"], box["y"] + 0.02 * box["height"])
     expect(page.get_by_text("All points (21)")).to_be_visible()
-    x, y = chart.first.evaluate(LEFTMOST)
-    page.mouse.click(x, y)
+    drag((0.01, 0.2), (0.5, 0.99))
     expect(page.get_by_text("Selected points (1)")).to_be_visible()
     page.get_by_role("link", name="Use this point in the Playground").click()
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()

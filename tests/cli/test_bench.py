@@ -62,7 +62,7 @@ def test_processor_time_is_of_one_thread_whatever_the_machine_has(victim: zoo.Vi
     (view,) = store.benches()
     assert view.result is not None
     assert {(row["clock"], row["hardware"].rpartition(", ")[2]) for row in view.result["rows"]} == {
-        ("processor", "1 threads")
+        ("processor", "1 thread")
     }
 
 
