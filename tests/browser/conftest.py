@@ -84,7 +84,8 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: Playwright's event loop would be in the way of tests that start their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A Chromium; without one the test is skipped."""
     if CHROMIUM is None:
