@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-PART = 10.0  # seconds
+PART = 5.0  # seconds
 TURNS = 3
 POLICIES = ("passive", "active")
 

@@ -63,7 +63,7 @@ def trade_sentence(row: pd.Series, undefended: float, share: float) -> str:
     )
     return (
         f"Without a defense, the best measured thief keeps {percent(undefended)} of your model; behind {name_of(row)}, "
-        f"{percent(share)}. In exchange, {wrong}{moved * pd.notna(row['l1'])}."
+        f"{percent(share)}. In exchange, {wrong}{moved}."
     )
 
 
