@@ -65,9 +65,14 @@ def ask() -> None:
         )
         data = upload_pictures(right)
     else:
-        model = left.text_input("Path of the ONNX file", key="own_model_path", on_change=forget, **ui.IN_URL)
+        model = left.text_input(
+            "Path of the file, or hf:OWNER/NAME or timm:NAME of the Hugging Face Hub",
+            key="own_model_path",
+            on_change=forget,
+            **ui.IN_URL,
+        )
         data = right.text_input(
-            "Path of the test pictures: a folder with one folder for each class, or an .npz file",
+            "Path of the test pictures: a folder with one folder for each class, an .npz file, or hf-dataset:OWNER/NAME",
             key="own_data_path",
             on_change=forget,
             **ui.IN_URL,
@@ -265,7 +270,7 @@ def made() -> None:
 st.markdown(
     "Your classifier is measured on your labelled test pictures. Nothing is stored until you accept the result. An ONNX "
     "file has numbers and no code; formats that can run code when they are opened are refused. The command "
-    "`dcp victims add` also takes safetensors weights, and folders of timm or Hugging Face."
+    "`dcp victims add` also takes safetensors weights."
 )
 with st.expander("How to get an ONNX file from PyTorch", icon=":material/help:"):
     st.code(EXPORT, language="python")
