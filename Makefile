@@ -12,7 +12,7 @@ app: $(VENV)/.app
 	$(BIN)/streamlit run app.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 # Random files, documents and requests: `make fuzz MINUTES=600`. The suite tries the same few in each run.
 MINUTES ?= 10

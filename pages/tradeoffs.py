@@ -290,8 +290,8 @@ def scatter(
     )
     st.caption(
         "Higher and further left is better for the owner. Filled marks: measured by this code, mean over seeds; error bars: "
-        f"{ERROR_BARS[what]}. Open marks: from the paper. Faint marks: unreliable; the hover text says why. Drag a box "
-        "around points to select them."
+        f"{ERROR_BARS[what]}. Open marks: from the paper. Faint marks: unreliable; the hover text says why. Click a "
+        "mark to select it, with Shift for several, or take the box of the chart's toolbar; a double click selects all."
     )
     selected = _selected(points, selection)
     some = len(selected) < len(points)

@@ -91,12 +91,16 @@ class _Decoder:
         self.pipe: Connection | None = None
 
     def start(self) -> None:
-        """Start the process: the first from a new server process, which takes seconds, all others from a copy of it."""
+        """Start the process and wait until it is ready; runs in a thread.
+
+        The first one starts from a new server process, which takes seconds, all others from a copy of it.
+        """
         _FORKS.set_forkserver_preload([__name__])
         self.pipe, theirs = _FORKS.Pipe()
         self.process = _FORKS.Process(target=_serve, args=(theirs, self.size), daemon=True)
         self.process.start()
         theirs.close()
+        self.pipe.recv_bytes()
 
     def ask(self, form: str, options: dict[str, Any], body: bytes) -> tuple[dict[str, Any], np.ndarray]:
         """Send a body and wait for its pixels; runs in a thread."""
@@ -120,6 +124,7 @@ def _serve(pipe: Connection, size: int) -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # its default is to end the process
     _bound_memory()
     with suppress(EOFError, OSError):
+        pipe.send_bytes(b"ready")
         while True:
             form, options = json.loads(pipe.recv_bytes())
             body = pipe.recv_bytes()

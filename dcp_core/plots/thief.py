@@ -86,7 +86,8 @@ def thief_scatter(
         left = min(points["x"], default=0.0) if x == "defender_error" else min([0.0, *points["x"]])
         shapes.append(_region(left, limit))
         notes.append(_note(left, "allowed") | {"y": 0, "xanchor": "left", "yanchor": "bottom", "textangle": 0})
-    more = {"shapes": shapes, "annotations": notes, "dragmode": "select"}
+    # With "select", Streamlit 1.67 would ignore clicks on points.
+    more = {"shapes": shapes, "annotations": notes, "dragmode": "pan"}
     return go.Figure(traces, layout(x=THIEF_AXES[x], y=y, height=460, **more))
 
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
+import segno
 import streamlit as st
 import torch
 from streamlit.components.v2.types import ComponentRenderer
@@ -36,6 +37,7 @@ VIEW_HELP = (
     "The address of what you see. The view 'class' hides the expert controls. The view 'present' is for a projector: large "
     "type, no downloads; the arrow keys go to the next and previous step of the story, F fills the screen."
 )
+QR = 280  # pixels of the address as a QR code
 LARGE = 22  # pixels of text in the view 'present'
 SKIP = '<a href="#content">Skip to the content</a>'
 SKIP_STYLE = """
@@ -83,6 +85,7 @@ def frame(title: str, question: str = "") -> None:
             with share:
                 st.caption("The page's address contains all your settings. Copy it from here or from the browser.")
                 st.code(_address(), language=None, wrap_lines=True)
+                _code_of(_address())
     with st.container(horizontal=True, key="frame-title"):
         st.title(title, anchor=False, width="content")
         if question:
@@ -165,7 +168,7 @@ def link(page: str, label: str, icon: str, **state: Any) -> None:
         page: file name in `pages/`, without `.py`.
         state: URL parameters of the link.
     """
-    state |= _view_state()
+    state = _view_state() | state
     query = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in state.items()}
     st.page_link(f"pages/{page}.py", label=label, icon=f":material/{icon}:", query_params=query or None)
 
@@ -173,6 +176,21 @@ def link(page: str, label: str, icon: str, **state: Any) -> None:
 def _address() -> str:
     query = urlencode(st.query_params.to_dict())
     return f"{st.context.url}?{query}" if query else f"{st.context.url}"
+
+
+def _code_of(address: str) -> None:
+    """The address as a QR code, for the phones of a class."""
+    try:
+        drawn = segno.make(address, error="l", micro=False).svg_inline(border=3, light="white", omitsize=True)
+    except segno.DataOverflowError:
+        st.caption("This address is too long for a QR code.")
+        return
+    st.image(drawn, alt="QR code of this address", width=QR * (LARGE if presenting() else 16) // 16)
+    if urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1"):
+        st.caption(
+            "A phone cannot open this address, because it means the device itself. Open this page by the name or IP address "
+            "that this machine has in the network."
+        )
 
 
 def plain(text: object) -> str:

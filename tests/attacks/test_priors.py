@@ -150,6 +150,10 @@ def test_a_bound_is_named_as_one_and_no_recommendation_uses_it() -> None:
             "defense": ["none", "dcp", "dcp"],
             "thief": ["as is", "as is", attack.thief],
             "attack_parameters": ["{}", "{}", '{"treatment": "inverse", "prior": "oracle"}'],
+            "unreliable": False,
+            "adversary_error": [20.0, 30.0, 25.0],
+            "victim_error": 5.0,
+            "dataset": "signs",
         }
     )
     (case,) = measured_cases(points).values()

@@ -83,7 +83,7 @@ def test_from_the_story_to_the_tradeoffs_to_the_playground_the_address_carries_t
     second.close()
 
 
-def test_selected_points_filter_table_and_csv_and_open_in_the_playground(
+def test_a_click_on_a_mark_selects_it_for_table_and_csv_and_opens_it_in_the_playground(
     tmp_path: Path, server: str, browser: Browser
 ) -> None:
     rows = [
@@ -93,40 +93,33 @@ def test_selected_points_filter_table_and_csv_and_open_in_the_playground(
     write_results(tmp_path / "results" / "mine.csv", pd.DataFrame(rows))
     page = open_page(browser, f"{server}/tradeoffs?t_data=svhn&axis=l1")
     expect(page.get_by_text("All points (21)")).to_be_visible()  # with the paper's 18
-    chart = page.locator(".js-plotly-plot").filter(has_text="thief's test error")
-
-    def drag(x: tuple[float, float], y: tuple[float, float]) -> None:
-        """A box around a part of the plot, in shares of its width and height from the top left."""
-        plot = chart.first.locator(".nsewdrag").first
-        plot.scroll_into_view_if_needed()
-        box = plot.bounding_box()
-        assert box is not None
-        page.mouse.move(box["x"] + x[0] * box["width"], box["y"] + y[0] * box["height"])
-        page.mouse.down()
-        page.mouse.move(box["x"] + x[1] * box["width"], box["y"] + y[1] * box["height"], steps=5)
-        page.mouse.up()
-
     expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
-    drag((0.01, 0.75), (0.01, 0.99))  # the paper's points lie at l1 0.9, ours at 0.2, 0.5 and 0.8
+    marks = page.locator(".st-key-thief .trace").filter(has=page.locator(".lines path")).locator(".points .point")
+    expect(marks).to_have_count(3)
+
+    def click(mark: int) -> None:
+        marks.nth(mark).scroll_into_view_if_needed()
+        box = marks.nth(mark).bounding_box()
+        assert box is not None
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, delay=50)
+
+    click(0)
+    expect(page.get_by_text("Selected points (1)")).to_be_visible()
+    page.keyboard.down("Shift")
+    click(1)
+    page.keyboard.up("Shift")
     expect(page.get_by_text("Selected points (2)")).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV of these points").click()
     chosen = pd.read_csv(download.value.path())
     assert sorted(chosen["adversary_error"]) == [20, 50]
 
-    plot = chart.first.locator(".nsewdrag").first
-    plot.scroll_into_view_if_needed()  # the download scrolled to its button
-    box = plot.bounding_box()
-    assert box is not None
-    # Lets go of the box, which a drag from its corner would resize. Away from the box and from every mark.
-    page.mouse.dblclick(box["x"] + 0.5 * box["width"], box["y"] + 0.02 * box["height"])
-    expect(page.get_by_text("All points (21)")).to_be_visible()
-    drag((0.01, 0.2), (0.5, 0.99))
+    click(2)
     expect(page.get_by_text("Selected points (1)")).to_be_visible()
     page.get_by_role("link", name="Use this point in the Playground").click()
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()
-    expect(page).to_have_url(re.compile(r"dcp_beta=0\.2"))
-    expect(page.get_by_role("slider").first).to_have_value("0.2")
+    expect(page).to_have_url(re.compile(r"dcp_beta=0\.8"))
+    expect(page.get_by_role("slider").first).to_have_value("0.8")
     expect(page.locator(".gauge b")).to_be_visible()
     page.close()
 
@@ -145,6 +138,7 @@ def test_a_presenter_steps_with_the_arrow_keys_although_a_slider_has_the_focus(
     shared_server: str, browser: Browser
 ) -> None:
     page = open_page(browser, f"{shared_server}/?view=present")
+    expect(page.get_by_role("button", name=re.compile("^Next"))).to_be_visible()
     page.get_by_role("slider").first.focus()
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("heading", name="2. How a thief uses it")).to_be_visible()
@@ -153,6 +147,9 @@ def test_a_presenter_steps_with_the_arrow_keys_although_a_slider_has_the_focus(
     expect(page.get_by_role("heading", name="1. What an API leaks")).to_be_visible()
     expect(page.locator(".js-plotly-plot").first).to_be_visible()
     assert page.locator(".stDownloadButton:visible").count() == 0
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
+    page.get_by_role("button", name="Share").click()
+    expect(page.get_by_alt_text("QR code of this address")).to_be_visible()
     page.close()
 
 

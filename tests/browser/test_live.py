@@ -128,8 +128,9 @@ def test_a_point_slides_along_the_measured_curves_while_the_strength_is_dragged(
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.add_init_script(COUNT)
     page.goto(f"{shared_server}/tradeoffs?t_victim=signs-resnet8&t_dcp_beta=0.3")
-    point = page.locator(".point").first
-    expect(page.locator(".point")).to_have_count(2)  # on the owner's curve, and on the clone's
+    points = page.locator(".live .point")  # Plotly's own charts name their marks so too
+    point = points.first
+    expect(points).to_have_count(2)  # on the owner's curve, and on the clone's
     expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
     page.wait_for_timeout(500)
     x, y, length = thumb(page, page.get_by_role("slider", name=re.compile("^Strength")))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -19,6 +20,7 @@ from starlette.applications import Starlette
 from streamlit.testing.v1 import AppTest
 from worlds import small_world
 
+from dcp_core import cli
 from dcp_core.attacks import ATTACKS
 from dcp_core.cli import main
 from dcp_core.costs import measure
@@ -76,10 +78,18 @@ def files() -> dict[str, str]:
     return dict(blocks)
 
 
-def _forget_commands() -> None:
-    """Have the commands imported anew: their options are those of the classes known then."""
-    for name in [name for name in sys.modules if name.startswith("dcp_core.cli.")]:
-        del sys.modules[name]
+def _forget_commands() -> dict[str, ModuleType]:
+    """Have the commands imported anew: their options are those of the classes known then. Returns the modules by name."""
+    names = [name for name in sys.modules if name.startswith("dcp_core.cli.")]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+def _remember_commands(modules: dict[str, ModuleType]) -> None:
+    """Put back what `_forget_commands` returned: other test files hold these modules, and patch them."""
+    _forget_commands()
+    sys.modules.update(modules)
+    for name, module in modules.items():
+        setattr(cli, name.rpartition(".")[2], module)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +116,7 @@ def pool(folder: Path) -> Iterator[str]:
         streamlit.cache_resource.clear()
         for name in files():
             __import__(Path(name).stem)
-        _forget_commands()
+        commands = _forget_commands()
         data = small_world(folder)
         for defense in ("none", *TOYS):
             words = ["--victim", "small", "--attack", "one_pass", "--pool", data, "--budget", 64]
@@ -119,7 +129,7 @@ def pool(folder: Path) -> Iterator[str]:
         registry.update(before)  # type: ignore[arg-type]
     for name in files():
         sys.modules.pop(Path(name).stem, None)
-    _forget_commands()
+    _remember_commands(commands)
     streamlit.cache_resource.clear()
 
 
