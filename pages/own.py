@@ -69,13 +69,13 @@ def ask() -> None:
         data = upload_pictures(right)
     else:
         model = left.text_input(
-            "Path of the classifier: an ONNX file, safetensors weights, or a folder of timm or Hugging Face",
+            "Path of an ONNX file, safetensors weights, or a folder of timm or Hugging Face; or hf:OWNER/NAME, timm:NAME",
             key="own_model_path",
             on_change=forget,
             **ui.IN_URL,
         )
         data = right.text_input(
-            "Path of the test pictures: a folder with one folder for each class, or an .npz file",
+            "Path of the test pictures: a folder with one folder for each class, an .npz file, or hf-dataset:OWNER/NAME",
             key="own_data_path",
             on_change=forget,
             **ui.IN_URL,

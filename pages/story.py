@@ -15,8 +15,6 @@ from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.models import zoo
 from dcp_core.plots.thief import THIEF_AXES
 from dcp_core.results import overview
-from dcp_core.results.decision import behind, kept, undefended
-from dcp_core.results.verdict import FAILED, OWNED
 
 ui.frame("Story", "If I publish my image classifier behind an API, how well can it be stolen?")
 
@@ -71,52 +69,44 @@ def answer() -> None:
     case = overview.strongest_case(ui.thief_points(), ui.EMBEDDED)
     if case is None:
         return
+    st.subheader(ui.headline(case), anchor=False)
     measured = overview.strengths(case)
-    left, right = st.columns([1, 1.6], gap="medium")
+    left, right = st.columns([1, 1.1], gap="large")
     with left:
         strength = measured[0]
         if len(measured) > 1:
             strength = st.select_slider("Strength of the defense DCP (β)", measured, key="hero", **ui.IN_URL)
-    point = overview.point_at(case, strength)
-    table = overview.accuracies(case, point)
-    by = table.set_index("who")["accuracy"]
-    queries = f"{int(point['budget']):,}"
-    share = kept(undefended(case).iloc[0])
-    how_well = "Very well" if share >= OWNED else "In part" if share > FAILED else "Badly"
-    thieves = behind(case, point)["thief"].nunique()
-    whose = (
-        "This is the best of the measured thieves."
-        if thieves > 1
-        else "Thieves who know the defense were not measured here."
-    )
-    rise = round(float(point["defender_error"] - point["victim_error"]), 2)
-    with left:
-        st.markdown(
-            f"**{how_well}.** After {queries} queries, the clone answers {by[overview.CLONE]:.0f} of 100 pictures "
-            f"correctly; your model answers {by[overview.VICTIM]:.0f}. With the defense, the clone answers "
-            f"{by[overview.DEFENDED]:.0f}. {whose}"
+        now = measured.index(strength)
+        point = overview.point_at(case, strength)
+        table = overview.accuracies(case, point)
+        ui.live_chart(
+            ui.hero_panels(case, measured, now, "hero"),
+            {"hero": (now, range(len(measured)))},
+            key="answer",
+            alt=plots.describe_accuracies(table),
+            figure=plots.accuracy_bars(table),
+            data=table,
+            follow=True,
         )
-        first, second = st.columns(2)
-        first.metric(
-            "your own error", f"{point['defender_error']:.1f} %", f"{rise:+.2f} points" if rise else None,
-            delta_color="inverse", help="Of the defended answers, on the test set.",
-        )  # fmt: skip
-        second.metric(
-            "l1 distance", f"{point['l1']:.2f}",
-            help="How much the defense changes your answers: mean on the test set, from 0 (not at all) to 2.",
-        )  # fmt: skip
     with right:
-        ui.chart(plots.accuracy_bars(table), key="answer", alt=plots.describe_accuracies(table), data=table)
+        curves = overview.learning(ui.thief_points(), case, strength)
+        if len(set(curves["queries"])) > 1:
+            accuracy = float(table.set_index("who")["accuracy"][overview.VICTIM])
+            alt = plots.describe_learning(curves, accuracy)
+            ui.chart(plots.learning_curves(curves, accuracy), key="learning", alt=alt, data=curves)
         st.caption(
-            f"Victim `{ui.EMBEDDED}`, {ATTACKS[point['attack']].title}, {queries} pictures from {point['queries_from']}, "
-            f"means of {int(point['runs'])} seeds, measured by this code; standard deviation of the clones' accuracies at "
-            f"most {table['std'].max():.1f} points."
+            f"Victim `{ui.EMBEDDED}`, {ATTACKS[point['attack']].title}, {int(point['budget']):,} pictures from "
+            f"{point['queries_from']}, means of {int(point['runs'])} seeds, measured by this code; standard deviation of "
+            f"the clones' accuracies at most {table['std'].max():.1f} points."
         )
-    curves = overview.learning(ui.thief_points(), case, strength)
-    if len(set(curves["queries"])) > 1:
-        accuracy = by[overview.VICTIM]
-        alt = plots.describe_learning(curves, accuracy)
-        ui.chart(plots.learning_curves(curves, accuracy), key="learning", alt=alt, data=curves)
+
+
+def doors() -> None:
+    """Where to go from here."""
+    with st.container(horizontal=True, key="doors"):
+        ui.link("own", "Your own model: add it, then attack it", "add_circle")
+        ui.link("story", "Teach it: six steps in large type", "school", view="present")
+        ui.link("decide", "Read the results: should I deploy a defense?", "gavel")
 
 
 def _go(step: int) -> None:
@@ -321,6 +311,7 @@ with ui.errors_explained():
     victim_logits, victim_labels = ui.test_answers(victim.name)
 
 answer()
+doors()
 chosen = st.segmented_control(
     "How it works, in six steps", STEPS, default=STEPS[0], required=True, key="step", **ui.IN_URL
 )

@@ -110,7 +110,7 @@ def examine(
             measured = end.value
             break
         yield Progress(step.phase, ALIGNED + (1 - ALIGNED) * step.fraction)
-    return Examination(given, measured, images, labels, names, data, tuple(problems))
+    return Examination(given, measured, images, labels, names, found.origin or data, tuple(problems))
 
 
 def _side_of_ours(network: str | None, pictures: LabelledPictures) -> int | None:
@@ -218,7 +218,7 @@ def accept(name: str, found: Examination, *, replace: bool = False, root: Path |
     content = as_victim(found.given.network, how, found.check.outputs, to_pixels(found.images[:COMPARED]))
     described = zoo.Card(
         name=name,
-        title=f"{name} ({found.given.file})",
+        title=f"{name} ({found.given.file.partition('@')[0]})",  # without the commit, which is in the recipe
         dataset="",
         architecture=found.given.form,
         classes=found.classes,

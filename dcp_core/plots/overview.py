@@ -68,7 +68,7 @@ def learning_curves(table: pd.DataFrame, victim: float) -> go.Figure:
     figure = layout(
         x="queries (log scale)",
         y="correct answers (%)",
-        height=330,
+        height=400,
         xaxis={
             "type": "log",
             "range": np.log10([first * 0.93, last * 1.08]),
@@ -133,11 +133,11 @@ def _player() -> dict[str, Any]:
     stop = {"frame": {"duration": 0, "redraw": False}, "mode": "immediate"}
     pause = {"label": "❚❚ pause", "method": "animate", "args": [[None], stop]}
     place = {
-        "x": 1,
-        "xanchor": "right",
+        "x": 0,
+        "xanchor": "left",
         "y": 1.02,
         "yanchor": "bottom",
-        "direction": "left",
+        "direction": "right",
         "pad": {"t": 0, "r": 0},
     }
     return {

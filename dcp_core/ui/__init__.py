@@ -33,6 +33,7 @@ from dcp_core.ui.live.answer import (
     live_answer,
     noise_panel,
 )
+from dcp_core.ui.live.hero import headline, hero_panels
 from dcp_core.ui.live.tradeoff import cost_panels, curve_panel, strength_slider, thief_panel
 from dcp_core.ui.page import PAGES, VIEWS, attempt, errors_explained, experts, frame, link, plain, presenting
 from dcp_core.ui.runs import run_buttons, run_details, say_if_launching_is_off
@@ -80,6 +81,8 @@ __all__ = [
     "experts",
     "frame",
     "guide_of",
+    "headline",
+    "hero_panels",
     "keep",
     "kept",
     "learned",

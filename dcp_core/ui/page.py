@@ -168,7 +168,7 @@ def link(page: str, label: str, icon: str, **state: Any) -> None:
         page: file name in `pages/`, without `.py`.
         state: URL parameters of the link.
     """
-    state |= _view_state()
+    state = _view_state() | state
     query = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in state.items()}
     st.page_link(f"pages/{page}.py", label=label, icon=f":material/{icon}:", query_params=query or None)
 

@@ -265,7 +265,7 @@ def test_every_step_of_the_story_opens_and_leads_on(home: Path, step: int) -> No
     for _ in range(step):
         next(b for b in app.button if b.label == "Next").click().run()
         assert not app.exception
-    assert app.subheader[0].value.startswith(f"{step + 1}. ")
+    assert app.subheader[-1].value.startswith(f"{step + 1}. ")
 
 
 @pytest.mark.parametrize("name", ["rs", "Reverse Sigmoid (RS)"])
@@ -321,7 +321,8 @@ def test_a_defense_without_strength_is_left_behind_on_the_tradeoffs_page(home: P
 
 def test_the_home_page_answers_its_question_with_measured_numbers(home: Path) -> None:
     app = open_page("story")
-    (sentence,) = (each.value for each in app.markdown if "After " in each.value)
-    clone, defended = map(int, re.findall(r"clone answers (\d+)", sentence))
-    stolen = int(re.findall(r"your model answers (\d+)", sentence)[0])
+    said = next(each.value for each in app.subheader if "after 10,000 queries" in each.value)
+    clone, stolen = map(int, re.findall(r"clone answers (\d+) .* your model (\d+)", said)[0])
+    sentence = str(live_numbers(app)["sentence"])
+    defended = int(re.findall(r"β = 0.9, the clone answers (\d+)", sentence)[0])
     assert 0 < defended <= clone <= stolen <= 100

@@ -149,6 +149,19 @@ const PANELS = {
     };
   },
 
+  levels(place, panel) {
+    const box = add(place, 'div', { class: 'levels', role: 'img', 'aria-label': panel.alt });
+    const rows = panel.rows.map(([name, color]) => {
+      add(box, 'span', { class: 'name', text: name });
+      const bar = add(add(box, 'div', { class: 'track' }), 'i', { style: `background: ${color}` });
+      return { bar, number: add(box, 'b') };
+    });
+    return (read) => read(panel.value).forEach((value, k) => {
+      stretch(rows[k].bar, value / panel.max);
+      rows[k].number.textContent = `${value.toFixed(1)} %`;
+    });
+  },
+
   plot(place, panel) {
     const picture = add(place, 'svg', { role: 'img', 'aria-label': panel.alt, height: panel.height * large() });
     return (read) => {

@@ -157,6 +157,22 @@ def bars(
     }
 
 
+def levels(rows: Sequence[tuple[str, str]], value: Quantity, *, alt: str, most: float = 100) -> dict[str, Any]:
+    """Percentages as bars below each other.
+
+    Args:
+        rows: names and colours of the bars.
+        value: a number for each of them, 0 to `most`.
+    """
+    return {
+        "kind": "levels",
+        "rows": [list(row) for row in rows],
+        "value": value.sent(),
+        "max": most,
+        "alt": alt,
+    }
+
+
 def plot(
     x: Axis,
     y: Axis,
