@@ -142,8 +142,8 @@ def _work(request: Request, hours: float) -> Iterator[Progress]:
         torch.set_num_threads(threads)
         queue.stop()
     done = len(finished(runs))
-    more = " The next one needs more time than was left." if todo and not queue.lost else ""
-    yield Progress(1.0, f"{done} of {len(runs)} runs are done.{more}")
+    more = "" if done == len(runs) else "; the same command with more time continues"
+    yield Progress(1.0, f"{done} of {len(runs)} runs are done{more}.")
 
 
 def _same_pictures(spec: RunSpec, runs: list[RunSpec]) -> list[RunSpec]:

@@ -120,12 +120,11 @@ def examine_service(
         with torch.inference_mode():
             return model(pixels).clone()
 
-    before = model.ledger.requests
     yield Progress("asking the service", 0.0)
     measured = yield from check(
         ask, images, labels, service.classes, Preprocessing(service.size), outputs="logits"
     )
-    if before < model.ledger.requests < most_requests and not model.choose_probe(images[0]):
+    if not model.ledger.has_probe and model.ledger.requests < most_requests and not model.choose_probe(images[0]):
         measured = dataclasses.replace(measured, findings=(*measured.findings, UNSTEADY))
     return ServiceExamination(
         service, text, measured, images, labels, data, most_requests, price_per_1000, model.ledger.requests

@@ -92,6 +92,12 @@ class Ledger:
                 base.execute("INSERT INTO probe VALUES (?, ?)", (picture, time.time()))
 
     @property
+    def has_probe(self) -> bool:
+        """Whether there is a probe."""
+        with self._open() as base:
+            return base.execute("SELECT 1 FROM probe").fetchone() is not None
+
+    @property
     def due_probe(self) -> bytes | None:
         """The probe if it was not asked for `PROBE_AFTER` seconds."""
         with self._open() as base:
