@@ -61,13 +61,21 @@ def ask() -> None:
     data: UploadedFile | str | None
     if where == UPLOAD:
         model = left.file_uploader(
-            "The classifier: an ONNX file", key="own_model", max_upload_size=MODEL_MB, on_change=forget
+            "The classifier: an ONNX file, or safetensors weights",
+            key="own_model",
+            max_upload_size=MODEL_MB,
+            on_change=forget,
         )
         data = upload_pictures(right)
     else:
-        model = left.text_input("Path of the ONNX file", key="own_model_path", on_change=forget, **ui.IN_URL)
+        model = left.text_input(
+            "Path of an ONNX file, safetensors weights, or a folder of timm or Hugging Face; or hf:OWNER/NAME, timm:NAME",
+            key="own_model_path",
+            on_change=forget,
+            **ui.IN_URL,
+        )
         data = right.text_input(
-            "Path of the test pictures: a folder with one folder for each class, or an .npz file",
+            "Path of the test pictures: a folder with one folder for each class, an .npz file, or hf-dataset:OWNER/NAME",
             key="own_data_path",
             on_change=forget,
             **ui.IN_URL,
@@ -81,6 +89,11 @@ def ask() -> None:
             "Share of the centre square's side that it sees", 0.1, 1.0, 1.0, 0.005, key="own_crop", **ui.IN_URL
         )
         outputs = ui.select("Its outputs are", {"": "find out"} | {each: each for each in OUTPUTS}, "own_outputs")
+        network = st.text_input(
+            "Network of safetensors weights, such as resnet20, or torchvision:resnet18",
+            key="own_network",
+            **ui.IN_URL,
+        )
         classes = st.text_area(
             "Names of its outputs in their order, one a line (empty: the folders in alphabetical order)",
             key="own_classes",
@@ -99,7 +112,12 @@ def ask() -> None:
             model,
             data,
             lambda file, pictures: examine(
-                file, str(pictures), classes=names, preprocessing=asked, outputs=outputs or None
+                file,
+                str(pictures),
+                classes=names,
+                preprocessing=asked,
+                outputs=outputs or None,
+                network=network.strip() or None,
             ),
         )
 
@@ -255,6 +273,7 @@ def made() -> None:
         icon=":material/check_circle:",
     )
     with st.container(horizontal=True):
+        ui.link("audit", "Audit it: one report", "fact_check", **ui.victim_state(card, "u_"))
         ui.link("playground", "See a defense change its answers", "tune", **ui.victim_state(card))
         ui.link("tradeoffs", "See what protection costs", "balance", **ui.victim_state(card, ui.TRADEOFFS))
         ui.link("attack_lab", "Steal it", "science", **ui.victim_state(card, "a_"))
@@ -264,8 +283,8 @@ def made() -> None:
 
 st.markdown(
     "Your classifier is measured on your labelled test pictures. Nothing is stored until you accept the result. An ONNX "
-    "file has numbers and no code; formats that can run code when they are opened are refused. The command "
-    "`dcp victims add` also takes safetensors weights, and folders of timm or Hugging Face."
+    "file has numbers and no code, and so have safetensors weights; formats that can run code when they are opened are "
+    "refused."
 )
 with st.expander("How to get an ONNX file from PyTorch", icon=":material/help:"):
     st.code(EXPORT, language="python")

@@ -25,7 +25,7 @@ from dcp_core.api.keys import Key, KeyFileError, Keys
 from dcp_core.api.metrics import Metrics
 from dcp_core.api.pictures import AT_ONCE, predictions
 from dcp_core.api.turns import Turns
-from dcp_core.api.watch import DELAY, Watch
+from dcp_core.api.watch import DELAY, Watch, Watching
 from dcp_core.data.images import MAX_BYTES, mib
 from dcp_core.data.structure import ImageError
 from dcp_core.files import explained
@@ -37,7 +37,14 @@ SAVE_SECONDS = 5
 class Service:
     """What the routes share."""
 
-    def __init__(self, engine: Engine, keys: Keys | None, watch: Watch | None) -> None:
+    def __init__(
+        self, engine: Engine, keys: Keys | None, watch: Watching | None, *, one_of_many: bool = False
+    ) -> None:
+        """
+        Args:
+            one_of_many: whether this is a replica behind another server: then addresses of clients are unknown.
+        """
+        self.one_of_many = one_of_many
         self.engine, self.keys, self.watch = engine, keys, watch or Watch()
         processes = max(2, os.cpu_count() or 1)
         self.bodies, self.metrics = Bodies(), Metrics()
@@ -107,6 +114,7 @@ class Service:
             HTTPException: 401 without a valid key, if keys are required; 503 if the file of keys is damaged.
         """
         address = request.client.host if request.client else ""
+        address = "everybody" if self.one_of_many else address
         key = None
         if self.keys is not None:
             scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -129,21 +137,23 @@ class Service:
             HTTPException: 401 or 403 for everybody else.
         """
         host = request.client.host if request.client else ""
-        if _loopback(host) and "x-forwarded-for" not in request.headers:
+        if _loopback(host) and "x-forwarded-for" not in request.headers and not self.one_of_many:
             return
         if self.keys is None or not (key := self.caller(request)[1]) or not key.operator:
             raise HTTPException(403, "Only the owner of this server may read this.")
 
     async def show_metrics(self, request: Request) -> Response:
         self.only_owner(request)
+        if self.one_of_many:
+            raise HTTPException(404, "Each replica has other counters. Those of all are in the metrics of Ray.")
         self.metrics.held.set(self.bodies.held.total())
         self.metrics.waiting.set(self.decoding.length + self.answering.length)
-        self.metrics.clients(self.watch.rows())
+        self.metrics.clients(await self.watch.all())
         return Response(self.metrics.page(), media_type="text/plain; version=0.0.4")
 
     async def show_watch(self, request: Request) -> Response:
         self.only_owner(request)
-        return JSONResponse({"clients": self.watch.rows()})
+        return JSONResponse({"clients": await self.watch.all()})
 
     async def about(self, request: Request) -> Response:
         return JSONResponse(
@@ -203,7 +213,7 @@ class Service:
         async with self.bodies.read(request, name) as body:
             self.metrics.received.inc(len(body))
             said, pixels = await unless_gone(request, self.decode, name, form, options or {}, body)
-        self.charge(name, key, len(pixels))
+        await self.charge(name, key, len(pixels))
         return said, await self.answers(request, name, pixels)
 
     async def mind_alarm(self, name: str) -> None:
@@ -212,26 +222,26 @@ class Service:
         Raises:
             HTTPException: 403 if they are refused.
         """
-        if not self.watch.client(name).alarm or self.watch.action == "tell":
+        if self.watch.action == "tell" or not await self.watch.alarm(name):
             return
         if self.watch.action == "refuse":
             raise HTTPException(403, "Your questions look like an attack on this model. Write to its owner.")
         await anyio.sleep(DELAY)
 
-    def charge(self, name: str, key: Key | None, count: int) -> None:
+    async def charge(self, name: str, key: Key | None, count: int) -> None:
         """Count the pictures of today.
 
         Raises:
             HTTPException: 429 if the key's quota does not suffice for all of them; then none counts.
         """
-        client = self.watch.client(name)
-        if key is not None and client.today + count > key.quota:
+        left = await self.watch.charge(name, count, key.quota if key else None)
+        if left is not None:
+            assert key is not None
             raise HTTPException(
                 429,
-                f"Your key has {max(0, key.quota - client.today)} of {key.quota} pictures left today, and these are "
-                f"{count}. The count starts again at midnight UTC.",
+                f"Your key has {left} of {key.quota} pictures left today, and these are {count}. The count starts again "
+                "at midnight UTC.",
             )
-        client.today += count
 
     async def decode(
         self, client: str, form: str, options: dict[str, Any], body: bytes

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image
@@ -41,7 +41,32 @@ class Client:
     last: float = field(default_factory=time.time)
 
 
-class Watch:
+class Watching(Protocol):
+    """What the API needs of a watch: `Watch`, or one that several processes share."""
+
+    action: Action
+
+    async def alarm(self, name: str) -> bool:
+        """Whether a client looks like an attack."""
+
+    async def charge(self, name: str, count: int, quota: int | None) -> int | None:
+        """Count pictures of today; None. If the quota does not suffice for all, none counts, and this says what is left."""
+
+    def see(self, name: str, pixels: np.ndarray, clean: np.ndarray) -> None:
+        """See `Watch.see`."""
+
+    async def all(self) -> list[dict[str, Any]]:
+        """A row for each client, the newest first."""
+
+    def save(self) -> None:
+        """Write the rows for the page Watch and for the next start.
+
+        Raises:
+            OSError: if they cannot be written.
+        """
+
+
+class Watch(Watching):
     """What all clients ask."""
 
     def __init__(
@@ -77,13 +102,26 @@ class Watch:
             self.clients.popitem(last=False)
         return found
 
+    async def alarm(self, name: str) -> bool:
+        return self.client(name).alarm
+
+    async def charge(self, name: str, count: int, quota: int | None) -> int | None:
+        client = self.client(name)
+        if quota is not None and client.today + count > quota:
+            return max(0, quota - client.today)
+        client.today += count
+        return None
+
+    async def all(self) -> list[dict[str, Any]]:
+        return self.rows()
+
     def see(self, name: str, pixels: np.ndarray, clean: np.ndarray) -> None:
         """Take in the pictures (N, 3, S, S) in [0, 1] that a client sent, and their clean posteriors (N, K)."""
         client = self.client(name)
         client.last = time.time()
         client.pictures += len(pixels)
         client.uncertain += int((clean.max(-1) < self.tau).sum())
-        client.prada.see(_small((pixels * 255).round().astype(np.uint8)), clean.argmax(-1))
+        client.prada.see(small(pixels), clean.argmax(-1))
         share = client.uncertain / client.pictures
         alarm = client.prada.alarm or (client.pictures >= FEWEST and share > self.uncertain)
         if alarm != client.alarm:
@@ -112,15 +150,15 @@ class Watch:
         }
 
     def save(self) -> None:
-        """Write the rows for the page Watch and for the next start."""
         text = json.dumps(
             {"version": 1, "action": self.action, "delta": self.delta, "tau": self.tau, "clients": self.rows()}
         )
         write_atomic(self.path, lambda file: file.write(text.encode()))
 
 
-def _small(pictures: np.ndarray) -> np.ndarray:
-    """Pictures uint8 (N, 3, S, S), reduced to `SIDE` by averages where they are larger."""
+def small(pixels: np.ndarray) -> np.ndarray:
+    """Pictures (N, 3, S, S) in [0, 1] as 8-bit pixels, reduced to `SIDE` by averages where they are larger."""
+    pictures = (pixels * 255).round().astype(np.uint8)
     if pictures.shape[-1] <= SIDE:
         return pictures
     rows = (

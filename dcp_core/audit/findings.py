@@ -126,6 +126,8 @@ class Findings:
         left_out: defenses that do not fit the limits, and why.
         asked: queries of all runs together.
         answered: different pictures among them; the victim answered each once.
+        sent: requests to a victim that is a service, counted before each was sent, also those of the check and those that
+            failed; None for other victims.
         target: the error of a clone that is `CLOSE` points worse than the victim.
     """
 
@@ -143,6 +145,7 @@ class Findings:
     left_out: dict[str, str]
     asked: int
     answered: int
+    sent: int | None
     target: float
 
     @property
@@ -185,6 +188,7 @@ def findings(request: Request, plan: Plan) -> Findings:
         {fit.name: fit.why_not for fit in plan.fits if fit.why_not},
         sum(int(row["budget"]) for row in rows.values()),
         _distinct(plan.runs, rows),
+        _requests_sent(card),
         target,
     )
 
@@ -216,6 +220,14 @@ def _victim_error(victim: str) -> Estimate:
     wrong = 100 * float((logits.argmax(1) != labels).double().mean())
     low, high = wilson(wrong, len(labels))
     return Estimate(wrong, float(low), float(high), 1)
+
+
+def _requests_sent(card: zoo.Card) -> int | None:
+    if card.source != zoo.SERVICE:
+        return None
+    from dcp_core.models.remote import ledger_of  # imports the HTTP client, which few audits need
+
+    return ledger_of(zoo.service(card.name)).requests
 
 
 def _strongest_case(points: pd.DataFrame) -> pd.DataFrame:

@@ -60,7 +60,11 @@ def as_json(found: Findings) -> dict[str, Any]:
             "close_clone": {"within_points": CLOSE, "error": found.target, "prices": found.prices},
             "defenses": found.effects,
             "left_out": found.left_out,
-            "queries": {"asked_by_all_runs": found.asked, "different_pictures": found.answered},
+            "queries": {
+                "asked_by_all_runs": found.asked,
+                "different_pictures": found.answered,
+                "requests_to_service": found.sent,
+            },
             "unfinished": [{"command": command, "state": state} for command, state in found.unfinished],
             "rows": found.rows,
         }

@@ -95,7 +95,7 @@ def _verdict(found: Findings) -> str:
         cost = words.money(found.prices[0], found.request.price)
         tiles.append(
             (
-                f"A clone within {CLOSE:g} points takes",
+                f"Queries for a clone within {CLOSE:g} points",
                 escape(re.split(r" \(|, ", words.queries(found.prices[0]), maxsplit=1)[0]),
                 f"cost: {cost}, at {found.request.price:g} for 1,000 queries" if cost else "",
             )
@@ -295,12 +295,18 @@ def _method(found: Findings) -> str:
         pool_words(found.card.dataset, pool) for pool in (request.pool, request.other) if pool and pool in used
     ]
     sent = ", or ".join(pools) or "pictures"
+    service = (
+        f" Requests sent to the service until now: {found.sent:,}, with those of the check, those that failed and were sent "
+        "again, and those of other runs."
+        if found.sent is not None
+        else ""
+    )
     known = {
         "Thief": f"KnockoffNets (Orekondy et al., CVPR 2019): sends {sent}, each once, chosen at random, and "
         f"trains the network {request.clone} on the answers.",
         "Seeds": f"up to {request.seeds} for each setting. Runs of one seed ask about the same pictures.",
         "Queries": f"{found.asked:,} by all runs together, {found.answered:,} of them different. On one machine, the model "
-        "answers each picture once, because runs share the stored answers.",
+        "answers each picture once, because runs share the stored answers." + service,
         "Intervals": "95 %, Student's t over seeds; differences are paired by seed. For the learning curve: a bootstrap "
         "over seeds. The recommendation uses Holm's correction for the number of compared settings.",
         "Machine": "; ".join(machines) or "no run yet",
@@ -324,7 +330,8 @@ def _runs(found: Findings) -> str:
         for row in found.rows
     )
     return (
-        f"<h2>Every run</h2><details><summary>{len(found.rows)} runs, each with the command that repeats it</summary>"
+        f"<h2>Every run</h2><details><summary>Runs that are done: {len(found.rows)}, each with the command that repeats it"
+        "</summary>"
         + _table(["seed", "error, %", "fidelity, %", "date", "command"], rows, FIDELITY)
         + "</details>"
     )

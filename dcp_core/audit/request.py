@@ -66,7 +66,7 @@ class Request:
 
         Args:
             pools: one or two query pools, by name or path; by default those on this machine that fit the victim.
-            more: the other fields of `Request`.
+            more: the other fields of `Request`. By default, the price is that with which a service was added.
 
         Raises:
             AuditError: if no pool fits, or for an impossible value.
@@ -74,6 +74,8 @@ class Request:
         """
         card = zoo.card(victim)
         zoo.test_answers(victim)
+        if more.get("price") is None:  # a service may have been added with its price
+            more["price"] = card.recipe.get("price_per_1000") or None
         given = tuple(dict.fromkeys(pools or _pools_here(card)))
         if len(given) > 2:
             raise AuditError(f"an audit takes at most two query pools, not {len(given)}: give one or two")

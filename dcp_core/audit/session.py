@@ -118,7 +118,7 @@ def _work(request: Request, hours: float) -> Iterator[Progress]:
     torch.set_num_threads(launch.threads())
     try:
         yield Progress(0.0, "reading the pictures, asking about the first ones")
-        share(first_specs(request)[:2])
+        share(first_specs(request)[:2], queue.deadline)
         runs = plan(request).runs
         known = finished(runs)
         todo = [spec for spec in runs if spec.key not in known]
@@ -126,7 +126,9 @@ def _work(request: Request, hours: float) -> Iterator[Progress]:
             queue.look()
             if queue.has_room and (spec := queue.next(todo)):
                 todo.remove(spec)
-                share(_same_pictures(spec, runs))
+                share(_same_pictures(spec, runs), queue.deadline)
+                if time.monotonic() > queue.deadline:
+                    break
                 queue.start(spec)
             elif not queue.active:
                 break
@@ -139,7 +141,9 @@ def _work(request: Request, hours: float) -> Iterator[Progress]:
     finally:
         torch.set_num_threads(threads)
         queue.stop()
-    yield Progress(1.0, "the runs have ended")
+    done = len(finished(runs))
+    more = "" if done == len(runs) else "; the same command with more time continues"
+    yield Progress(1.0, f"{done} of {len(runs)} runs are done{more}.")
 
 
 def _same_pictures(spec: RunSpec, runs: list[RunSpec]) -> list[RunSpec]:

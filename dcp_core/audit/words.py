@@ -80,21 +80,25 @@ def verdict(found: Findings) -> list[str]:
 
 def queries(price: Price) -> str:
     """The number of queries for a close clone, with its interval; says where it was not reached."""
+    missed = f"not reached within {price.largest:,} queries"
+    if price.reached is not None:
+        return (
+            _queries_from_curve(price) or f"at most {price.reached:,} queries, the smallest budget that was enough"
+        )
+    return f"{missed}; extrapolated: {guess}" if (guess := _queries_from_curve(price)) else missed
+
+
+def _queries_from_curve(price: Price) -> str:
+    """The number of queries where the curve reaches a close clone, with its interval; empty without a curve that does."""
     most = f"more than {4 * price.largest:,}"
     if price.queries is None and price.low is None:
-        if price.reached is None:
-            return f"not reached within {price.largest:,} queries"
-        return f"at most {price.reached:,} queries, the smallest budget that was enough"
-    if price.reached is None:
-        text = f"not reached within {price.largest:,} queries; extrapolated: "
-    else:
-        text = ""
+        return ""
     middle = f"about {_round(price.queries):,}" if price.queries is not None else most
     if price.seeds < 2:
-        return f"{text}{middle} queries (one seed: an indication, not evidence)"
+        return f"{middle} queries (one seed: an indication, not evidence)"
     low = f"{_round(price.low):,}" if price.low is not None else most
     high = f"{_round(price.high):,}" if price.high is not None else most
-    return f"{text}{middle} queries (95 % interval: {low} to {high})"
+    return f"{middle} queries (95 % interval: {low} to {high})"
 
 
 def money(price: Price, per_1000: float | None) -> str:
@@ -139,10 +143,14 @@ def missing_thieves(effect: Effect) -> str:
 def _cheapest(found: Findings) -> str:
     price = found.prices[0]
     cost = money(price, found.request.price)
-    close = f"A clone within {CLOSE:g} points of the model's error (at most {found.target:.1f} %) takes {queries(price)}"
-    return (
-        f"{close}{f', which cost {cost} at a price of {found.request.price:g} for 1,000 queries' if cost else ''}."
-    )
+    close = f"within {CLOSE:g} points of the model's error (at most {found.target:.1f} %)"
+    if price.reached is not None:
+        text, costs = f"A clone {close} takes {queries(price)}", ", which cost"
+    else:
+        text = f"No clone came {close} with {price.largest:,} queries or fewer"
+        text += f"; extrapolated, it takes {guess}" if (guess := _queries_from_curve(price)) else ""
+        costs = "; such a clone costs"
+    return f"{text}{f'{costs} {cost} at a price of {found.request.price:g} for 1,000 queries' if cost else ''}."
 
 
 def _advice(found: Findings) -> list[str]:

@@ -100,15 +100,16 @@ def command(
     request = Request.of(
         victim, pools, needs=Needs(increase, l1, one_file, l1_of), price=price, seeds=seeds, clone=clone, **more
     )
-    stopped = False
+    stopped, last = False, ""
     with progress_bar() as show, _one_interrupt():
         try:
             for progress in audit(request, hours):
-                show(progress.fraction, progress.words)
+                last = progress.words
+                show(progress.fraction, last)
         except KeyboardInterrupt:
             stopped = True
     page = write(request, into)
-    click.echo(f"{'stopped; the same command continues. ' if stopped else ''}The report is in {page}")
+    click.echo(f"{'stopped; the same command continues.' if stopped else last} The report is in {page}")
     if stopped:
         raise SystemExit(130)
 

@@ -1,6 +1,7 @@
 """Command-line options for the parameters that defenses and attacks declare."""
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -30,6 +31,16 @@ def chosen_defense(name: str, options: dict[str, Any]) -> Defense:
         ValueError: if the defense does not have an option, or a value is out of range.
     """
     return make_defense(name, **{key: value for key, value in options.items() if value is not None})
+
+
+def check_ray() -> None:
+    """Check that Ray is installed, which is optional.
+
+    Raises:
+        click.ClickException: if not. The message says how to install it.
+    """
+    if find_spec("ray") is None:
+        raise click.ClickException('Ray is not installed: pip install "dcp[ray]"')
 
 
 def _options(flag: str, registry: Registry, default: str) -> Callable[[Command], Command]:

@@ -82,13 +82,18 @@ def run_server(app: Any, host: str, port: int, connections: int) -> None:
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("dcp.api").setLevel(logging.INFO)
-    click.echo(f"send a picture: curl --data-binary @picture.jpg http://{host}:{port}/predict")
-    click.echo(f"try it in a browser: http://{host}:{port}/try")
+    say_where(host, port)
     # Access lines are written by the application, with the id of the request. WebSockets are not used.
     uvicorn.run(
         app, host=host, port=port, log_level="info", access_log=False, ws="none", http=protocol(connections),
         server_header=False, timeout_graceful_shutdown=10,
     )  # fmt: skip
+
+
+def say_where(host: str, port: int) -> None:
+    """Say how the API is asked."""
+    click.echo(f"send a picture: curl --data-binary @picture.jpg http://{host}:{port}/predict")
+    click.echo(f"try it in a browser: http://{host}:{port}/try")
 
 
 def _loopback(host: str) -> bool:

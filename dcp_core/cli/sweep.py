@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from dcp_core.cli.options import check_ray
 from dcp_core.cli.progress import progress_bar
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import name_of
@@ -54,7 +55,8 @@ def command(plan: Path, address: str | None, retries: int, only_list: bool) -> N
         return
     share(todo)
     if address is not None:
-        from dcp_core.runs.ray_cluster import run_on_cluster  # Ray is optional
+        check_ray()
+        from dcp_core.runs.ray_cluster import run_on_cluster
 
         run_on_cluster(todo, address, retries=retries)
     elif todo:

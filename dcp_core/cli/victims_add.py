@@ -42,7 +42,7 @@ def _three(context: click.Context, parameter: click.Parameter, text: str | None)
     "--data",
     required=True,
     help="Labelled test pictures: a folder with one folder for each class, an .npz file with the arrays images and labels, "
-    "or the name of a data set.",
+    "the name of a data set, or hf-dataset:OWNER/NAME.",
 )
 @click.option(
     "--classes",
@@ -110,9 +110,9 @@ def command(
     """Make a victim NAME of the classifier in FILE.
 
     FILE is an ONNX model in one file, with one input of square pictures and one output for each class; safetensors weights
-    of a known architecture; or a folder of timm or Hugging Face with config.json and model.safetensors. It is measured on
-    the test pictures first. Likely mistakes in preprocessing or order of the classes are named. Nothing is stored until the
-    result is accepted.
+    of a known architecture; or a folder of timm or Hugging Face with config.json and model.safetensors, which hf:OWNER/NAME
+    and timm:NAME download from the Hugging Face Hub. It is measured on the test pictures first. Likely mistakes in
+    preprocessing or order of the classes are named. Nothing is stored until the result is accepted.
 
     FILE can also be a TOML file that describes a prediction service. Use only a service that is yours or that you may test.
     It is asked within the limits on requests and money. Answers are kept, so that no picture is sent twice.
@@ -122,6 +122,7 @@ def command(
       python -m dcp_core victims add mine model.onnx --data test.npz --preprocess imagenet --crop 0.875
       python -m dcp_core victims add api service.toml --data test_pictures/ --most-requests 5000 --price-per-1000 1.5
       python -m dcp_core victims add mine weights.safetensors --network resnet18 --data test_pictures/
+      python -m dcp_core victims add mine timm:resnet18.a1_in1k --data test_pictures/
     """
     if threads:
         torch.set_num_threads(threads)

@@ -39,21 +39,27 @@ def detector(y_max: Tensor, tau: Any, nu: float, perturb: str) -> Tensor:
 def log_odds(answer: Answer, cap_odds: bool) -> Tensor:
     """log(y / (1 - y)) of Eq. 6, (N, K): exact, or with odds clamped to [1e-12, 1] as in the released code."""
     if cap_odds:  # log-odds above 0 become 0, so the top class needs no exact logits
-        return torch.logit(answer.y).clamp(LOG_ODDS_FLOOR, 0.0)
+        return torch.logit(answer.y).clamp_(LOG_ODDS_FLOOR, 0.0)
     return answer.log_odds()
 
 
 def reverse_sigmoid_noise(answer: Answer, gamma: float, cap_odds: bool) -> Tensor:
     """r(y) of Eq. 6, (N, K), in [-1/2, 1/2], exact also for y = 0 and y = 1.
 
-    It is computed as tanh(z/2) / 2, because S(z) - 1/2 loses precision by cancellation.
+    It is computed as tanh(z/2) / 2, because S(z) - 1/2 loses precision by cancellation, and in place, because for many
+    answers new memory takes longer than the arithmetic.
     """
-    return torch.tanh(log_odds(answer, cap_odds) * (gamma / 2)) / 2
+    return log_odds(answer, cap_odds).mul_(gamma / 2).tanh_().div_(2)
 
 
 def subtract_noise(y: Tensor, amount: Any, noise: Tensor) -> Tensor:
-    """N(max(0, y - amount * r)): the last step of Eq. 7."""
-    return normalise((y - amount * noise).clamp_min(0.0))
+    """N(max(0, y - amount * r)): the last step of Eq. 7. `amount` is a number or a tensor that broadcasts to the noise."""
+    if isinstance(amount, Tensor):
+        raised = torch.addcmul(y, noise, amount, value=-1)
+    else:
+        raised = torch.sub(y, noise, alpha=amount)
+    raised.clamp_min_(0.0)
+    return raised.div_(raised.sum(-1, keepdim=True))
 
 
 def formula(cap_odds: bool) -> str:

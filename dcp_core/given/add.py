@@ -110,7 +110,7 @@ def examine(
             measured = end.value
             break
         yield Progress(step.phase, ALIGNED + (1 - ALIGNED) * step.fraction)
-    return Examination(given, measured, images, labels, names, data, tuple(problems))
+    return Examination(given, measured, images, labels, names, found.origin or data, tuple(problems))
 
 
 def _side_of_ours(network: str | None, pictures: LabelledPictures) -> int | None:
@@ -158,9 +158,9 @@ def aligned(
     if names is not None and len(names) != outputs:
         raise CheckError(f"there are {len(names)} class names, but the network has {outputs} outputs: {advice}")
     if not pictures.named:
-        if int(labels.max()) >= outputs:
-            raise CheckError(f"the largest label is {int(labels.max())}, but the network has {outputs} outputs")
-        return labels, names or tuple(map(str, range(outputs)))
+        if int(labels.max()) < outputs:
+            return labels, names or tuple(map(str, range(outputs)))
+        return _numbers_as_names(labels, outputs, names)
     if names is None:
         if len(pictures.classes) != outputs:
             raise CheckError(
@@ -176,6 +176,21 @@ def aligned(
         )
     order = labels.new_tensor([places[_plain(name)] for name in pictures.classes])
     return order[labels], names
+
+
+def _numbers_as_names(
+    labels: Tensor, outputs: int, names: tuple[str, ...] | None
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels that are no places of outputs, such as angles: they are names, in the order of their size if none are given."""
+    numbers, places = labels.unique(return_inverse=True)
+    texts = [str(number) for number in numbers.tolist()]
+    order = list(names or texts)
+    if len(order) != outputs or not set(texts) <= set(order):
+        raise CheckError(
+            f"the largest label is {texts[-1]}, but the network has {outputs} outputs: give the names of all outputs in "
+            "their order with --classes FILE, one name a line"
+        )
+    return labels.new_tensor([order.index(text) for text in texts])[places], tuple(order)
 
 
 def _plain(name: str) -> str:
@@ -203,7 +218,7 @@ def accept(name: str, found: Examination, *, replace: bool = False, root: Path |
     content = as_victim(found.given.network, how, found.check.outputs, to_pixels(found.images[:COMPARED]))
     described = zoo.Card(
         name=name,
-        title=f"{name} ({found.given.file})",
+        title=f"{name} ({found.given.file.partition('@')[0]})",  # without the commit, which is in the recipe
         dataset="",
         architecture=found.given.form,
         classes=found.classes,

@@ -1,5 +1,7 @@
 """The labelled test pictures with which a given network is checked, from a folder or an `.npz` file."""
 
+import dataclasses
+import os
 import zipfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from dcp_core.data.folders import SUFFIXES
 from dcp_core.data.images import MAX_BYTES, ImageError, read_image
 from dcp_core.data.tensors import to_tensor
 from dcp_core.files import open_regular
+from dcp_core.given.hub import Place, fetch_pictures, place
+from dcp_core.given.parquet import read_parquet
 from dcp_core.making.progress import Progress
 
 MOST = 10_000  # pictures
@@ -31,18 +35,20 @@ class LabelledPictures:
     """Labelled pictures that are not decoded or resized yet, in random order.
 
     Args:
-        items: paths of files, or arrays uint8 (H, W, 3).
+        items: paths or bytes of files, or arrays uint8 (H, W, 3).
         labels: numbers of their classes, (N,).
         classes: the names of the classes of the data, in the order of the labels.
         named: whether these are names that somebody gave, and not numbers.
         side: side of the pictures if they are square and all equal, else None.
+        origin: where they were downloaded, with the commit; None if they were here.
     """
 
-    items: Sequence[Path | np.ndarray]
+    items: Sequence[Path | bytes | np.ndarray]
     labels: Tensor
     classes: tuple[str, ...]
     named: bool
     side: int | None
+    origin: str | None = None
 
     def read(
         self, size: int, crop: float, most: int = MOST
@@ -70,7 +76,7 @@ class LabelledPictures:
             try:
                 image = Image.fromarray(item) if isinstance(item, np.ndarray) else read_image(item)
             except ImageError as error:
-                problems.append(f"{item}: {error}")
+                problems.append(f"{item if isinstance(item, Path) else 'a picture'}: {error}")
                 continue
             pictures[len(kept)] = (to_tensor(_centre(image, crop), size) * 255).round()
             kept.append(number)
@@ -84,14 +90,18 @@ def find_pictures(where: str, seed: int = 0) -> LabelledPictures:
 
     Args:
         where: a folder with one folder for each class (below `test/` if there is one); an `.npz` file with the arrays
-            `images`, uint8 (N, H, W, 3), and `labels` (N,), optionally `classes`; or the name of a data set.
+            `images`, uint8 (N, H, W, 3), and `labels` (N,), optionally `classes`; the name of a data set; or
+            `hf-dataset:OWNER/NAME`, see `hub.py`.
         seed: of the random order.
 
     Raises:
         DataError: if there are none, or the arrays are not as described.
+        HubError: if a data set cannot be had from the Hub.
     """
     path = Path(where).expanduser()
-    if where in DATASETS:
+    if (there := place(where)) is not None:
+        made = _from_hub(there)
+    elif where in DATASETS:
         found = load(where, "test")
         if found.labels is None:
             raise DataError(f"{where} has no labels: the check needs labelled test pictures")
@@ -108,7 +118,18 @@ def find_pictures(where: str, seed: int = 0) -> LabelledPictures:
         )
     order = torch.randperm(len(made.items), generator=torch.Generator().manual_seed(seed))
     items = [made.items[index] for index in order.tolist()]
-    return LabelledPictures(items, made.labels[order], made.classes, made.named, made.side)
+    return dataclasses.replace(made, items=items, labels=made.labels[order])
+
+
+def _from_hub(there: Place) -> LabelledPictures:
+    if there.kind != "dataset":
+        raise DataError(f"{there.name} is a model: give test pictures, for example hf-dataset:OWNER/NAME")
+    files, origin = fetch_pictures(there)
+    if files[0].suffix == ".parquet":
+        items, labels, classes = read_parquet(files)
+        return LabelledPictures(items, torch.tensor(labels), classes, True, None, origin)
+    above = Path(os.path.commonpath(files))  # the folder of the split, or of the data set
+    return dataclasses.replace(_from_folder(above), origin=origin)
 
 
 def _from_folder(folder: Path) -> LabelledPictures:

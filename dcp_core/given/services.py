@@ -1,5 +1,6 @@
 """Add a prediction service as a victim: it is asked about labelled test pictures first."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from dcp_core.models.remote import RemoteClassifier
 from dcp_core.models.service import MOST_BYTES, Service, read_service
 
 USUAL = 500  # test pictures
+UNSTEADY = (
+    "another answer to the same picture: the service answers at random, as some defenses do, or it changed during the "
+    "check. The first answer to each picture is kept and used"
+)
 EXAMPLE = """\
 url = "https://example.com/predict"   # your service, or one that you may test
 size = 224                            # side in pixels of the pictures that are sent
@@ -119,6 +124,8 @@ def examine_service(
     measured = yield from check(
         ask, images, labels, service.classes, Preprocessing(service.size), outputs="logits"
     )
+    if not model.ledger.has_probe and model.ledger.requests < most_requests and not model.choose_probe(images[0]):
+        measured = dataclasses.replace(measured, findings=(*measured.findings, UNSTEADY))
     return ServiceExamination(
         service, text, measured, images, labels, data, most_requests, price_per_1000, model.ledger.requests
     )

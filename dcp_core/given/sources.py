@@ -1,5 +1,6 @@
 """Open a classifier that was made elsewhere: what kind of file it is, and what the file says about itself."""
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dcp_core.files import read_regular
-from dcp_core.given import weights
+from dcp_core.given import hub, weights
 from dcp_core.models.given_onnx import MOST_BYTES, GivenNetwork
 from dcp_core.models.onnx_session import OnnxError
 
@@ -51,7 +52,8 @@ def open_given(
     """Open a classifier.
 
     Args:
-        path: an ONNX file, safetensors weights, or a folder of timm or Hugging Face.
+        path: an ONNX file, safetensors weights, a folder of timm or Hugging Face, or `hf:OWNER/NAME` or `timm:NAME`, see
+            `hub.py`.
         output: name of the output with the classes, for an ONNX file with several.
         network: architecture of safetensors weights.
         size: side in pixels of the pictures for a network that does not say it.
@@ -59,9 +61,16 @@ def open_given(
     Raises:
         SourceError: for a kind of file that can run code when it is opened.
         WeightsError: for weights that cannot be used.
+        HubError: for a model that cannot be had from the Hub.
         OnnxError: for an ONNX file that cannot be used, or a network that cannot be exported.
         OSError: for a file that cannot be read.
     """
+    if (there := hub.place(str(path))) is not None:
+        if there.kind != "model":
+            raise SourceError(f"{there.name} is a data set: give a model, for example hf:OWNER/NAME")
+        folder, origin = hub.fetch_model(there)
+        given = _exported(folder, weights.from_folder(folder), folder / weights.WEIGHTS, size)
+        return dataclasses.replace(given, file=origin)
     if path.is_dir():
         return _exported(path, weights.from_folder(path), path / weights.WEIGHTS, size)
     if path.suffix.lower() == ".safetensors":

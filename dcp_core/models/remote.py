@@ -1,10 +1,14 @@
 """A victim that is a prediction service: it is asked over HTTP, one picture in a request.
 
 Every answer is kept on disk as it arrives. A picture that was answered before is not sent again. Requests are counted before
-they are sent, also those that fail, so that the count is never below that of the service.
+they are sent, also those that fail, so that the count is never below that of the service. One process sends at a time.
+
+One picture, the probe, is the exception: it is sent again from time to time, to notice that the service has changed.
 """
 
+import fcntl
 import hashlib
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +26,8 @@ from dcp_core.models.service import Service
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a request is sent again; they double each time
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses after which the same request may succeed
 MOST_ANSWER = 16 * 2**20  # bytes
+PROBE_AFTER = 600.0  # seconds after which the probe is sent again before a new picture
+EQUAL = 0.02  # largest difference of posteriors between two answers that count as equal
 
 
 class RemoteError(ValueError):
@@ -39,6 +45,7 @@ class Ledger:
                 "CREATE TABLE IF NOT EXISTS answers (picture BLOB PRIMARY KEY, logits BLOB) WITHOUT ROWID"
             )
             base.execute("CREATE TABLE IF NOT EXISTS sent (requests INTEGER)")
+            base.execute("CREATE TABLE IF NOT EXISTS probe (picture BLOB, asked REAL)")
             base.execute("INSERT INTO sent SELECT 0 WHERE NOT EXISTS (SELECT * FROM sent)")
 
     @contextmanager
@@ -77,6 +84,39 @@ class Ledger:
                 "--most-requests. Answers that arrived are kept and not asked again"
             )
 
+    def set_probe(self, picture: bytes | None) -> None:
+        """Choose the picture that is asked about again, as its values; None for no such picture."""
+        with self._open() as base:
+            base.execute("DELETE FROM probe")
+            if picture is not None:
+                base.execute("INSERT INTO probe VALUES (?, ?)", (picture, time.time()))
+
+    @property
+    def has_probe(self) -> bool:
+        """Whether there is a probe."""
+        with self._open() as base:
+            return base.execute("SELECT 1 FROM probe").fetchone() is not None
+
+    @property
+    def due_probe(self) -> bytes | None:
+        """The probe if it was not asked for `PROBE_AFTER` seconds."""
+        with self._open() as base:
+            row = base.execute(
+                "SELECT picture FROM probe WHERE asked < ?", (time.time() - PROBE_AFTER,)
+            ).fetchone()
+        return None if row is None else row[0]
+
+    @contextmanager
+    def turn(self) -> Iterator[int]:
+        """Wait until no other process or thread sends requests to this service. The value is an open file, whose time of
+        change is that of the next request."""
+        handle = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield handle
+        finally:
+            os.close(handle)
+
     @property
     def requests(self) -> int:
         """Number of requests sent so far."""
@@ -108,7 +148,7 @@ class RemoteClassifier(nn.Module):
         self.service, self.most, self.ledger = service, most, ledger_of(service)
         self.known_classes = len(service.classes)
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)  # callers read a module's device from it
-        self._wait, self._next = wait, 0.0
+        self._wait = wait
         self._session = requests.Session()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -121,15 +161,54 @@ class RemoteClassifier(nn.Module):
         pictures = pixels.detach().cpu().mul(255).round().clamp(0, 255).byte()
         return torch.stack([self._answer(picture) for picture in pictures]).to(pixels.device)
 
+    def choose_probe(self, picture: Tensor) -> bool:
+        """Ask again about a picture that was answered, uint8 (3, size, size). If the answer is the same, the picture is the
+        probe, with which later sessions notice that the service has changed.
+
+        Returns:
+            Whether the answer is the same.
+
+        Raises:
+            RemoteError, ServiceError: as `forward`.
+        """
+        with self.ledger.turn() as handle:
+            same = self._still(picture, handle)
+        self.ledger.set_probe(_values(picture) if same else None)
+        return same
+
     def _answer(self, picture: Tensor) -> Tensor:
-        digest = hashlib.sha256(picture.contiguous().numpy().tobytes()).digest()
+        digest = _digest(picture)
         found = self.ledger.find(digest)
         if found is None:
-            found = self.service.read(self._ask(picture))
-            self.ledger.keep(digest, found)
+            with self.ledger.turn() as handle:
+                self._check_unchanged(handle)
+                found = self.ledger.find(digest)  # another process may have asked meanwhile
+                if found is None:
+                    found = self.service.read(self._ask(picture, handle))
+                    self.ledger.keep(digest, found)
         return found
 
-    def _ask(self, picture: Tensor) -> bytes:
+    def _check_unchanged(self, handle: int) -> None:
+        """Ask about the probe if it is due."""
+        values = self.ledger.due_probe
+        if values is None:
+            return
+        side = self.service.size
+        if not self._still(torch.frombuffer(bytearray(values), dtype=torch.uint8).view(3, side, side), handle):
+            raise RemoteError(
+                f"{self.service.host} has changed: it gives another answer to a picture than before. Answers of two models "
+                f"must not be mixed. To start over, delete {self.ledger.path}, which also resets the count of "
+                f"{self.ledger.requests:,} requests, and add the service again with --replace"
+            )
+        self.ledger.set_probe(values)
+
+    def _still(self, picture: Tensor, handle: int) -> bool:
+        """Whether a picture that was answered gets the same answer again."""
+        known = self.ledger.find(_digest(picture))
+        again = self.service.read(self._ask(picture, handle))
+        return known is None or float((again.softmax(-1) - known.softmax(-1)).abs().max()) <= EQUAL
+
+    def _ask(self, picture: Tensor, handle: int) -> bytes:
         """The content of the answer to a picture."""
         request, secrets = self.service.request(picture), self.service.secret_headers()
         headers = request.pop("headers", {}) | secrets
@@ -138,7 +217,7 @@ class RemoteClassifier(nn.Module):
             if attempt:
                 self._wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-            self._take_turn()
+            self._keep_rate(handle)
             self.ledger.count(self.most)
             try:
                 # A redirect would send the keys to another address.
@@ -177,12 +256,23 @@ class RemoteClassifier(nn.Module):
             "answers that arrived are kept"
         )
 
-    def _take_turn(self) -> None:
-        """Wait so that there are at most `per_second` requests in a second."""
-        now = time.monotonic()
-        if self._next > now:
-            self._wait(self._next - now)
-        self._next = max(now, self._next) + 1 / self.service.per_second
+    def _keep_rate(self, handle: int) -> None:
+        """Wait so that there are at most `per_second` requests in a second, of all processes together."""
+        now, pause = time.time(), 1 / self.service.per_second
+        planned = min(os.fstat(handle).st_mtime, now + LONGEST_PAUSE + pause)  # clocks can be set back
+        if planned > now:
+            self._wait(planned - now)
+        later = max(now, planned) + pause
+        os.utime(handle, (later, later))
+
+
+def _values(picture: Tensor) -> bytes:
+    """The values of a picture, uint8 (3, size, size)."""
+    return picture.contiguous().numpy().tobytes()
+
+
+def _digest(picture: Tensor) -> bytes:
+    return hashlib.sha256(_values(picture)).digest()
 
 
 def _asked_pause(text: str) -> float:

@@ -7,6 +7,7 @@ as usual. What GRAD^2, MAD and AM compute from the pictures (their `guide`) is c
 
 import dataclasses
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,7 +28,7 @@ from dcp_core.models.inference import predict, to_pixels
 from dcp_core.runs.folder import shared
 from dcp_core.runs.spec import RunSpec
 
-ROWS = 128  # pictures computed between two updates of the progress bar
+ROWS, ROWS_OF_SERVICE = 128, 8  # pictures computed between two updates of the progress bar
 SAVE_EVERY = 10.0  # seconds after which computed answers are stored
 
 
@@ -92,10 +93,13 @@ def known_answers(victim: str, pool: ImageSet, indices: Tensor) -> Tensor:
     return rows[[place[index] for index in indices.tolist() if index in place]]
 
 
-def share(specs: Iterable[RunSpec]) -> None:
+def share(specs: Iterable[RunSpec], until: float = math.inf) -> None:
     """Compute and cache the answers to pictures that several of these runs query, with progress on standard error.
 
     A victim and pool that only one run uses are left to that run.
+
+    Args:
+        until: a time of `time.monotonic()` at which it stops, with what it has.
 
     Raises:
         ValueError: if a victim, pool or second network is missing.
@@ -115,7 +119,7 @@ def share(specs: Iterable[RunSpec]) -> None:
         pool = load(source, "train", size=card.size)
         if pool.images.shape[-1] != card.size:  # the oracle resizes them, so their answers would not be found
             continue
-        _compute_missing(card, pool, defense, _asked(runs, len(pool)))
+        _compute_missing(card, pool, defense, _asked(runs, len(pool)), until)
 
 
 def _asked(runs: list[RunSpec], count: int) -> Tensor:
@@ -124,7 +128,9 @@ def _asked(runs: list[RunSpec], count: int) -> Tensor:
     return torch.cat([part for part in parts if part is not None]).unique()
 
 
-def _compute_missing(card: zoo.Card, pool: ImageSet, defense: Defense | None, indices: Tensor) -> None:
+def _compute_missing(
+    card: zoo.Card, pool: ImageSet, defense: Defense | None, indices: Tensor, until: float
+) -> None:
     path = _path(card, pool, defense)
     known, rows = stored_rows(path)
     missing = torch.tensor(sorted(set(indices.tolist()) - set(known.tolist())), dtype=torch.int64)
@@ -141,10 +147,12 @@ def _compute_missing(card: zoo.Card, pool: ImageSet, defense: Defense | None, in
             write_atomic(path, lambda file: file.write(content))
 
     last = time.monotonic()
+    words = f"answers of {card.name} to {pool.name}, for all runs"
+    bar = tqdm(total=len(missing), desc=words, unit=" pictures")
     try:
-        for which in tqdm(
-            missing.split(ROWS), desc=f"answers of {card.name} to {pool.name}, for all runs", unit="x128"
-        ):
+        for which in missing.split(ROWS_OF_SERVICE if card.source == zoo.SERVICE else ROWS):
+            if time.monotonic() > until:
+                break
             part = predict(model, pool.images[which])
             if loaded is not None:
                 guide = loaded.guide(part.softmax(-1), to_pixels(pool.images[which]))
@@ -152,10 +160,12 @@ def _compute_missing(card: zoo.Card, pool: ImageSet, defense: Defense | None, in
                 part = guide
             asked.append(which)
             parts.append(part)
+            bar.update(len(which))
             if time.monotonic() - last > SAVE_EVERY:
                 keep()
                 last = time.monotonic()
     finally:  # an answer that has arrived must not be asked for again after Ctrl-C
+        bar.close()
         keep()
 
 

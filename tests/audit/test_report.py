@@ -125,6 +125,9 @@ def test_a_clone_that_stays_worse_is_not_reached(home: Path, no_drawing: None) -
     price = findings(asked, planned).prices[0]
     assert words.queries(price).startswith("not reached within 2,000 queries")
     assert words.money(price, 2.0) == "more than 4.00"
+    said = " ".join(words.verdict(findings(asked, planned)))
+    assert "No clone came within 5 points of the model's error" in said
+    assert "with 2,000 queries or fewer" in said
 
 
 def test_two_budgets_give_no_curve_but_a_bound(home: Path, no_drawing: None) -> None:

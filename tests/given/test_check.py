@@ -65,6 +65,14 @@ def test_softmax_twice_is_named_in_the_file_and_in_the_options(check: Callable[.
     assert "softmax twice" not in said(check(network(after=SOFTMAX)))
 
 
+def test_softmax_twice_of_an_unsure_network_is_named(check: Callable[..., Examination]) -> None:
+    unsure = "c = Constant <value_float = 0.3> () u = Mul (z, c) "
+    assert "softmax twice" not in said(check(network(after=unsure + SOFTMAX.replace("(z)", "(u)"))))
+    found = check(network(after=unsure + TWICE.replace("(z)", "(u)")))
+    assert bool(torch.from_numpy(np.exp(found.check.logits.numpy())).max() < 0.4)
+    assert "the softmax of probabilities" in said(found)
+
+
 def test_logits_cannot_be_called_probabilities(check: Callable[..., Examination]) -> None:
     shifted = network(after="h = Constant <value_float = 9.0> () y = Sub (z, h)")
     with pytest.raises(CheckError, match="no probabilities"):
@@ -242,3 +250,20 @@ def test_examining_changes_no_preprocessing_that_was_asked_for(check: Callable[.
     asked = {"mean": (0.1, 0.2, 0.3), "crop": 0.9}
     how = check(network(), preprocessing=asked).check.how
     assert dataclasses.asdict(how) | asked == dataclasses.asdict(how)
+
+
+def test_folders_named_by_numbers_that_are_no_places_are_names(
+    check: Callable[..., Examination], tmp_path: Path
+) -> None:
+    images, labels = pictures(40)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / "angles" / str(90 * label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    data = str(tmp_path / "angles")
+    found = check(network(), data)
+    assert (found.check.accuracy, found.classes) == (100, ("0", "90", "180", "270"))
+    turned = ("270", "0", "90", "180")
+    assert check(network(order=(3, 0, 1, 2)), data, classes=turned).check.accuracy == 100
+    with pytest.raises(CheckError, match="largest label is 270"):
+        check(network(), data, classes=("a", "b", "c", "d"))

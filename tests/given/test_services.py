@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,16 @@ from networks import CLASSES, archive, network, pictures, pixels
 from PIL import Image
 
 from dcp_core.api import application
+from dcp_core.audit import Request
 from dcp_core.cli import main
 from dcp_core.defenses import NoDefense
 from dcp_core.given.check import CheckError
 from dcp_core.given.services import EXAMPLE, accept_service, examine_service
 from dcp_core.making import finish, make_quantized
-from dcp_core.models import zoo
+from dcp_core.models import remote, zoo
 from dcp_core.models.given_onnx import GivenNetwork
 from dcp_core.models.preprocessing import Preprocessing
-from dcp_core.models.remote import RemoteClassifier, RemoteError
+from dcp_core.models.remote import RemoteClassifier, RemoteError, ledger_of
 from dcp_core.models.service import Service, ServiceError, read_service
 from dcp_core.runs.estimate import estimate
 from dcp_core.runs.spec import RunSpec
@@ -156,6 +158,48 @@ def test_no_picture_is_sent_twice_not_even_in_another_session(home: Path, server
     again = RemoteClassifier(service(server), 100)
     assert torch.equal(again(seen), first)
     assert server.count == again.ledger.requests == 5
+
+
+def test_two_at_the_same_time_send_a_picture_once(home: Path, server: Server) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: RemoteClassifier(service(server), 100)(pixels(5)), range(4)))
+    assert all(torch.equal(each, found[0]) for each in found)
+    assert server.count == 5
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_service_that_changes_between_sessions_is_noticed(
+    home: Path, server: Server, monkeypatch: pytest.MonkeyPatch, changes: bool
+) -> None:
+    first = RemoteClassifier(service(server), 100)
+    first(pixels(3))
+    assert first.choose_probe(pictures_of(pixels(1))[0])
+    monkeypatch.setattr(remote, "PROBE_AFTER", -1.0)
+    later = RemoteClassifier(service(server), 100)
+    later(pixels(3))
+    assert server.count == 4  # nothing new is asked, so nothing is checked
+    if not changes:
+        later(pixels(4))
+        assert server.count == 6
+        return
+    server.script = [(200, OTHER, {})]
+    with pytest.raises(RemoteError, match="has changed: it gives another answer to a picture than before"):
+        later(pixels(4))
+    assert server.count == later.ledger.requests == 5
+
+
+def test_a_service_that_answers_at_random_is_named(home: Path, server: Server, tmp_path: Path) -> None:
+    server.script = [(200, OTHER, {})]  # to the first picture
+    found = finish(examine_service(described(server, tmp_path), archive(tmp_path), most_requests=400, most=8))
+    assert server.count == found.sent == 9
+    assert "another answer to the same picture" in " ".join(found.words())
+
+
+OTHER = b'{"result": {"p": [[0.4, 0.3, 0.2, 0.1]]}}'
+
+
+def pictures_of(seen: torch.Tensor) -> torch.Tensor:
+    return seen.mul(255).round().byte()
 
 
 def test_errors_that_pass_are_tried_again_and_every_request_is_counted(home: Path, server: Server) -> None:
@@ -289,14 +333,17 @@ def test_it_asks_before_the_first_request_and_states_what_the_service_counted(
     assert server.count == 0
     done = CliRunner().invoke(main, [*add, "--yes"])
     assert "accuracy 100.00 %" in done.output, done.output
-    assert "160 of 250 requests sent, 0.32 in money" in done.output
-    assert server.count == 160
+    assert "161 of 250 requests sent, 0.32 in money" in done.output  # one picture is sent again
+    assert server.count == 161
     attack = ["attack", "--victim", "api", "--pool", pool(tmp_path), "--clone", "resnet8", "--defense", "dcp"]
     attack += ["--budget", "40", "--epochs", "1", "--to", str(tmp_path / "run")]
     stolen = CliRunner().invoke(main, attack)
     assert "after 40 queries" in stolen.output, stolen.output
     assert "transfer" not in stolen.output
-    assert server.count == 160 + 40
+    assert server.count == 161 + 40
+    card = zoo.card("api")
+    assert ledger_of(zoo.service("api")).requests == server.count
+    assert Request.of("api", (pool(tmp_path),)).price == card.recipe["price_per_1000"] == 2
 
 
 def pool(folder: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 from test_pages import open_page, texts
 
 sys.path.append(str(Path(__file__).parents[1] / "given"))
@@ -15,6 +16,7 @@ from networks import CLASSES, archive, network, pictures, saved
 from dcp_core.data.datasets import DataError
 from dcp_core.given import unpack
 from dcp_core.models import zoo
+from dcp_core.models.architectures import build
 
 
 def test_files_are_checked_shown_and_accepted(home: Path, tmp_path: Path) -> None:
@@ -34,6 +36,7 @@ def test_files_are_checked_shown_and_accepted(home: Path, tmp_path: Path) -> Non
     assert not app.exception
     assert "is a victim now" in app.success[0].value
     assert zoo.card("mine").test_accuracy == 100
+    assert "Audit it: one report" in [each.proto.label for each in app.get("page_link")]
     for page in ("playground", "quantized"):
         prefix = {"quantized": "q_"}.get(page, "")
         shown = open_page(page, **{f"{prefix}victim": "mine"})
@@ -60,6 +63,20 @@ def test_a_missing_file_is_told_in_a_sentence(home: Path, tmp_path: Path) -> Non
     )
     app.button(key="own_check").click().run()
     assert "No such file" in app.error[0].value
+
+
+def test_weights_of_a_named_network_are_checked(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file(build("resnet8", 4).state_dict(), path)
+    data = archive(tmp_path, images=pictures(12)[0], labels=pictures(12)[1])
+    given = {"own_where": "on this machine", "own_model_path": str(path), "own_data_path": data}
+    app = open_page("own", **given)
+    app.button(key="own_check").click().run()
+    assert "name it with --network" in app.error[0].value
+    app = open_page("own", **given, own_network="resnet8")
+    app.button(key="own_check").click().run()
+    assert not app.error
+    assert "safetensors, resnet8, 4 classes" in texts(app)
 
 
 def test_every_picker_of_victims_leads_to_the_page(home: Path) -> None:
