@@ -6,8 +6,8 @@ from dcp_core.ui import PAGES
 
 st.navigation(
     [
-        st.Page(f"pages/{name}.py", title=title, icon=f":material/{icon}:", default=name == "story")
-        for name, (title, icon) in PAGES.items()
+        st.Page(f"pages/{name}.py", title=title, default=name == "story")  # an icon would come from the network
+        for name, (title, _) in PAGES.items()
     ],
     position="hidden",
 ).run()

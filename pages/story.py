@@ -13,7 +13,6 @@ from dcp_core.data.tensors import sharpness, to_image
 from dcp_core.defenses import Deception, NoDefense, ReverseSigmoid
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.models import zoo
-from dcp_core.plots.thief import THIEF_AXES
 from dcp_core.results import overview
 
 ui.frame("Story", "If I publish my image classifier behind an API, how well can it be stolen?")
@@ -368,7 +367,7 @@ with st.container(horizontal=True):
         **small,
         **ui.defense_state(ReverseSigmoid(beta=0.08)),
     )
-    strict = {"budget": 0.2, "axis": THIEF_AXES["l1"], **ui.defense_state(Deception(beta=0.4), ui.TRADEOFFS)}
+    strict = {"budget": 0.2, **ui.defense_state(Deception(beta=0.4), ui.TRADEOFFS)}
     ui.link("tradeoffs", "Answers that may move little (l1 ≤ 0.2)", "balance", **strict)
     ui.link("playground", "What the threshold τ does", "rule", **ui.defense_state(Deception(beta=0.9, tau=0.6)))
     ui.link("decide", "Should I deploy one, and which?", "gavel")

@@ -18,12 +18,13 @@ from dcp_core.models import zoo
 from dcp_core.plots.curves import CURVES
 from dcp_core.plots.tables import ADDED, ERROR_BARS, TABLE2
 from dcp_core.plots.thief import THIEF, THIEF_AXES, placed
-from dcp_core.results.constraints import L1, added, l1_limit, limits, pareto_front, table2
+from dcp_core.results.constraints import L1, L1_DEFAULT, added, l1_limit, limits, pareto_front, table2
 from dcp_core.results.facts import about_thief, what_defenses_add
 from dcp_core.results.overview import along, best_thieves, least_behind, levels, strongest_case
 
 ui.frame("Trade-offs", "What does protection cost over a whole test set?")
 
+RISE, MOVE = (0.0, 10.0, 0.25), (0.0, 2.0, 0.05)  # sliders of the two limits: lowest, highest, step
 SWEPT = [name for name, kind in DEFENSES.items() if kind.strength]
 FIRST = ["source", "defense", "strength", "adversary_error", "adversary_error_std", "runs", "defender_error", "l1"]
 
@@ -202,7 +203,7 @@ def thiefs_side(card: zoo.Card) -> None:
     with first:
         dataset = _choose_data(known, card)
     with second:
-        axis = ui.select("Horizontal axis", THIEF_AXES, "axis", "l1")
+        axis = ui.select("Horizontal axis", THIEF_AXES, "axis", L1_DEFAULT)
     with third:
         what = ui.select("Vertical axis", TABLE2, "attainable", THIEF)
     here = everything[everything["dataset"] == dataset]
@@ -216,21 +217,25 @@ def thiefs_side(card: zoo.Card) -> None:
     with first:
         allowed = st.slider(
             "Owner's error may rise by at most (percentage points)",
-            0.0,
-            10.0,
+            RISE[0],
+            RISE[1],
             1.0,
-            0.25,
+            RISE[2],
             "%g",
             key="increase",
             **ui.IN_URL,
         )
     with second:
-        l1 = st.slider("The mean l1 may be at most", 0.0, 2.0, 0.9, 0.05, key="budget", **ui.IN_URL)
+        l1 = st.slider("The mean l1 may be at most", MOVE[0], MOVE[1], 0.9, MOVE[2], key="budget", **ui.IN_URL)
     with third:
         l1_of = ui.choose_l1("l1_of")
     if not thief.empty and axis != "budget":
         st.markdown(f"**{ui.plain(about_thief(thief, allowed, l1, l1_of))}**")
     bounds = here[here["max_defender_increase"].notna()]
+    if axis == "increase":
+        ui.limit_on_plot("thief", "increase", *RISE)
+    elif axis == l1_of:
+        ui.limit_on_plot("thief", "budget", *MOVE)
     scatter(
         thief,
         bounds,
@@ -291,7 +296,8 @@ def scatter(
     st.caption(
         "Higher and further left is better for the owner. Filled marks: measured by this code, mean over seeds; error bars: "
         f"{ERROR_BARS[what]}. Open marks: from the paper. Faint marks: unreliable; the hover text says why. Click a "
-        "mark to select it, with Shift for several, or take the box of the chart's toolbar; a double click selects all."
+        "mark to select it, with Shift for several, or take the box of the chart's toolbar; a double click selects all. "
+        "Drag the blue line to change the limit."
     )
     selected = _selected(points, selection)
     some = len(selected) < len(points)

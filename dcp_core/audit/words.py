@@ -145,11 +145,12 @@ def _cheapest(found: Findings) -> str:
     cost = money(price, found.request.price)
     close = f"within {CLOSE:g} points of the model's error (at most {found.target:.1f} %)"
     if price.reached is not None:
-        text = f"A clone {close} takes {queries(price)}"
+        text, costs = f"A clone {close} takes {queries(price)}", ", which cost"
     else:
         text = f"No clone came {close} with {price.largest:,} queries or fewer"
         text += f"; extrapolated, it takes {guess}" if (guess := _queries_from_curve(price)) else ""
-    return f"{text}{f' (cost: {cost}, at {found.request.price:g} for 1,000 queries)' if cost else ''}."
+        costs = "; such a clone costs"
+    return f"{text}{f'{costs} {cost} at a price of {found.request.price:g} for 1,000 queries' if cost else ''}."
 
 
 def _advice(found: Findings) -> list[str]:

@@ -34,6 +34,7 @@ from dcp_core.ui.live.answer import (
     noise_panel,
 )
 from dcp_core.ui.live.hero import headline, hero_panels
+from dcp_core.ui.live.limit import limit_on_plot
 from dcp_core.ui.live.tradeoff import cost_panels, curve_panel, strength_slider, thief_panel
 from dcp_core.ui.page import PAGES, VIEWS, attempt, errors_explained, experts, frame, link, plain, presenting
 from dcp_core.ui.runs import run_buttons, run_details, say_if_launching_is_off
@@ -86,6 +87,7 @@ __all__ = [
     "keep",
     "kept",
     "learned",
+    "limit_on_plot",
     "link",
     "live",
     "live_answer",

@@ -1,6 +1,7 @@
 """Select boxes for victims and defenses, a control for each declared parameter, and the state that links carry."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -126,7 +127,13 @@ def attack_parameters(start: Attack, prefix: str = "") -> Attack:
 
 def _controls(kind: type[Defense] | Attack, prefix: str) -> dict[str, Any]:
     declared = kind.parameters()
-    values = {key: _control(kind, key, each, prefix) for key, each in declared.items() if not each.expert}
+    values: dict[str, Any] = {}
+    for key, each in declared.items():
+        if each.expert:
+            continue
+        dragged = not isinstance(kind, Attack) and key == kind.strength  # `frame.css` keeps it in sight on a phone
+        with st.container(key=f"{prefix}strength") if dragged else nullcontext():
+            values[key] = _control(kind, key, each, prefix)
     expert = {key: each for key, each in declared.items() if each.expert}
     if expert and experts():
         with st.expander("More parameters", icon=":material/science:"):
@@ -164,7 +171,7 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
     whole = isinstance(default, int) and not isinstance(default, bool)
     number: Callable[[float], Any] = int if whole else float
     if isinstance(kind, Attack):  # their ranges are too wide for a slider
-        return st.number_input(
+        typed = st.number_input(
             f"{name} ({declared.symbol})",
             number(declared.low),
             number(declared.high),
@@ -175,6 +182,7 @@ def _control(kind: type[Defense] | Attack, key: str, declared: Parameter, prefix
             help=declared.help,
             **IN_URL,
         )
+        return number(round(typed, 9))  # stepped by 0.1, a field gives 0.8999999999999999
     value = st.slider(
         f"{name} ({declared.symbol})",
         number(declared.low),

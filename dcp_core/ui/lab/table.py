@@ -8,7 +8,7 @@ import streamlit as st
 
 from dcp_core.plots.runs import dashes_of, swatch
 from dcp_core.runs import launch, store
-from dcp_core.runs.describe import STAGES, facts_of, stage_of, table_of
+from dcp_core.runs.describe import STAGES, attack_words, defense_facts, stage_of, table_of
 from dcp_core.runs.folder import used_bytes
 from dcp_core.runs.outcome import score_of
 from dcp_core.runs.spec import RunSpec
@@ -36,8 +36,8 @@ def frame_of(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> pd.Data
         shown: keys of the runs that are drawn, in the chart's order.
 
     Returns:
-        Columns `shown` (an eye), `line` (as drawn in the chart), `run` (in words), `state`, `done` (percent, 100 only when
-        it is done), `error` of the clone (percent, NaN before the first score) and `key`.
+        Columns `shown` (an eye), `line` (as drawn in the chart), `defense`, `attack` (in words), `state`, `done` (percent,
+        100 only when it is done), `error` of the clone (percent, NaN before the first score) and `key`.
     """
     scores = {view.key: score_of(view) for view in views}
     drawn = [view for key in shown for view in views if view.key == key and scores[key] is not None]
@@ -49,7 +49,8 @@ def frame_of(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> pd.Data
             {
                 "shown": EYE[view.key in shown],
                 "line": swatch(spec.defense, dashes.get(view.key, "solid")) if spec else None,
-                "run": _name(view),
+                "defense": _defense(spec) if spec else "",
+                "attack": _attack(view),
                 "state": state_words(view),
                 "done": 100 if view.state == "done" else min(99, round(100 * view.fraction)),
                 "error": score.error if score else None,
@@ -59,12 +60,18 @@ def frame_of(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def _name(view: RunView[RunSpec]) -> str:
-    """A run in words, with its seed and victim where they are not the first ones."""
-    words = [facts_of(view)]
-    if view.spec is not None:
-        words += [f"seed {view.spec.seed}"] if view.spec.seed else []
-        words += [view.spec.victim] if view.spec.victim != EMBEDDED else []
+def _defense(spec: RunSpec) -> str:
+    return "undefended" if spec.defense == "none" else defense_facts(spec.make_defense())
+
+
+def _attack(view: RunView[RunSpec]) -> str:
+    """An attack in words, with its seed and victim where they are not the first ones; the key if there is no attack."""
+    spec = view.spec
+    if spec is None:
+        return view.key
+    words = [attack_words(spec, pool=False)]
+    words += [f"seed {spec.seed}"] if spec.seed else []
+    words += [spec.victim] if spec.victim != EMBEDDED else []
     return ", ".join(words)
 
 
@@ -91,7 +98,7 @@ def run_table(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> None:
         placeholder="",
         row_height=ROW,
         height=ROW * min(len(frame), ROWS) + 40,
-        column_order=["shown", "line", "error", "run", "state", "done"],  # the first ones are seen on a phone
+        column_order=["shown", "line", "error", "defense", "attack", "state", "done"],  # a phone shows the first
         column_config={
             "shown": st.column_config.ButtonColumn(
                 "",
@@ -105,7 +112,8 @@ def run_table(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> None:
             "error": st.column_config.NumberColumn(
                 "Error", width=60, format="%.1f %%", help="Error of the clone."
             ),
-            "run": st.column_config.TextColumn("Run", width=350),
+            "defense": st.column_config.TextColumn("Defense", width=92),
+            "attack": st.column_config.TextColumn("Attack", width=258),
             "state": st.column_config.TextColumn("State", width=74),
             "done": st.column_config.ProgressColumn("Done", width=76, format="%d %%", min_value=0, max_value=100),
         },

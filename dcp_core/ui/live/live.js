@@ -204,13 +204,18 @@ function axes(picture, panel, width) {
   add(picture, 'line', { class: 'axis', x1: left, x2: right, y1: low, y2: low });
   add(picture, 'text', { x: (left + right) / 2, y: height - 6, 'text-anchor': 'middle', text: x.title });
   add(picture, 'text', { x: 0, y: 16 * em, text: y.title });
+  const names = []; // where names were written, so that none is written over another
   const path = (points) => 'M' + points.map(([a, b]) => `${across(a).toFixed(1)} ${up(b).toFixed(1)}`).join('L');
   for (const line of panel.lines) {
     if (line.band) add(picture, 'path', { d: `${path(line.band)}Z`, style: `fill: ${line.color}; opacity: .18; stroke: none` });
     add(picture, 'path', { d: path(line.points), style: `stroke: ${line.color}; stroke-dasharray: ${line.dash}` });
     const [a, b] = line.points.at(line.at === 'start' ? 0 : -1);
-    const side = line.at === 'start' ? 4 : -4;
-    if (line.name) add(picture, 'text', { x: across(a) + side, y: up(b) - 6, 'text-anchor': line.at, text: line.name });
+    if (!line.name) continue;
+    const name = { x: across(a) + (line.at === 'start' ? 4 : -4), y: up(b) - 6, 'text-anchor': line.at };
+    const over = (other) => Math.abs(other.x - name.x) < 110 * em && Math.abs(other.y - name.y) < 16 * em;
+    while (names.some(over)) name.y -= 4;
+    names.push(name);
+    add(picture, 'text', { ...name, text: line.name });
   }
   if (panel.moving) add(picture, 'path', { class: 'moving', style: `stroke: ${panel.moving.color}` });
   panel.points.now[0].forEach((_, k) => {
