@@ -85,7 +85,7 @@ def thief_scatter(
     if limit is not None:
         left = min(points["x"], default=0.0) if x == "defender_error" else min([0.0, *points["x"]])
         shapes.append(_region(left, limit))
-        notes.append(_note(left, "allowed") | {"y": 0, "xanchor": "left", "yanchor": "bottom", "textangle": 0})
+        notes.append(_note(left, "allowed") | {"xanchor": "left", "textangle": 0})
     # With "select", Streamlit 1.67 would ignore clicks on points.
     more = {"shapes": shapes, "annotations": notes, "dragmode": "pan"}
     return go.Figure(traces, layout(x=THIEF_AXES[x], y=y, height=460, **more))
@@ -97,12 +97,12 @@ def _clipped(points: pd.DataFrame, most: float) -> pd.DataFrame:
 
 
 def _level_lines(levels: Mapping[str, float]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Horizontal lines as shapes, and their names as annotations; alternately at the left and the right edge."""
+    """Horizontal lines as shapes, and their names as annotations; in turn in the middle, right and left."""
     shapes, names = [], []
     for number, (name, at) in enumerate(levels.items()):
         span = {"xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at}
         shapes.append({"type": "line", **span, "line": {"dash": "dash", "color": "#8a8f98", "width": 1.5}})
-        side = {"x": number % 2, "xanchor": "right" if number % 2 else "left"}
+        side = dict(zip(("x", "xanchor"), ((0.5, "center"), (1, "right"), (0, "left"))[number % 3], strict=True))
         names.append({"xref": "paper", **side, "y": at, "yanchor": "bottom", "showarrow": False, "text": name})
     return shapes, names
 
