@@ -351,6 +351,6 @@ def _checked(posteriors: Tensor | None, logits: Tensor | None) -> tuple[Tensor, 
     if len(y):
         low, high = y.sum(-1).aminmax()
         # NaN fails every comparison, and a row with an infinity has no sum near 1.
-        if not (float(low) >= 1 - SUM_TOLERANCE and float(high) <= 1 + SUM_TOLERANCE and float(y.amin()) >= 0):
+        if not (low.item() >= 1 - SUM_TOLERANCE and high.item() <= 1 + SUM_TOLERANCE and y.amin().item() >= 0):
             raise ValueError("answers must be finite; each row of posteriors must be non-negative and sum to 1")
     return y, given if posteriors is None else None

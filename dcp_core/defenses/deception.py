@@ -49,7 +49,7 @@ def reverse_sigmoid_noise(answer: Answer, gamma: float, cap_odds: bool) -> Tenso
     It is computed as tanh(z/2) / 2, because S(z) - 1/2 loses precision by cancellation, and in place, because for many
     answers new memory takes longer than the arithmetic.
     """
-    return log_odds(answer, cap_odds).mul_(gamma / 2).tanh_().div_(2)
+    return log_odds(answer, cap_odds).mul_(gamma / 2).tanh_() / 2
 
 
 def subtract_noise(y: Tensor, amount: Any, noise: Tensor) -> Tensor:

@@ -158,5 +158,5 @@ def test_a_phone_shows_the_playground_without_sideways_scrolling(shared_server: 
     expect(page.locator(".bars")).to_be_visible()
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0
-    expect(page.get_by_role("slider", name=re.compile("^Strength"))).to_be_in_viewport()  # beside what it moves
+    expect(page.get_by_test_id("stSlider").filter(has_text="Strength")).to_be_in_viewport()  # beside what it moves
     page.close()
