@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Awaitable, Callable
+from multiprocessing.connection import Connection
 
 import anyio
 import numpy as np
@@ -14,6 +15,8 @@ from dcp_core.api.decoding import Decoders
 from dcp_core.data.images import read_image
 from dcp_core.data.structure import ImageError
 from dcp_core.data.tensors import to_tensor
+
+serve = decoding._serve
 
 
 def with_decoders(work: Callable[[Decoders], Awaitable[None]]) -> None:
@@ -34,6 +37,22 @@ def test_a_decoder_gives_the_same_pixels_as_the_library() -> None:
         assert all(np.array_equal(each, to_tensor(read_image(picture), 8)) for each in pixels)
 
     picture = saved(noise(20, 30), "PNG")
+    with_decoders(work)
+
+
+def serve_late(pipe: Connection, size: int) -> None:
+    """A process that is long in starting, as on a busy machine."""
+    time.sleep(5)
+    serve(pipe, size)
+
+
+def test_the_time_in_which_a_process_starts_is_not_the_request_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(decoders: Decoders) -> None:
+        _, pixels = await decoders.decode("pictures", {}, saved(noise(20, 30), "PNG"))
+        assert pixels.shape == (1, 3, 8, 8)
+
+    monkeypatch.setattr(decoding, "_serve", serve_late)
+    monkeypatch.setattr(decoding, "PATIENCE", 3.0)
     with_decoders(work)
 
 
