@@ -299,7 +299,7 @@ def scatter(
         "Higher and further left is better for the owner. Filled marks: measured by this code, mean over seeds; error bars: "
         f"{ERROR_BARS[what]}. Open marks: from the paper. Faint marks: unreliable; the hover text says why. Click a "
         "mark to select it, with Shift for several, or take the box of the chart's toolbar; a double click selects all. "
-        "Drag the blue line to change the limit."
+        "Drag the number on the blue line to change the limit."
     )
     selected = _selected(points, selection)
     some = len(selected) < len(points)

@@ -92,13 +92,15 @@ def test_marks_are_clicked_and_the_limit_is_dragged_on_the_plot_of_thieves(
             "parameters": f'{{"beta": {beta}}}',
             "strength": beta,
             "adversary_error": error,
-            "defender_error": 5 + 2 * beta,
+            "defender_error": 5 + beta,
             "l1": beta,
         }
         for beta, error in ((0.2, 20.0), (0.5, 50.0), (0.8, 80.0))
     ]
     write_results(tmp_path / "results" / "mine.csv", pd.DataFrame(rows))
-    page = open_page(browser, f"{server}/tradeoffs?t_data=svhn&axis=increase")
+    page = open_page(
+        browser, f"{server}/tradeoffs?t_data=svhn&axis=increase&increase=0.5"
+    )  # below the second mark
     expect(page.get_by_text("All points (21)")).to_be_visible()  # with the paper's 18
     expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
     marks = page.locator(".st-key-thief .trace").filter(has=page.locator(".lines path")).locator(".points .point")
@@ -122,7 +124,7 @@ def test_marks_are_clicked_and_the_limit_is_dragged_on_the_plot_of_thieves(
     assert sorted(chosen["adversary_error"]) == [20, 50]
 
     limit = page.get_by_title("Drag to change the limit")
-    expect(limit).to_have_text("≤ 1")
+    expect(limit).to_have_text("≤ 0.5")
     box = limit.bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -130,7 +132,7 @@ def test_marks_are_clicked_and_the_limit_is_dragged_on_the_plot_of_thieves(
     page.mouse.down()
     page.mouse.move(x + 100, y, steps=3)
     dragged = float(limit.inner_text().removeprefix("≤ "))
-    assert dragged > 1
+    assert dragged > 0.5
     page.mouse.up()
     expect(page).to_have_url(re.compile(rf"increase={dragged:g}(&|$)"))
     expect(page.get_by_role("slider", name=re.compile("^Owner's error may rise"))).to_have_value(f"{dragged:g}")
