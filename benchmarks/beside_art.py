@@ -1,6 +1,7 @@
 """Ours beside the Adversarial Robustness Toolbox (ART): `python -m benchmarks.beside_art`. Needs requirements-art.txt.
 
-1. Microseconds of Reverse Sigmoid, ART's and ours, and of DCP, on the same posteriors. Beside them stands the arithmetic
+1. Microseconds of Reverse Sigmoid, ART's and ours, and of DCP, on the same posteriors; of ours also as exported ONNX nodes
+   (`dcp export`) in ONNX Runtime, which start from logits, so their softmax is included. Beside them stands the arithmetic
    alone: the formula of Reverse Sigmoid in torch, without checks and without exactness at posteriors of 0 and 1.
 2. The l1 distance between ART's answers and ours, with the same beta and gamma and the printed odds (`cap_odds=False`).
 3. With `--steal`, KnockoffNets of ART and ours against one undefended victim: the same network, number of queries, epochs,
@@ -21,23 +22,27 @@ import torch
 from art.attacks.extraction import KnockoffNets as ArtKnockoffNets
 from art.defences.postprocessor import ReverseSigmoid as ArtReverseSigmoid
 from art.estimators.classification import PyTorchClassifier
+from onnx import helper
 from torch import nn
 
 from dcp_core.attacks import Oracle, Theft
 from dcp_core.attacks.knockoff import KnockoffNets
 from dcp_core.attacks.transfer_set import picking_order
 from dcp_core.data.datasets import load
-from dcp_core.defenses import Deception, NoDefense, ReverseSigmoid
+from dcp_core.defenses import Deception, Defense, NoDefense, ReverseSigmoid
 from dcp_core.interop.art import black_box
 from dcp_core.models import zoo
 from dcp_core.models.architectures import build
+from dcp_core.models.defense_nodes import OPSET, defense_graph
 from dcp_core.models.inference import predict
+from dcp_core.models.onnx_session import new_session
 from dcp_core.provenance import hardware
 
 SHAPES = ((1, 10), (64, 10), (10_000, 10), (10_000, 100), (10_000, 1000))
 BETA, GAMMA = 0.64, 0.2
 ROUNDS = 60
 ART = "ART's RS"
+OURS = ("RS", "DCP", "RS exported", "DCP exported")
 VICTIM, POOL, QUERIES, EPOCHS, BATCH, RATE = "cifar10-resnet20", "cifar100", 5000, 10, 64, 0.05
 
 
@@ -60,23 +65,34 @@ def bare(y: torch.Tensor) -> torch.Tensor:
     return raised / raised.sum(-1, keepdim=True)
 
 
+def exported(defense: Defense, logits: torch.Tensor) -> Callable[[], object]:
+    """A call of the defense's exported nodes on logits (N, K), on one thread."""
+    graph = defense_graph(defense, logits.shape[1], baked=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    session = new_session(model.SerializeToString(), 1)
+    return partial(session.run, None, {"logits": logits.numpy()})
+
+
 def answers() -> None:
     """Parts 1 and 2."""
     theirs, ours, dcp = ArtReverseSigmoid(BETA, GAMMA), ReverseSigmoid(BETA, GAMMA), Deception(0.9)
     printed = ReverseSigmoid(BETA, GAMMA, cap_odds=False)
     for count, classes in SHAPES:
-        y = (4 * torch.randn(count, classes)).softmax(-1)
+        logits = 4 * torch.randn(count, classes)
+        y = logits.softmax(-1)
         array = y.numpy()
         works: dict[str, Callable[[], object]] = {
             ART: partial(theirs, array),
             "RS": partial(ours, y),
             "DCP": partial(dcp, y),
+            "RS exported": exported(ours, logits),
+            "DCP exported": exported(dcp, logits),
             "the arithmetic": partial(bare, y),
         }
         with torch.inference_mode():
             took = medians(works, calls=50 if count < 100 else 1)
         words = ", ".join(f"{name} {value:,.0f}" for name, value in took.items())
-        faster = ", ".join(f"{name} {took[ART] / took[name]:.2f}" for name in ("RS", "DCP"))
+        faster = ", ".join(f"{name} {took[ART] / took[name]:.2f}" for name in OURS)
         print(f"{count:,} x {classes:,} answers, microseconds: {words}; times as fast as ART's: {faster}")
         far = np.abs(theirs(array) - printed(y).numpy()).sum(1)
         print(f"    l1 between ART's answers and ours: {far.mean():.4f} in the mean, {far.max():.4f} at most")

@@ -17,6 +17,7 @@ from torch import Tensor
 from dcp_core.defenses.nodes import Nodes
 
 SUM_TOLERANCE = 1e-3
+FEW = 64  # numbers that are checked faster in Python than by operations on tensors
 ALWAYS_THERE = object()
 
 
@@ -348,9 +349,17 @@ def _checked(posteriors: Tensor | None, logits: Tensor | None) -> tuple[Tensor, 
     if given.dtype in (torch.float16, torch.bfloat16):
         given = given.float()
     y = given.softmax(-1) if posteriors is None else given
-    if len(y):
-        low, high = y.sum(-1).aminmax()
-        # NaN fails every comparison, and a row with an infinity has no sum near 1.
-        if not (low.item() >= 1 - SUM_TOLERANCE and high.item() <= 1 + SUM_TOLERANCE and y.amin().item() >= 0):
-            raise ValueError("answers must be finite; each row of posteriors must be non-negative and sum to 1")
+    if not _on_simplex(y):
+        raise ValueError("answers must be finite; each row of posteriors must be non-negative and sum to 1")
     return y, given if posteriors is None else None
+
+
+def _on_simplex(y: Tensor) -> bool:
+    """Whether each row of y (N, K) is finite, non-negative and sums to 1.
+
+    NaN fails every comparison, and a row with an infinity has no sum near 1.
+    """
+    if y.numel() <= FEW:
+        return all(abs(sum(row) - 1) <= SUM_TOLERANCE and min(row) >= 0 for row in y.tolist())
+    low, high = y.sum(-1).aminmax()
+    return low.item() >= 1 - SUM_TOLERANCE and high.item() <= 1 + SUM_TOLERANCE and y.amin().item() >= 0

@@ -44,20 +44,33 @@ def log_odds(answer: Answer, cap_odds: bool) -> Tensor:
 
 
 def reverse_sigmoid_noise(answer: Answer, gamma: float, cap_odds: bool) -> Tensor:
-    """r(y) of Eq. 6, (N, K), in [-1/2, 1/2], exact also for y = 0 and y = 1.
+    """r(y) of Eq. 6, (N, K), in [-1/2, 1/2], exact also for y = 0 and y = 1."""
+    return doubled_noise(answer, gamma, cap_odds) / 2
 
-    It is computed as tanh(z/2) / 2, because S(z) - 1/2 loses precision by cancellation, and in place, because for many
-    answers new memory takes longer than the arithmetic.
+
+def doubled_noise(answer: Answer, gamma: float, cap_odds: bool) -> Tensor:
+    """2 r(y), (N, K): tanh(z/2) with z = gamma log(y / (1 - y)), because S(z) - 1/2 loses precision by cancellation.
+
+    It is computed in place, because for many answers new memory takes longer than the arithmetic.
     """
-    return log_odds(answer, cap_odds).mul_(gamma / 2).tanh_() / 2
+    return log_odds(answer, cap_odds).mul_(gamma / 2).tanh_()
 
 
-def subtract_noise(y: Tensor, amount: Any, noise: Tensor) -> Tensor:
-    """N(max(0, y - amount * r)): the last step of Eq. 7. `amount` is a number or a tensor that broadcasts to the noise."""
-    if isinstance(amount, Tensor):
-        raised = torch.addcmul(y, noise, amount, value=-1)
+def subtract_noise(y: Tensor, strength: Any, doubled: Tensor, alpha: Tensor | None = None) -> Tensor:
+    """N(max(0, y - strength * alpha * r)), the last step of Eq. 7, from `doubled` = 2 r (N, K).
+
+    All factors go into one operation, because for a single answer the number of operations decides the time.
+
+    Args:
+        strength: a number or a tensor (S, 1, 1).
+        alpha: output of the detector (N, 1) or (S, N, 1); None: 1 for every answer.
+    """
+    if isinstance(strength, Tensor):
+        raised = torch.addcmul(y, doubled, strength if alpha is None else strength * alpha, value=-0.5)
+    elif alpha is None:
+        raised = torch.sub(y, doubled, alpha=strength / 2)
     else:
-        raised = torch.sub(y, noise, alpha=amount)
+        raised = torch.addcmul(y, doubled, alpha, value=-strength / 2)
     raised.clamp_min_(0.0)
     return raised.div_(raised.sum(-1, keepdim=True))
 
@@ -251,5 +264,4 @@ class Deception(Defense):
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
         tau = strength if self.tau is None else self.tau
         alpha = detector(answer.y_max, tau, self.nu, self.perturb)
-        noise = reverse_sigmoid_noise(answer, self.gamma, self.cap_odds)
-        return subtract_noise(answer.y, strength * alpha, noise)
+        return subtract_noise(answer.y, strength, doubled_noise(answer, self.gamma, self.cap_odds), alpha)

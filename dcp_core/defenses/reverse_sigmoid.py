@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dcp_core.defenses.base import Answer, Defense, parameter
 from dcp_core.defenses.deception import (
+    doubled_noise,
     formula,
     noise_nodes,
     noise_steps,
@@ -72,4 +73,4 @@ class ReverseSigmoid(Defense):
         return Nodes(text, {"beta": self.beta, "gamma": self.gamma})
 
     def _perturb(self, answer: Answer, strength: Any) -> Tensor:
-        return subtract_noise(answer.y, strength, reverse_sigmoid_noise(answer, self.gamma, self.cap_odds))
+        return subtract_noise(answer.y, strength, doubled_noise(answer, self.gamma, self.cap_odds))

@@ -185,11 +185,12 @@ def beside_paper(cells: pd.DataFrame) -> pd.DataFrame:
 def strongest(groups: Mapping[str, pd.DataFrame]) -> str | None:
     """The setting of `rows.settings` whose undefended thief has the smallest error, measured with enough seeds.
 
-    Settings without a trusted undefended point are left out; None if there is no other.
+    Settings without a trusted undefended point, or without a defense, are left out; None if there is no other.
     """
     errors = {
         name: group.loc[(group["defense"] == "none") & ~group["unreliable"], "adversary_error"].min()
         for name, group in groups.items()
+        if (group["defense"] != "none").any()
     }
     known = {name: error for name, error in errors.items() if pd.notna(error)}
     return min(known, key=known.__getitem__) if known else None

@@ -207,10 +207,13 @@ def test_pareto_front_by_hand():
     assert pareto_front(curve).index.tolist() == [1, 3, 4]
 
 
-def test_the_strongest_thief_has_the_smallest_trusted_undefended_error():
-    def setting(error: float, *, unreliable: bool = False, defense: str = "none") -> pd.DataFrame:
-        return pd.DataFrame([{"defense": defense, "adversary_error": error, "unreliable": unreliable}])
+def test_the_strongest_thief_has_the_smallest_trusted_undefended_error_and_met_a_defense():
+    def setting(undefended: float | None, *, unreliable: bool = False, defended: bool = True) -> pd.DataFrame:
+        rows = [("none", undefended, unreliable)] if undefended is not None else []
+        rows += [("dcp", 5.0, False)] if defended else []
+        return pd.DataFrame(rows, columns=["defense", "adversary_error", "unreliable"])
 
     weak, strong, one_seed = setting(61.6), setting(29.3), setting(16.5, unreliable=True)
-    assert strongest({"weak": weak, "strong": strong, "one seed": one_seed}) == "strong"
-    assert strongest({"one seed": one_seed, "defended": setting(5.0, defense="dcp")}) is None
+    untried = setting(28.9, defended=False)
+    assert strongest({"weak": weak, "strong": strong, "one seed": one_seed, "untried": untried}) == "strong"
+    assert strongest({"one seed": one_seed, "no undefended": setting(None), "untried": untried}) is None
