@@ -291,7 +291,7 @@ def _limits(found: Findings) -> str:
 
 def _method(found: Findings) -> str:
     request = found.request
-    machines = sorted({str(row["hardware"]) for row in found.rows})
+    machines = sorted({re.sub(r"\b1 threads$", "1 thread", str(row["hardware"])) for row in found.rows})
     versions = sorted(
         {", ".join(f"{k} {v}" for k, v in json.loads(row["versions"]).items()) for row in found.rows}
     )
