@@ -86,6 +86,11 @@ class Request:
             AuditError: if no pool fits, or for an impossible value.
             ValueError: for a victim that is unknown or has no stored test answers.
         """
+        if victim.startswith(zoo.TORCHVISION):
+            raise AuditError(
+                f"{victim} has no labelled test pictures, which an audit needs. Add its weights together with such pictures: "
+                f"python -m dcp_core victims add NAME weights.safetensors --network {victim} --data FOLDER"
+            )
         card = zoo.card(victim)
         zoo.test_answers(victim)
         if more.get("price") is None:  # a service may have been added with its price

@@ -89,6 +89,11 @@ def test_an_unknown_victim_is_refused_with_the_known_ones(home: Path) -> None:
         request_of("nosuch")
 
 
+def test_a_victim_without_test_pictures_is_refused_with_the_way_out(home: Path) -> None:
+    with pytest.raises(AuditError, match=r"victims add NAME weights.safetensors --network torchvision:resnet18"):
+        request_of("torchvision:resnet18")
+
+
 def test_a_small_pool_still_gives_three_budgets(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "pool.npz"
     np.savez(path, x_train=np.zeros((240, 32, 32, 3), np.uint8))

@@ -115,7 +115,7 @@ def test_the_price_of_a_close_clone_is_where_the_curve_meets_the_target(home: Pa
     assert price.queries == pytest.approx(expected, rel=0.1)
     assert price.low is not None
     assert price.low < expected
-    stated = float(re.findall(r"[\d,]+", words.queries(price))[0].replace(",", ""))
+    stated = float(re.findall(r"about ([\d,]+)", words.queries(price))[0].replace(",", ""))
     assert words.money(price, 2.0).startswith(
         f"{stated * 2 / 1000:,.2f} ("
     )  # of the rounded number that is stated
