@@ -88,7 +88,7 @@ class Request:
         """
         if victim.startswith(zoo.TORCHVISION):
             raise AuditError(
-                f"{victim} has no labelled test pictures, which an audit needs. Add its weights together with such pictures: "
+                f"{victim} has no labelled test pictures, which an audit needs. Add its weights together with pictures: "
                 f"python -m dcp_core victims add NAME weights.safetensors --network {victim} --data FOLDER"
             )
         card = zoo.card(victim)

@@ -114,7 +114,7 @@ def _clean_answers(victim: nn.Module, images: Tensor) -> Tensor:
 
 def curve_pictures(budget: int) -> int:
     """Number of test pictures for a point of the curve. It grows with the budget, to keep scoring short in small runs."""
-    return min(CURVE_PICTURES, max(FEW, budget // 4))
+    return min(CURVE_PICTURES, max(FEW, budget // 8))
 
 
 def _measure(spec: BenchSpec, folder: Path, device: str) -> Iterator[Event]:
