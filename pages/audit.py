@@ -5,7 +5,7 @@ import streamlit as st
 from dcp_core import ui
 from dcp_core.audit.background import Audit, audit_of, start, stop
 from dcp_core.audit.report import PAGE
-from dcp_core.audit.request import Request
+from dcp_core.audit.request import CLONE_SIZE, Request
 from dcp_core.files import PRECOMPUTED, read_regular
 from dcp_core.models import zoo
 from dcp_core.results.decision import Needs
@@ -16,6 +16,7 @@ ui.frame("Audit", "How well can my model be stolen, at what price, and what help
 
 KEY = "u_"
 HOURS = {"6 minutes": 0.1, "1 hour": 1.0, "4 hours": 4.0, "12 hours": 12.0}
+CLONE_SIZES = (CLONE_SIZE, 64, 128)  # pixels
 SAMPLE = PRECOMPUTED / "audit" / PAGE
 TALL = 900  # pixels of the report's window
 
@@ -50,11 +51,33 @@ def form() -> tuple[zoo.Card, float, Request | None]:
             help="A data set's name, or the path of an .npz file or of a folder of pictures on this machine.",
             **ui.IN_URL,
         )
+        sizes = sorted({min(side, card.size) for side in CLONE_SIZES})
+        clone_size = sizes[0]
+        if len(sizes) > 1:
+            clone_size = st.segmented_control(
+                "Side of the pictures that the thief's network sees (pixels)",
+                sizes,
+                default=sizes[0],
+                required=True,
+                key=f"{KEY}clone_size",
+                help="Larger pictures can give a better clone. Twice the side takes four times as long.",
+                **ui.IN_URL,
+            )
     request = None
     try:
         request = Request.of(
-            card.name, (pool,) if pool else (), needs=Needs(rise, l1, l1_of=l1_of), price=price or None
+            card.name,
+            (pool,) if pool else (),
+            needs=Needs(rise, l1, l1_of=l1_of),
+            price=price or None,
+            clone_size=clone_size,
         )
+        if not pool and not request.same_kind:
+            st.info(
+                f"The thief will send `{ui.plain(request.pool)}`, pictures of another kind than the model's. A stronger "
+                "thief has pictures like those of your customers: name a folder of such pictures above.",
+                icon=":material/photo_library:",
+            )
     except ValueError as error:
         st.error(ui.plain(error), icon=":material/error:")
     return card, HOURS[time], request

@@ -221,10 +221,8 @@ class KnockoffNets(Attack):
     def seconds(self, budget: int, timed: Timed) -> float:
         """See `Attack`. The victim's answers and the training are timed separately."""
         small = KnockoffNets(epochs=2, batch=self.batch, recipe=self.recipe, rotations=self.rotations)
-        timed(
-            dataclasses.replace(small, epochs=1), 2 * self.batch
-        )  # warm-up, because the first step takes seconds
-        count = max(2 * self.batch, TIMED_QUERIES)
+        timed(dataclasses.replace(small, epochs=1), self.batch)  # warm-up, because the first step takes seconds
+        count = max(2 * self.batch, TIMED_QUERIES // 2)  # a large picture takes a large victim 10 ms and more
         ends = {event.phase: at for event, at in timed(small, count)}  # the last event of each phase
         answer, step = ends["asking"] / count, (ends["training"] - ends["asking"]) / (small.epochs * count)
         shadows = SHADOW_PICTURES * self.shadows if self._uses(SHADOWS) else 0

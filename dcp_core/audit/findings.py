@@ -343,9 +343,13 @@ def _price(series: Series, target: float) -> Price:
 def _distinct(runs: list[RunSpec], done: Collection[str]) -> int:
     """Different pictures that the finished runs asked about, in all pools together."""
     asked: dict[str, set[int]] = {}
+    sizes = {
+        pool: pictures(pool, "train", zoo.card(runs[0].victim).size)
+        for pool in {spec.pool for spec in runs if spec.key in done}
+        if pool is not None
+    }
     for spec in runs:
         if spec.key in done and spec.pool is not None:
-            count = pictures(spec.pool, "train", zoo.card(spec.victim).size)
-            indices = spec.make_attack().will_ask(count, spec.budget, spec.seed)
+            indices = spec.make_attack().will_ask(sizes[spec.pool], spec.budget, spec.seed)
             asked.setdefault(spec.pool, set()).update([] if indices is None else indices.tolist())
     return sum(map(len, asked.values()))

@@ -16,7 +16,7 @@ from dcp_core.audit.request import Request
 from dcp_core.data.datasets import DATASETS, pictures
 from dcp_core.defenses import Defense, NoDefense
 from dcp_core.models.pretrained import FROZEN, installed
-from dcp_core.runs.spec import RunSpec
+from dcp_core.runs.spec import USUAL_SIDE, RunSpec
 
 BUDGETS = tuple(digit * 10**power for power in range(1, 8) for digit in (1, 2, 5))
 FIRST = 500  # the lowest query budget
@@ -113,5 +113,12 @@ def _spec(
         budget=budget,
         pool=pool or request.pool,
         clone=clone or request.clone,
+        clone_size=0 if clone == FROZEN else _clone_size(request),
         seed=seed,
     )
+
+
+def _clone_size(request: Request) -> int:
+    """The parameter `clone_size` of the runs; 0 where it is the usual one, so that they are the same as other runs."""
+    size = min(request.clone_size, request.card.size)
+    return 0 if size == min(request.card.size, USUAL_SIDE) else size

@@ -270,6 +270,11 @@ def _limits(found: Findings) -> str:
             "As far as this program knows, no thief had pictures of the kind on which the model was trained. Such a thief "
             "would do better: name such pictures with --pool."
         )
+    if (sees := found.request.clone_size) < (size := found.card.size):
+        lines.append(
+            f"The thief's network saw pictures of {sees} x {sees} pixels, the model pictures of {size} x {size}. A network "
+            f"that sees more detail can be a better clone; its training takes longer (--clone-size {min(2 * sees, size)})."
+        )
     if not installed():
         lines.append(
             "No thief started from a pretrained network (the optional extra “pretrained” is not installed)."
@@ -286,7 +291,7 @@ def _limits(found: Findings) -> str:
 
 def _method(found: Findings) -> str:
     request = found.request
-    machines = sorted({str(row["hardware"]) for row in found.rows})
+    machines = sorted({re.sub(r"\b1 threads$", "1 thread", str(row["hardware"])) for row in found.rows})
     versions = sorted(
         {", ".join(f"{k} {v}" for k, v in json.loads(row["versions"]).items()) for row in found.rows}
     )
@@ -295,6 +300,7 @@ def _method(found: Findings) -> str:
         pool_words(found.card.dataset, pool) for pool in (request.pool, request.other) if pool and pool in used
     ]
     sent = ", or ".join(pools) or "pictures"
+    sees = request.clone_size
     service = (
         f" Requests sent to the service until now: {found.sent:,}, with those of the check, those that failed and were sent "
         "again, and those of other runs."
@@ -303,7 +309,8 @@ def _method(found: Findings) -> str:
     )
     known = {
         "Thief": f"KnockoffNets (Orekondy et al., CVPR 2019): sends {sent}, each once, chosen at random, and "
-        f"trains the network {request.clone} on the answers.",
+        f"trains the network {request.clone} on the answers"
+        + (f", which sees the pictures at {sees} x {sees} pixels." if sees < found.card.size else "."),
         "Seeds": f"up to {request.seeds} for each setting. Runs of one seed ask about the same pictures.",
         "Queries": f"{found.asked:,} by all runs together, {found.answered:,} of them different. On one machine, the model "
         "answers each picture once, because runs share the stored answers." + service,

@@ -11,11 +11,19 @@ from dcp_core.models import zoo
 from dcp_core.models.architectures import CLONES
 from dcp_core.models.pretrained import FROZEN
 from dcp_core.results.decision import Needs
+from dcp_core.runs.spec import LEAST_SIDE, MOST_SIDE
 
-CLONE = "fast_32_64_64"  # learns fast enough for two cores
+CLONE, CLONE_SIZE = "fast_32_64_64", 32  # learn fast enough for two cores; twice the side takes four times as long
 DEFENSES_TRIED = ("dcp", "mgs", "rs", "mgw")  # the first is tried first
 MOST_HOURS = 1000.0
 FEWEST_PICTURES = 40  # of a query pool: three budgets must differ
+FOREIGN = (
+    "voc",
+    "cub200",
+    "cifar100",
+    "cifar10",
+    "textures",
+)  # pools for a victim whose training pictures are unknown
 
 
 class AuditError(ValueError):
@@ -35,6 +43,7 @@ class Request:
         seeds: number of seeds, at least 1. Intervals need two, conclusions three.
         defenses: short names of the defenses that are tried, in this order.
         clone: network of the thief.
+        clone_size: side in pixels of the pictures that this network sees, at most the victim's.
     """
 
     victim: str
@@ -45,6 +54,7 @@ class Request:
     seeds: int = 3
     defenses: tuple[str, ...] = DEFENSES_TRIED
     clone: str = CLONE
+    clone_size: int = CLONE_SIZE
 
     def __post_init__(self) -> None:
         if self.price is not None and not self.price >= 0:
@@ -59,6 +69,10 @@ class Request:
         if self.clone not in CLONES or self.clone == FROZEN:
             fitting = ", ".join(name for name in CLONES if name != FROZEN)
             raise AuditError(f"unknown architecture '{self.clone}' of the clone; known: {fitting}")
+        if not LEAST_SIDE <= self.clone_size <= MOST_SIDE:
+            raise AuditError(
+                f"the clone's network can see pictures of {LEAST_SIDE} to {MOST_SIDE} pixels, not {self.clone_size}"
+            )
 
     @classmethod
     def of(cls, victim: str, pools: tuple[str, ...] = (), **more: object) -> "Request":
@@ -72,6 +86,11 @@ class Request:
             AuditError: if no pool fits, or for an impossible value.
             ValueError: for a victim that is unknown or has no stored test answers.
         """
+        if victim.startswith(zoo.TORCHVISION):
+            raise AuditError(
+                f"{victim} has no labelled test pictures, which an audit needs. Add its weights together with pictures: "
+                f"python -m dcp_core victims add NAME weights.safetensors --network {victim} --data FOLDER"
+            )
         card = zoo.card(victim)
         zoo.test_answers(victim)
         if more.get("price") is None:  # a service may have been added with its price
@@ -108,6 +127,7 @@ class Request:
         words += [
             each for name in self.defenses if self.defenses != DEFENSES_TRIED for each in ("--defense", name)
         ]
+        words += ["--clone-size", str(self.clone_size)] if self.clone_size != CLONE_SIZE else []
         return [*words, "--seeds", str(self.seeds), "--clone", self.clone]
 
     @property
@@ -121,24 +141,23 @@ class Request:
         return folder_of(self.victim)
 
     def check_pools(self) -> None:
-        """Check that the first pools can be read, have pictures enough, and that the pictures have the victim's size.
+        """Check that the pools can be read and have pictures enough. Pictures of another size than the victim's are resized.
 
         Raises:
             AuditError: if not.
             ValueError: for a pool that cannot be read.
         """
-        size = self.card.size
         for name in filter(None, (self.pool, self.other)):
             if name in DATASETS and DATASETS[name].drawn:  # drawing it only for this check would take a minute
-                shape, count = (DATASETS[name].size,) * 2, pictures(name, "train")
+                count = pictures(name, "train")
             else:
-                images = load(name, "train", size=size).images
-                shape, count = (images.shape[2], images.shape[3]), len(images)
-            if shape != (size, size):
-                raise AuditError(
-                    f"the pictures of the pool {name} are {shape[1]} x {shape[0]} pixels, but {self.victim} takes {size} x "
-                    f"{size}: choose another pool, or give a folder of pictures, which are resized"
-                )
+                images = load(name, "train", size=self.card.size).images
+                count, high, wide = len(images), *images.shape[2:]
+                if high != wide:
+                    raise AuditError(
+                        f"the pictures of the pool {name} are {wide} x {high} pixels, but must be square: give a folder of "
+                        "pictures, of which the centre square is taken"
+                    )
             if count < FEWEST_PICTURES:
                 raise AuditError(
                     f"the pool {name} has {count} pictures, an audit needs {FEWEST_PICTURES}: choose a larger pool"
@@ -151,7 +170,7 @@ def folder_of(victim: str) -> Path:
 
 
 def _pools_here(card: zoo.Card) -> tuple[str, ...]:
-    """The query pools on this machine that fit a victim: those of the same kind, then one of another kind."""
+    """The query pools on this machine for a victim: of the same kind, if it is known, then one of another kind."""
     related = [
         name
         for name in pools_for(card.dataset, card.size, "knowledgeable")
@@ -159,9 +178,11 @@ def _pools_here(card: zoo.Card) -> tuple[str, ...]:
     ]
     related.sort(key=lambda name: -pictures(name, "train", card.size))
     others = [name for name in pools_for(card.dataset, card.size, "limited") if available(name)]
+    if card.dataset not in DATASETS:
+        others = [name for name in FOREIGN if name in others]
     if not related and not others:
         raise AuditError(
-            f"no query pool on this machine has pictures of {card.size} x {card.size} pixels: name one with --pool, a data "
-            "set, an .npz file or a folder of pictures"
+            f"no query pool on this machine has pictures of {card.size} x {card.size} pixels or less: name one with --pool, "
+            "a data set, an .npz file or a folder of pictures"
         )
     return (*related[:1], *others[:1])

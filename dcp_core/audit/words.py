@@ -105,7 +105,7 @@ def money(price: Price, per_1000: float | None) -> str:
     """What these queries cost; empty without a price."""
     if per_1000 is None:
         return ""
-    cost = {name: None if value is None else value * per_1000 / 1000
+    cost = {name: None if value is None else _round(value) * per_1000 / 1000
             for name, value in (("mid", price.queries), ("low", price.low), ("high", price.high))}  # fmt: skip
     if cost["mid"] is None:
         if price.reached is None:

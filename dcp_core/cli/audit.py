@@ -9,11 +9,12 @@ from types import FrameType
 import click
 
 from dcp_core.audit.report import write
-from dcp_core.audit.request import CLONE, DEFENSES_TRIED, MOST_HOURS, Request
+from dcp_core.audit.request import CLONE, CLONE_SIZE, DEFENSES_TRIED, MOST_HOURS, Request
 from dcp_core.audit.session import audit
 from dcp_core.cli.progress import progress_bar
 from dcp_core.results.constraints import L1, L1_DEFAULT, L1_LIMITS
 from dcp_core.results.decision import Needs
+from dcp_core.runs.spec import LEAST_SIDE, MOST_SIDE
 
 
 @click.command()
@@ -49,6 +50,13 @@ from dcp_core.results.decision import Needs
 @click.option("--seeds", type=click.IntRange(1, 20), default=3, show_default=True, help="Runs of each kind.")
 @click.option("--clone", default=CLONE, show_default=True, help="Network that the thief trains.")
 @click.option(
+    "--clone-size",
+    type=click.IntRange(LEAST_SIDE, MOST_SIDE),
+    default=CLONE_SIZE,
+    show_default=True,
+    help="Side in pixels of the pictures that this network sees, at most the victim's. Twice the side: four times as long.",
+)
+@click.option(
     "--increase",
     type=click.FloatRange(0, 100),
     default=1.0,
@@ -81,6 +89,7 @@ def command(
     defenses: tuple[str, ...],
     seeds: int,
     clone: str,
+    clone_size: int,
     increase: float,
     l1: float,
     l1_of: L1,
@@ -97,9 +106,16 @@ def command(
       python -m dcp_core audit signs-resnet8 --hours 8 --price-per-1000 1.5 --into report
     """
     more = {"defenses": defenses} if defenses else {}
+    needs = Needs(increase, l1, one_file, l1_of)
     request = Request.of(
-        victim, pools, needs=Needs(increase, l1, one_file, l1_of), price=price, seeds=seeds, clone=clone, **more
+        victim, pools, needs=needs, price=price, seeds=seeds, clone=clone, clone_size=clone_size, **more
     )
+    if not pools and not request.same_kind:
+        click.echo(
+            f"The thief sends {request.pool}, pictures of another kind than the model's. A stronger thief has pictures like "
+            "those of your customers: name a folder of such pictures with --pool.",
+            err=True,
+        )
     stopped, last = False, ""
     with progress_bar() as show, _one_interrupt():
         try:

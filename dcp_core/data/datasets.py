@@ -154,13 +154,16 @@ def available(name: str) -> bool:
 
 
 def pictures(name: str, split: Split, size: int = 32) -> int:
-    """Number of pictures in one split of a data set. A drawn set is not drawn for this.
+    """Number of pictures in one split of a data set. A drawn set is not drawn for this, and no folder is decoded.
 
     Raises:
         DataError: as `load`.
     """
     if name in DATASETS and DATASETS[name].drawn:
         return DRAWN_PICTURES.get(f"{name}-{split}", MOST_DRAWN)
+    folder = Path(name).expanduser()
+    if name not in DATASETS and folder.is_dir() and not _is_kept(name):
+        return len(folders.pictures_of(folder, split)[1])
     return len(load(name, split, size=size))
 
 
@@ -217,8 +220,7 @@ def load(
                 f"{DATASETS[name].title} is not on this machine: run  python -m dcp_core data download {name}"
             )
     else:
-        kept = Path(name).name == name and path_of(name).exists()
-        path = path_of(name) if kept else Path(name).expanduser()
+        path = path_of(name) if _is_kept(name) else Path(name).expanduser()
     if path.is_dir():
         try:
             arrays = folders.read_folder(path, split, size)
@@ -231,6 +233,11 @@ def load(
             f"no data set '{name}': give one of {', '.join(DATASETS)}, or the path of an .npz file or a folder"
         )
     return _checked(name, split, arrays, limit)
+
+
+def _is_kept(name: str) -> bool:
+    """Whether this is the name of a file in `home()/data`, and not a path."""
+    return Path(name).name == name and path_of(name).exists()
 
 
 def _draw(name: str, split: Split, report: Callable[[str], object]) -> Path:

@@ -14,7 +14,7 @@ from torch import Tensor
 from dcp_core.data.datasets import path_of
 from dcp_core.files import home, write_atomic
 from dcp_core.given.check import Check, CheckError, alternatives, check
-from dcp_core.given.pictures import MOST, LabelledPictures, find_pictures
+from dcp_core.given.pictures import MOST, LabelledPictures, find_pictures, unreadable
 from dcp_core.given.sources import Given, SourceError, open_given
 from dcp_core.making.progress import Making, Progress
 from dcp_core.models import zoo
@@ -24,7 +24,6 @@ from dcp_core.models.inference import to_pixels
 from dcp_core.models.preprocessing import Preprocessing
 
 COMPARED = 8  # test pictures on which the stored file is compared with the given one
-PROBLEMS = 3  # unreadable pictures that are named
 ALIGNED = 0.1  # share of the progress until the test pictures are asked
 
 
@@ -49,10 +48,8 @@ class Examination:
 
     def words(self) -> list[str]:
         """What was found, in sentences."""
-        words = [f"{self.given.file}: {self.given.form}, {len(self.classes)} classes", *self.check.words()]
-        if self.problems:
-            words.append(f"{len(self.problems)} pictures cannot be read: {'; '.join(self.problems[:PROBLEMS])}")
-        return words
+        first = f"{self.given.file}: {self.given.form}, {len(self.classes)} classes"
+        return [first, *self.check.words(), *unreadable(self.problems)]
 
 
 def examine(

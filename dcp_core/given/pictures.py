@@ -28,6 +28,7 @@ MOST_FILES = 100_000
 FEW = 10
 ARRAYS = (("images", "labels"), ("x_test", "y_test"))  # names in an .npz file
 REPORT = 100  # pictures between two reports
+NAMED = 3  # unreadable pictures that a sentence names
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,16 @@ class LabelledPictures:
         if not kept:
             raise DataError(f"none of the {count} test pictures can be read; {problems[0] if problems else ''}")
         return pictures[: len(kept)], self.labels[kept], problems
+
+
+def unreadable(problems: Sequence[str]) -> list[str]:
+    """A sentence on the pictures that `LabelledPictures.read` left out, or none."""
+    if not problems:
+        return []
+    more = "; ..." if len(problems) > NAMED else ""
+    return [
+        f"pictures that cannot be read and were left out: {len(problems):,}. {'; '.join(problems[:NAMED])}{more}"
+    ]
 
 
 def find_pictures(where: str, seed: int = 0) -> LabelledPictures:

@@ -11,7 +11,7 @@ from torch import Tensor
 from dcp_core.files import read_regular
 from dcp_core.given.add import aligned, check_name, stored_with_pictures
 from dcp_core.given.check import Check, check
-from dcp_core.given.pictures import find_pictures
+from dcp_core.given.pictures import find_pictures, unreadable
 from dcp_core.making.progress import Making, Progress
 from dcp_core.models import zoo
 from dcp_core.models.preprocessing import Preprocessing
@@ -44,6 +44,7 @@ class ServiceExamination:
         text: the description.
         most_requests: limit on requests in all.
         sent: requests sent so far.
+        problems: a sentence for each picture that could not be read.
         images: uint8 (N, 3, S, S), with `labels` (N,).
     """
 
@@ -56,6 +57,7 @@ class ServiceExamination:
     most_requests: int
     price_per_1000: float
     sent: int
+    problems: tuple[str, ...]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -72,6 +74,7 @@ class ServiceExamination:
             f"accuracy {check.accuracy:.2f} % ({low:.1f} to {high:.1f}) on {check.count:,} test pictures; always naming the "
             f"most frequent class: {check.chance:.1f} %",
             *check.findings,
+            *unreadable(self.problems),
         ]
 
 
@@ -112,7 +115,7 @@ def examine_service(
     """
     service, text = read_description(path)
     found = find_pictures(data)
-    images, labels, _ = yield from found.read(service.size, 1.0, most)
+    images, labels, problems = yield from found.read(service.size, 1.0, most)
     labels, _ = aligned(found, labels, len(service.classes), service.classes)
     model = RemoteClassifier(service, most_requests, *([wait] if wait else []))
 
@@ -127,7 +130,16 @@ def examine_service(
     if not model.ledger.has_probe and model.ledger.requests < most_requests and not model.choose_probe(images[0]):
         measured = dataclasses.replace(measured, findings=(*measured.findings, UNSTEADY))
     return ServiceExamination(
-        service, text, measured, images, labels, data, most_requests, price_per_1000, model.ledger.requests
+        service,
+        text,
+        measured,
+        images,
+        labels,
+        data,
+        most_requests,
+        price_per_1000,
+        model.ledger.requests,
+        tuple(problems),
     )
 
 

@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import numpy as np
@@ -276,8 +277,15 @@ def _digest(picture: Tensor) -> bytes:
 
 
 def _asked_pause(text: str) -> float:
-    """Seconds that a service asks to wait, at most `LONGEST_PAUSE`."""
-    return min(float(text), LONGEST_PAUSE) if text.isdigit() else 0.0
+    """Seconds that a service asks to wait in `Retry-After`, a number or a date (RFC 9110), from 0 to `LONGEST_PAUSE`."""
+    if text.isdecimal():
+        seconds = float(text)
+    else:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, OverflowError, OSError):
+            seconds = 0.0
+    return max(0.0, min(seconds, LONGEST_PAUSE))
 
 
 def _hidden(content: bytes, secrets: dict[str, str]) -> str:

@@ -394,7 +394,7 @@ def _folder(name: str) -> Path:
             return root / name
     raise VictimError(
         f"no victim '{name}'; known: {', '.join(names()) or 'none'}, or {TORCHVISION}NAME. "
-        + (release.hint(name) or "`python -m dcp_core train` makes one")
+        + (release.hint(name) or "`python -m dcp_core victims add` adds your own, `train` makes one")
     )
 
 

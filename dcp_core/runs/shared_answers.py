@@ -24,7 +24,7 @@ from dcp_core.defenses.base import Defense
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.files import read_regular, write_atomic
 from dcp_core.models import auxiliary, zoo
-from dcp_core.models.inference import predict, to_pixels
+from dcp_core.models.inference import predict, resized, to_pixels
 from dcp_core.runs.folder import shared
 from dcp_core.runs.spec import RunSpec
 
@@ -35,16 +35,19 @@ SAVE_EVERY = 10.0  # seconds after which computed answers are stored
 class RowCache:
     """Cached rows (n, K), one for each of n pictures of a pool, found by the content of the picture."""
 
-    def __init__(self, images: Tensor, indices: Tensor, rows: Tensor) -> None:
-        """Store rows (n, K) for the pictures at `indices` (n,) of a pool, uint8 (N, 3, H, W)."""
+    def __init__(self, images: Tensor, indices: Tensor, rows: Tensor, side: int | None = None) -> None:
+        """Store rows (n, K) for the pictures at `indices` (n,) of a pool, uint8 (N, 3, H, W).
+
+        Args:
+            side: to which they are resized before they are looked up; by default they are not resized.
+        """
         self.rows = rows
-        self.place = {_digest(images[i]): n for n, i in enumerate(indices.tolist())}
+        seen = (_seen(images[i][None], side)[0] for i in indices.tolist())
+        self.place = {_digest(picture): n for n, picture in enumerate(seen)}
 
     def find(self, pixels: Tensor) -> list[int | None]:
         """Index of each picture's row, None for a picture that is not cached. Pixels (N, 3, H, W) in [0, 1]."""
-        whole = pixels.detach().cpu().mul(255).round().byte()
-        exact = (to_pixels(whole) == pixels.cpu()).flatten(1).all(1)
-        return [self.place.get(_digest(p)) if ok else None for p, ok in zip(whole, exact.tolist(), strict=True)]
+        return [self.place.get(_digest(picture)) for picture in pixels.detach().cpu()]
 
     def __call__(self, pixels: Tensor, compute: Callable[[Tensor], Tensor | None]) -> Tensor:
         """Rows (N, K) of a batch. `compute` gets the indices of pictures that are not cached and returns their rows."""
@@ -74,7 +77,8 @@ def cached_victim(victim: zoo.Victim, pool: ImageSet | None) -> nn.Module:
     """The victim's model, with the cached answers for this pool if there are any."""
     if victim.card.source == zoo.SERVICE:  # it keeps its answers itself
         return victim.model
-    cache = None if pool is None or not victim.card.sha256 else _read(_path(victim.card, pool), pool)
+    side = victim.card.size
+    cache = None if pool is None or not victim.card.sha256 else _read(_path(victim.card, pool), pool, side)
     return victim.model if cache is None else CachedVictim(victim.model, cache)
 
 
@@ -82,7 +86,7 @@ def cached_guides(defense: Defense, victim: zoo.Victim, pool: ImageSet | None) -
     """The cached guides of a defense for this pool, None if there are none."""
     if pool is None or not _cacheable(defense) or not victim.card.sha256:
         return None
-    return _read(_path(victim.card, pool, defense), pool)
+    return _read(_path(victim.card, pool, defense), pool, victim.card.size)
 
 
 def known_answers(victim: str, pool: ImageSet, indices: Tensor) -> Tensor:
@@ -117,8 +121,6 @@ def share(specs: Iterable[RunSpec], until: float = math.inf) -> None:
         if card is None or len(runs) < 2:
             continue
         pool = load(source, "train", size=card.size)
-        if pool.images.shape[-1] != card.size:  # the oracle resizes them, so their answers would not be found
-            continue
         _compute_missing(card, pool, defense, _asked(runs, len(pool)), until)
 
 
@@ -153,9 +155,10 @@ def _compute_missing(
         for which in missing.split(ROWS_OF_SERVICE if card.source == zoo.SERVICE else ROWS):
             if time.monotonic() > until:
                 break
-            part = predict(model, pool.images[which])
+            pixels = _seen(pool.images[which], card.size)
+            part = predict(model, pixels)
             if loaded is not None:
-                guide = loaded.guide(part.softmax(-1), to_pixels(pool.images[which]))
+                guide = loaded.guide(part.softmax(-1), pixels)
                 assert guide is not None
                 part = guide
             asked.append(which)
@@ -196,9 +199,14 @@ def stored_rows(path: Path) -> tuple[Tensor, Tensor]:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, 0)
 
 
-def _read(path: Path, pool: ImageSet) -> RowCache | None:
+def _read(path: Path, pool: ImageSet, side: int) -> RowCache | None:
     indices, rows = stored_rows(path)
-    return RowCache(pool.images, indices, rows) if len(indices) else None
+    return RowCache(pool.images, indices, rows, side) if len(indices) else None
+
+
+def _seen(images: Tensor, side: int | None) -> Tensor:
+    """Pictures, uint8 (N, 3, H, W), as the victim sees them: pixels, resized if `side` is given, as by `Oracle`."""
+    return to_pixels(images) if side is None else resized(to_pixels(images), side)
 
 
 def _digest(picture: Tensor) -> bytes:

@@ -15,14 +15,16 @@ from dcp_core.runs.spec import RunSpec
 ErrorOf = Callable[[RunSpec], float]
 
 
-def victim_with_answers(name: str = "small", right: float = 0.95) -> str:
+def victim_with_answers(
+    name: str = "small", right: float = 0.95, *, size: int = 32, dataset: str = "signs"
+) -> str:
     """A victim of four classes in the test's home, right in this share of 400 stored test answers; its name."""
     labels = torch.arange(400) % 4
     logits = 4 * torch.nn.functional.one_hot(labels, 4).float() + torch.randn(400, 4, generator=dice())
     wrong = torch.arange(400) < 400 * (1 - right)
     logits = torch.where(wrong[:, None], logits.roll(1, 1), logits)
     torch.manual_seed(0)
-    card = zoo.Card(name, name.title(), "signs", "resnet8", tuple("abcd"), 32, test_pictures=400)
+    card = zoo.Card(name, name.title(), dataset, "resnet8", tuple("abcd"), size, test_pictures=400)
     zoo.save(build("resnet8", 4), card, logits, labels)
     return name
 

@@ -11,8 +11,11 @@ from dcp_core.audit.ladder import BUDGETS, budgets, epochs, ladder
 from dcp_core.audit.request import AuditError, Request
 from dcp_core.defenses import Deception, ModelGuardW
 from dcp_core.models import zoo
+from dcp_core.models.pretrained import FROZEN
 from dcp_core.results.decision import Needs
 from dcp_core.runs.experiment import read_experiment
+
+UNKNOWN = {"size": 224, "dataset": "small-1a2b3c4d"}  # takes large pictures, was trained on unknown ones
 
 
 def request_of(name: str, **more: object) -> Request:
@@ -86,14 +89,34 @@ def test_an_unknown_victim_is_refused_with_the_known_ones(home: Path) -> None:
         request_of("nosuch")
 
 
+def test_a_victim_without_test_pictures_is_refused_with_the_way_out(home: Path) -> None:
+    with pytest.raises(AuditError, match=r"victims add NAME weights.safetensors --network torchvision:resnet18"):
+        request_of("torchvision:resnet18")
+
+
 def test_a_small_pool_still_gives_three_budgets(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "pool.npz"
     np.savez(path, x_train=np.zeros((240, 32, 32, 3), np.uint8))
     assert budgets(request_of(victim_with_answers(), pools=(str(path),))) == [50, 100, 200]
 
 
-def test_a_pool_of_another_size_is_refused(home: Path, tmp_path: Path) -> None:
-    path = tmp_path / "pool.npz"
-    np.savez(path, x_train=np.zeros((240, 40, 40, 3), np.uint8))
-    with pytest.raises(AuditError, match="40 x 40 pixels, but small takes 32 x 32"):
-        request_of(victim_with_answers(), pools=(str(path),)).check_pools()
+def test_a_pool_of_another_size_is_resized_but_must_be_square(home: Path, tmp_path: Path) -> None:
+    for high, name in ((40, "square"), (30, "wide")):
+        np.savez(tmp_path / name, x_train=np.zeros((240, high, 40, 3), np.uint8))
+    request_of(victim_with_answers(), pools=(str(tmp_path / "square.npz"),)).check_pools()
+    with pytest.raises(AuditError, match="40 x 30 pixels, but must be square"):
+        request_of("small", pools=(str(tmp_path / "wide.npz"),)).check_pools()
+
+
+@pytest.mark.parametrize(("asked", "runs_with"), [(32, 32), (64, 0), (100, 100), (512, 224)])
+def test_the_thiefs_network_sees_small_pictures_and_the_usual_size_keeps_its_runs(
+    home: Path, asked: int, runs_with: int
+) -> None:
+    request = request_of(victim_with_answers(**UNKNOWN), clone_size=asked)
+    assert {spec.clone_size for spec in ladder(request, []) if spec.clone != FROZEN} == {runs_with}
+
+
+def test_a_victim_of_unknown_pictures_gets_a_pool_that_is_always_there(home: Path) -> None:
+    request = request_of(victim_with_answers(**UNKNOWN))
+    assert (request.pool, request.other, request.same_kind) == ("textures", None, False)
+    request.check_pools()

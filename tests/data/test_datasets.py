@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dcp_core.data import datasets, sources
-from dcp_core.data.datasets import DataError, load, pools_for, thief_knowledge
+from dcp_core.data import datasets, folders, sources
+from dcp_core.data.datasets import DataError, load, pictures, pools_for, thief_knowledge
 
 
 def _arrays(n: int = 6) -> dict[str, np.ndarray]:
@@ -87,9 +87,29 @@ def test_a_folder_of_pictures_takes_its_classes_from_its_folders(home: Path, tmp
     assert mine.labels is not None
     assert mine.labels.tolist() == [0, 1]
     assert mine.images[0, :, 16, 16].tolist() == [0, 0, 255]
-    (tmp_path / "mine" / "red" / "broken.jpg").write_bytes(b"rubbish")
-    with pytest.raises(DataError, match=r"broken\.jpg"):
+    for name in ("broken", "cut"):
+        (tmp_path / "mine" / "red" / f"{name}.jpg").write_bytes(b"rubbish")
+    with pytest.raises(DataError, match=r"2 of 4 pictures cannot be read.*broken\.jpg.*cut\.jpg"):
         load(str(tmp_path / "mine"), "train")
+
+
+def test_a_folder_is_decoded_once_and_again_when_a_file_changes(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8), (255, 0, 0)).save(folder / f"{name}.png")
+    read: list[str] = []
+    real = folders.read_image
+    monkeypatch.setattr(folders, "read_image", lambda path: read.append(path.name) or real(path))
+    first, again = load(str(folder), "train"), load(str(folder), "train")
+    assert pictures(str(folder), "train") == 2
+    assert read == ["a.png", "b.png"]
+    assert torch.equal(first.images, again.images)
+    assert load(str(folder), "train", size=16).images.shape[2:] == (16, 16)
+    Image.new("RGB", (8, 8), (0, 0, 255)).save(folder / "b.png")
+    assert load(str(folder), "train").images[1, :, 0, 0].tolist() == [0, 0, 255]
 
 
 @pytest.mark.parametrize(

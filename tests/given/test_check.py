@@ -147,7 +147,8 @@ def test_a_folder_with_a_folder_for_each_class(check: Callable[..., Examination]
     found = check(network(), str(tmp_path / "data"))
     assert found.check.accuracy == 100
     assert found.classes == CLASSES
-    assert "1 pictures cannot be read" in said(found)
+    assert "cannot be read and were left out: 1." in said(found)
+    assert "broken.jpg" in said(found)
 
 
 def test_pictures_come_in_random_order_so_that_the_first_ones_are_of_every_class(tmp_path: Path) -> None:

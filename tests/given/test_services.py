@@ -5,8 +5,10 @@ import io
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -213,6 +215,17 @@ def test_errors_that_pass_are_tried_again_and_every_request_is_counted(home: Pat
     model(pixels(1))
     assert [round(each) for each in waits if each > 0.5] == [7, 14, 28]
     assert server.count == model.ledger.requests == 4
+
+
+def test_a_date_until_which_to_wait_is_kept_and_words_are_none(home: Path, server: Server) -> None:
+    waits: list[float] = []
+    later, past = formatdate(time.time() + 40, usegmt=True), formatdate(0, usegmt=True)
+    server.script = [(503, b"", {"Retry-After": text}) for text in (later, past, "soon")]
+    RemoteClassifier(service(server), 100, waits.append)(pixels(1))
+    waits = [each for each in waits if each > 0.5]
+    assert 5 < waits[0] <= 40
+    doubled = [min(factor * waits[0], remote.LONGEST_PAUSE) for factor in (2, 4)]  # as without the header
+    assert waits[1:] == doubled
 
 
 def test_a_service_that_stays_down_is_told_and_what_arrived_is_kept(home: Path, server: Server) -> None:

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from worlds import small_world
 
 from dcp_core.attacks import Oracle
+from dcp_core.attacks.transfer_set import picking_order
 from dcp_core.cli import main
 from dcp_core.data.datasets import load
 from dcp_core.defenses import NoDefense
@@ -83,6 +85,26 @@ def test_a_cached_victim_answers_as_the_victim_and_the_oracle_still_counts(home:
     assert torch.allclose(answers, expected, atol=1e-6)
     near = to_pixels(asked[:1]) + 1e-4  # rounds to a noted picture, and is not one
     assert model.cache.find(near) == [None]
+
+
+def test_answers_to_a_pool_of_another_size_are_shared_too(home: Path, tmp_path: Path) -> None:
+    small_world(tmp_path)
+    path = tmp_path / "large.npz"
+    np.savez(path, x_train=np.random.default_rng(0).integers(0, 256, (60, 48, 48, 3), dtype=np.uint8))
+    shared_answers.share(
+        [RunSpec("small", "knockoff", {"epochs": 1}, budget=40, pool=str(path), seed=seed) for seed in (0, 1)]
+    )
+    victim, pool = zoo.load("small"), load(str(path), "train")
+    asked: list[int] = []
+    victim.model.register_forward_pre_hook(lambda module, given: asked.append(len(given[0])))
+    model = shared_answers.cached_victim(victim, pool)
+    oracle = Oracle(model, NoDefense(), 60, shape=(3, 48, 48), side=victim.card.size)
+    picked = torch.cat([picking_order(60, seed)[:40] for seed in (0, 1)]).unique()
+    asked.clear()  # the oracle's trial
+    answers = oracle.query(pool.images[picked])
+    assert asked == []
+    plain = Oracle(victim.model, NoDefense(), 60, shape=(3, 48, 48), side=victim.card.size)
+    torch.testing.assert_close(answers, plain.query(pool.images[picked]))
 
 
 def test_a_sweep_runs_its_plan_in_the_background_and_skips_what_is_done(
