@@ -87,7 +87,7 @@ def live(listed: list[str], shown: list[str], across: str, score: str) -> None:
     launch.start_workers()  # replaces workers that were killed
     views = {key: store.view(store.find(key)) for key in dict.fromkeys([*listed, *shown])}
     chosen = [views[key] for key in shown]
-    left, right = st.columns([1.35, 1], gap="medium")
+    left, right = st.columns([1.6, 1], gap="medium")
     with left, st.container(key="a-table"):
         if listed:
             lab.run_table([views[key] for key in listed], shown)

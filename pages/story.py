@@ -74,7 +74,8 @@ def answer() -> None:
     with left:
         strength = measured[0]
         if len(measured) > 1:
-            strength = st.select_slider("Strength of the defense DCP (β)", measured, key="hero", **ui.IN_URL)
+            label = "Strength of the defense DCP (β): how far it moves the answers"
+            strength = st.select_slider(label, measured, key="hero", **ui.IN_URL)
         now = measured.index(strength)
         point = overview.point_at(case, strength)
         table = overview.accuracies(case, point)

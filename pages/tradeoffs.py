@@ -20,7 +20,7 @@ from dcp_core.plots.tables import ADDED, ERROR_BARS, TABLE2
 from dcp_core.plots.thief import THIEF, THIEF_AXES, placed
 from dcp_core.results.constraints import L1, L1_DEFAULT, added, l1_limit, limits, pareto_front, table2
 from dcp_core.results.facts import about_thief, what_defenses_add
-from dcp_core.results.overview import along, best_thieves, least_behind, levels, strongest_case
+from dcp_core.results.overview import along, best_along, best_thieves, least_behind, levels, strongest_case
 
 ui.frame("Trade-offs", "What does protection cost over a whole test set?")
 
@@ -111,8 +111,9 @@ def owners_side(card: zoo.Card) -> None:
         st.caption(
             f"Left: measured now on {card.title}'s {card.test_pictures:,} stored test answers; bands are 95 % "
             "intervals from the size of the test set. Right: clones of the best attack that was measured against this "
-            "defense; between two of them the point slides on the straight line, and a hollow point lies outside of what "
-            "was measured. The other defenses have their default parameters."
+            "defense. If a thief who knows the defense, or who uses labels only, was measured and did better than the one "
+            "who trusts the answers, the best one has its own line. Between two clones, a point slides on the straight "
+            "line; a hollow point lies outside of what was measured. The other defenses have their default parameters."
         )
         with st.expander("How far each answer moves", icon=":material/bar_chart:"):
             moved = {each.name: l1_of(card.name, repr(each), each, guide) for each, guide in shown.items()}
@@ -177,11 +178,12 @@ def _thiefs_curves(defense: Defense, shown: list[Defense], case: pd.DataFrame | 
             icon=":material/pending:",
         )
         return
-    points = pd.concat(lines.values())
+    best = best_along(case, lines[defense])
+    points = pd.concat([*lines.values(), best]).drop_duplicates("id")
     sliders = ui.strength_slider(defense, lines[defense]["strength"].tolist(), ui.TRADEOFFS)
     alt = plots.describe_thief_scatter(points, "l1")
     ui.live_chart(
-        [ui.thief_panel(defense, lines, levels(case), next(iter(sliders)), alt)],
+        [ui.thief_panel(defense, lines, best, levels(case), next(iter(sliders)), alt)],
         sliders,
         key="clone",
         alt=alt,
@@ -297,7 +299,7 @@ def scatter(
         "Higher and further left is better for the owner. Filled marks: measured by this code, mean over seeds; error bars: "
         f"{ERROR_BARS[what]}. Open marks: from the paper. Faint marks: unreliable; the hover text says why. Click a "
         "mark to select it, with Shift for several, or take the box of the chart's toolbar; a double click selects all. "
-        "Drag the blue line to change the limit."
+        "Drag the number on the blue line to change the limit."
     )
     selected = _selected(points, selection)
     some = len(selected) < len(points)

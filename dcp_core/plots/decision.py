@@ -110,7 +110,7 @@ def thief_against_owner(
         height=86 + STAIR * len(zones) + 52 * len(shares),
         xaxis={"range": [0, max(100, *(100 * share for _, share, _ in shares))], "showgrid": False},
         yaxis={"autorange": "reversed", "showticklabels": False},
-        margin={"l": 10, "r": 10, "t": STAIR * len(zones) + 8, "b": 56},
+        margin={"l": 10, "r": 20, "t": STAIR * len(zones) + 8, "b": 56},
         shapes=shapes,
         annotations=notes,
     )

@@ -70,10 +70,11 @@ def polish(figure: go.Figure, *, x: str, y: str, height: int = 380) -> go.Figure
 def enlarged(figure: go.Figure, size: int) -> go.Figure:
     """A copy of a figure for a projector: all text in this size (pixels), with room for it, and marks to match."""
     large = go.Figure(figure)
-    font = {"size": size}
-    large.update_layout(font=font, legend_font=font, height=(large.layout.height or 380) * size / SIZE["size"])
-    large.update_layout(margin={"t": 3 * size, "r": size})
-    large.update_annotations(font=font)
+    font, ratio = {"size": size}, size / SIZE["size"]
+    top = max(3 * size, (large.layout.margin.t or 0) * ratio)
+    large.update_layout(font=font, legend_font=font, height=(large.layout.height or 380) * ratio)
+    large.update_layout(margin={"t": top, "r": size})
+    large.for_each_annotation(lambda note: note.update(font=font, yshift=(note.yshift or 0) * ratio))
     large.update_xaxes(automargin=True, title_font=font, tickfont=font)
     large.update_yaxes(automargin=True, title_font=font, tickfont=font)
     return large.update_traces(textfont=font, selector={"type": "bar"})

@@ -67,6 +67,13 @@ def along(case: pd.DataFrame, defense: Defense) -> pd.DataFrame:
     return found
 
 
+def best_along(case: pd.DataFrame, line: pd.DataFrame) -> pd.DataFrame:
+    """The best measured thief at each point of a line of `along`: one who trusts the answers, uses only their top class, or
+    knows the defense."""
+    best = [least_error(behind(case, point)).to_dict() for _, point in line.iterrows()]
+    return pd.DataFrame(best, columns=line.columns).assign(strength=line["strength"].to_numpy())
+
+
 def levels(case: pd.DataFrame) -> dict[str, float]:
     """Errors in percent that do not depend on a defense: of the victim, and of clones without a defense and from labels only
     (if measured)."""

@@ -58,10 +58,16 @@ def attack_words(spec: RunSpec, *, pool: bool = True) -> str:
     Args:
         pool: also give the name of the pictures' set.
     """
+    return ", ".join(filter(None, attack_parts(spec, pool=pool)))
+
+
+def attack_parts(spec: RunSpec, *, pool: bool = True) -> tuple[str, str, str]:
+    """The facts of `attack_words`: the attack's name, what it asks, and what it does with the answers, which is empty if it
+    trusts them."""
     attack, card = spec.make_attack(), card_of(spec.victim)
     asked = pool_words(card.dataset if card else "", spec.pool, named=pool) if spec.pool else "queries"
-    words = [attack.short, f"{spec.budget:,} {asked}"]
-    return ", ".join(words + ([THIEVES.get(attack.thief, attack.thief)] if attack.thief != AS_IS else []))
+    use = THIEVES.get(attack.thief, attack.thief) if attack.thief != AS_IS else ""
+    return attack.short, f"{spec.budget:,} {asked}", use
 
 
 def name_of(view: RunView[Spec]) -> str:

@@ -57,13 +57,13 @@ def choose_victim(prefix: str = "") -> zoo.Card:
     except ValueError as error:
         card = zoo.card(EMBEDDED if EMBEDDED in known else known[0])
         st.error(plain(f"{error} Shown instead: {card.title}."), icon=":material/error:")
-    link("own", "Add your own classifier", "add_circle")
     accuracy = "accuracy unknown" if card.test_accuracy is None else f"**{card.test_accuracy:.2f} %**"
-    st.caption(
-        f"{plain(card.architecture)} · {plain(card.precision)} · {card.size} px · {len(card.classes)} classes · {accuracy} "
-        f"of {card.test_pictures:,} test pictures · {card.parameters:,} parameters"
-        + (f" · sha256 `{card.sha256[:10]}`" if card.sha256 else "")
-    )
+    facts = [f"{len(card.classes)} classes", f"{accuracy} of {card.test_pictures:,} test pictures"]
+    if experts():
+        link("own", "Add your own classifier", "add_circle")
+        facts = [plain(card.architecture), plain(card.precision), f"{card.size} px", *facts]
+        facts += [f"{card.parameters:,} parameters", *([f"sha256 `{card.sha256[:10]}`"] if card.sha256 else [])]
+    st.caption(" · ".join(facts))
     return card
 
 

@@ -21,13 +21,17 @@ export default function ({ parentElement, data }) {
     else each.removeAttribute('aria-current');
   });
   const here = links[data.place];
-  if (here && bar) bar.scrollLeft = here.getBoundingClientRect().left - bar.getBoundingClientRect().left + bar.scrollLeft - 16;
+  const show = () => {
+    if (here && bar) bar.scrollLeft += here.getBoundingClientRect().left - bar.getBoundingClientRect().left - 16;
+  };
+  show();
 
-  window.dcpKeys?.abort(); // Streamlit calls this function again, without the cleanup of the call before
-  const keys = new AbortController();
-  window.dcpKeys = keys;
-  if (data.presenting) document.addEventListener('keydown', present, { capture: true, signal: keys.signal });
-  return () => keys.abort();
+  window.dcpFrame?.abort(); // Streamlit calls this function again, without the cleanup of the call before
+  const listening = new AbortController();
+  window.dcpFrame = listening;
+  window.addEventListener('resize', show, { signal: listening.signal }); // a phone that is turned
+  if (data.presenting) document.addEventListener('keydown', present, { capture: true, signal: listening.signal });
+  return () => listening.abort();
 }
 
 /** Take the keys of a presenter; those of text fields and of menus are left alone. */

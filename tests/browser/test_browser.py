@@ -83,15 +83,24 @@ def test_from_the_story_to_the_tradeoffs_to_the_playground_the_address_carries_t
     second.close()
 
 
-def test_a_click_on_a_mark_selects_it_for_table_and_csv_and_opens_it_in_the_playground(
+def test_marks_are_clicked_and_the_limit_is_dragged_on_the_plot_of_thieves(
     tmp_path: Path, server: str, browser: Browser
 ) -> None:
     rows = [
-        {**POINT, "parameters": f'{{"beta": {beta}}}', "strength": beta, "adversary_error": error, "l1": beta}
+        {
+            **POINT,
+            "parameters": f'{{"beta": {beta}}}',
+            "strength": beta,
+            "adversary_error": error,
+            "defender_error": 5 + beta,
+            "l1": beta,
+        }
         for beta, error in ((0.2, 20.0), (0.5, 50.0), (0.8, 80.0))
     ]
     write_results(tmp_path / "results" / "mine.csv", pd.DataFrame(rows))
-    page = open_page(browser, f"{server}/tradeoffs?t_data=svhn&axis=l1")
+    page = open_page(
+        browser, f"{server}/tradeoffs?t_data=svhn&axis=increase&increase=0.5"
+    )  # below the second mark
     expect(page.get_by_text("All points (21)")).to_be_visible()  # with the paper's 18
     expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
     marks = page.locator(".st-key-thief .trace").filter(has=page.locator(".lines path")).locator(".points .point")
@@ -113,6 +122,20 @@ def test_a_click_on_a_mark_selects_it_for_table_and_csv_and_opens_it_in_the_play
         page.get_by_role("button", name="CSV of these points").click()
     chosen = pd.read_csv(download.value.path())
     assert sorted(chosen["adversary_error"]) == [20, 50]
+
+    limit = page.get_by_title("Drag to change the limit")
+    expect(limit).to_have_text("≤ 0.5")
+    box = limit.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 100, y, steps=3)
+    dragged = float(limit.inner_text().removeprefix("≤ "))
+    assert dragged > 0.5
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(rf"increase={dragged:g}(&|$)"))
+    expect(page.get_by_role("slider", name=re.compile("^Owner's error may rise"))).to_have_value(f"{dragged:g}")
 
     click(2)
     expect(page.get_by_text("Selected points (1)")).to_be_visible()
@@ -156,7 +179,7 @@ def test_a_presenter_steps_with_the_arrow_keys_although_a_slider_has_the_focus(
 def test_a_phone_shows_the_playground_without_sideways_scrolling(shared_server: str, browser: Browser) -> None:
     page = open_page(browser, f"{shared_server}/playground?victim=signs-resnet8", width=390)
     expect(page.locator(".bars")).to_be_visible()
-    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    overflow = page.get_by_test_id("stMain").evaluate("(page) => page.scrollWidth - page.clientWidth")
     assert overflow <= 0
     expect(page.get_by_test_id("stSlider").filter(has_text="Strength")).to_be_in_viewport()  # beside what it moves
     page.close()

@@ -28,6 +28,13 @@ async (rules) => {
     `${rule.id}: ${node.html.slice(0, 160)} (${(node.any[0] ?? node.all[0] ?? node.none[0])?.message ?? ''})`));
 }
 """
+THEMED = """
+() => {
+  const color = (each) => getComputedStyle(each).backgroundColor;
+  const charts = [...document.querySelectorAll('.js-plotly-plot .main-svg:first-child')];
+  return charts.every((chart) => color(chart) === color(document.querySelector('.stApp')));
+}
+"""  # charts are drawn again in another colour scheme, later than the rest of the page
 NARROW, WIDE, HEIGHT = 390, 1280, 1600
 LOOKS = os.environ.get("DCP_LOOKS")  # "compare" or "renew"; pages do not yet settle alike on every visit
 PATIENCE, PAUSE = 60, 500  # at most so many pauses of so many milliseconds until a page stands still
@@ -51,6 +58,7 @@ def still(page: Page) -> np.ndarray:
     before = np.empty(0)
     for _ in range(PATIENCE):
         expect(idle).to_be_attached()
+        page.wait_for_function(THEMED)
         page.wait_for_timeout(PAUSE)
         seen = looks(page.screenshot())
         if np.array_equal(before, seen) and idle.count() and not page.get_by_test_id("stSkeleton").count():

@@ -13,6 +13,7 @@ from dcp_core.results.overview import (
     VICTIM,
     accuracies,
     along,
+    best_along,
     best_thieves,
     learning,
     least_behind,
@@ -93,6 +94,14 @@ def test_a_line_along_the_strength_has_the_same_other_parameters_and_begins_unde
     assert line["adversary_error"].tolist() == [8, 20, 30]
     assert along(measured(points), Deception(gamma=0.3)).empty
     assert along(measured(points), make_defense("rs")).empty
+
+
+def test_beside_the_thief_who_trusts_the_answers_there_is_a_line_of_the_best_one(points: pd.DataFrame) -> None:
+    case = measured(points)
+    best = best_along(case, along(case, Deception(beta=0.4)))
+    assert best["strength"].tolist() == [0, 0.9, 1.2]
+    assert best["adversary_error"].tolist() == [8, 11, 30]
+    assert best["thief"].tolist() == ["as is", "top-1", "as is"]
 
 
 def test_the_best_thief_behind_a_setting_may_use_labels_only(points: pd.DataFrame) -> None:

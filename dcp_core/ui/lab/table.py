@@ -8,13 +8,12 @@ import streamlit as st
 
 from dcp_core.plots.runs import dashes_of, swatch
 from dcp_core.runs import launch, store
-from dcp_core.runs.describe import STAGES, attack_words, defense_facts, stage_of, table_of
+from dcp_core.runs.describe import STAGES, attack_parts, defense_facts, stage_of, table_of
 from dcp_core.runs.folder import used_bytes
 from dcp_core.runs.outcome import score_of
 from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.store import RunView
 from dcp_core.ui.charts import csv
-from dcp_core.ui.controls import EMBEDDED
 from dcp_core.ui.lab.state import all_of, set_next
 
 EYE = {True: ":material/visibility:", False: ":material/visibility_off:"}
@@ -36,8 +35,8 @@ def frame_of(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> pd.Data
         shown: keys of the runs that are drawn, in the chart's order.
 
     Returns:
-        Columns `shown` (an eye), `line` (as drawn in the chart), `defense`, `attack` (in words), `state`, `done` (percent,
-        100 only when it is done), `error` of the clone (percent, NaN before the first score) and `key`.
+        Columns `shown` (an eye), `line` (as drawn in the chart), `error` of the clone (percent, NaN before the first score),
+        `defense`, `attack` (in words), `victim`, `seed`, `state` (with the percentage done, of a running one) and `key`.
     """
     scores = {view.key: score_of(view) for view in views}
     drawn = [view for key in shown for view in views if view.key == key and scores[key] is not None]
@@ -49,11 +48,14 @@ def frame_of(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> pd.Data
             {
                 "shown": EYE[view.key in shown],
                 "line": swatch(spec.defense, dashes.get(view.key, "solid")) if spec else None,
+                "error": score.error if score else None,
                 "defense": _defense(spec) if spec else "",
                 "attack": _attack(view),
-                "state": state_words(view),
-                "done": 100 if view.state == "done" else min(99, round(100 * view.fraction)),
-                "error": score.error if score else None,
+                "victim": spec.victim if spec else "",
+                "seed": spec.seed if spec else None,
+                "state": f"{state_words(view)} {min(99, round(100 * view.fraction))} %"
+                if view.state == "running"
+                else state_words(view),
                 "key": view.key,
             }
         )
@@ -65,14 +67,12 @@ def _defense(spec: RunSpec) -> str:
 
 
 def _attack(view: RunView[RunSpec]) -> str:
-    """An attack in words, with its seed and victim where they are not the first ones; the key if there is no attack."""
+    """An attack in words, the pictures last, because a narrow column cuts the end; the key if there is no attack."""
     spec = view.spec
     if spec is None:
         return view.key
-    words = [attack_words(spec, pool=False)]
-    words += [f"seed {spec.seed}"] if spec.seed else []
-    words += [spec.victim] if spec.victim != EMBEDDED else []
-    return ", ".join(words)
+    name, asked, use = attack_parts(spec, pool=False)
+    return ", ".join(filter(None, (name, use, asked.removesuffix(" pictures"))))
 
 
 def run_table(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> None:
@@ -98,7 +98,7 @@ def run_table(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> None:
         placeholder="",
         row_height=ROW,
         height=ROW * min(len(frame), ROWS) + 40,
-        column_order=["shown", "line", "error", "defense", "attack", "state", "done"],  # a phone shows the first
+        column_order=[name for name in frame if name != "key"],  # a phone shows the first
         column_config={
             "shown": st.column_config.ButtonColumn(
                 "",
@@ -113,9 +113,10 @@ def run_table(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> None:
                 "Error", width=60, format="%.1f %%", help="Error of the clone."
             ),
             "defense": st.column_config.TextColumn("Defense", width=92),
-            "attack": st.column_config.TextColumn("Attack", width=258),
-            "state": st.column_config.TextColumn("State", width=74),
-            "done": st.column_config.ProgressColumn("Done", width=76, format="%d %%", min_value=0, max_value=100),
+            "attack": st.column_config.TextColumn("Attack and its pictures", width=214),
+            "victim": st.column_config.TextColumn("Victim", width=124),
+            "seed": st.column_config.NumberColumn("Seed", width=50, format="%d"),
+            "state": st.column_config.TextColumn("State", width=92),
         },
     )
     chosen = [keys[row] for row in picked["selection"]["rows"] if row < len(keys)]

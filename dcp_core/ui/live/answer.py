@@ -118,15 +118,18 @@ def _tiles(live: LiveAnswer, before: PerAnswer) -> list[dict[str, Any]]:
     found = [
         tile("Largest probability", live.measured("confidence"), note=f"clean {float(before.confidence[0]):.3f}"),
         word_tile("Top class", *live.words(kept), note=f"clean {live.classes[first]}"),
-        tile(
-            "Entropy",
-            live.measured("entropy"),
-            note=f"clean {float(before.entropy[0]):.2f}",
-            help="How unsure an answer is.",
-            digits=2,
-            unit=" nats",
-        ),
     ]
+    if experts():
+        found.append(
+            tile(
+                "Entropy",
+                live.measured("entropy"),
+                note=f"clean {float(before.entropy[0]):.2f}",
+                help="How unsure an answer is.",
+                digits=2,
+                unit=" nats",
+            )
+        )
     y_max = live.answers.clean.max()
     if live.defense.alpha(y_max) is not None:
         value = live.quantity(lambda defense, _: float(detector_at(defense, y_max)))

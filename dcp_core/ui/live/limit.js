@@ -1,5 +1,5 @@
-// The limit of a Plotly chart: a handle on the edge of the allowed region. It follows the limit's slider while that is dragged,
-// and can be dragged itself: the slider is set on release. Keyboards and screen readers use the slider.
+// The limit of a Plotly chart: a line on the edge of the allowed region. It follows the limit's slider while that is dragged, and
+// can be dragged by its number: the slider is set on release. Keyboards and screen readers use the slider.
 //
 // data: {chart, slider, low, high, step}; the first two are keys.
 
@@ -33,12 +33,12 @@ export default function ({ parentElement, data, setTriggerValue }) {
     region?.setAttribute('d', region.getAttribute('d').replace(EDGE, `H${at}`));
   };
 
-  handle.onpointerdown = (event) => {
+  number.onpointerdown = (event) => {
     event.preventDefault();
-    handle.setPointerCapture(event.pointerId);
+    number.setPointerCapture(event.pointerId);
   };
-  handle.onpointermove = (event) => {
-    const found = handle.hasPointerCapture(event.pointerId) && parts();
+  number.onpointermove = (event) => {
+    const found = number.hasPointerCapture(event.pointerId) && parts();
     if (!found) return;
     const { chart, x } = found;
     const value = x.p2l(event.clientX - chart.getBoundingClientRect().x - x._offset);
@@ -46,7 +46,7 @@ export default function ({ parentElement, data, setTriggerValue }) {
     dragged = +(steps * data.step).toFixed(9);
     place();
   };
-  handle.onpointerup = () => {
+  number.onpointerup = () => {
     if (dragged !== null) setTriggerValue('limit', dragged);
   };
 

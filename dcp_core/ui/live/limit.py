@@ -6,12 +6,13 @@ from pathlib import Path
 import streamlit as st
 from streamlit.components.v2.types import ComponentRenderer
 
-HTML = '<i hidden aria-hidden="true" title="Drag to change the limit. The slider does the same."><b></b></i>'
+HTML = '<i hidden aria-hidden="true"><b title="Drag to change the limit. The slider does the same."></b></i>'
 STYLE = """
-i { position: absolute; width: 24px; margin-left: -12px; cursor: ew-resize; touch-action: none; z-index: 5;
-    font-style: normal; background: linear-gradient(#2f8fd8, #2f8fd8) center / 3px 100% no-repeat; }
+i { position: absolute; width: 3px; margin-left: -1.5px; z-index: 5; font-style: normal; background: #2f8fd8;
+    pointer-events: none; }  /* marks below it can be clicked */
 i[hidden] { display: none; }
-b { position: absolute; bottom: 40px; left: 50%; translate: -50%; padding: 2px 8px; border-radius: 8px; white-space: nowrap;
+b { position: absolute; bottom: 8px; left: 50%; translate: -50%; padding: 2px 12px; border-radius: 8px; white-space: nowrap;
+    pointer-events: auto; cursor: ew-resize; touch-action: none;
     font: 600 .875rem var(--st-font); color: var(--st-background-color); background: var(--st-text-color); }
 """
 

@@ -21,6 +21,7 @@ DASHES = {
     "longdash": "12 6",
     "longdashdot": "12 4 2 4",
 }
+TRUSTING = "thief who trusts the answers"
 Sliders = dict[str, tuple[float, Sequence[float]]]
 
 
@@ -90,39 +91,52 @@ def curve_panel(defense: Defense, curves: pd.DataFrame, x: str, y: str, slider: 
 
 
 def thief_panel(
-    defense: Defense, measured: Mapping[Defense, pd.DataFrame], errors: Mapping[str, float], slider: str, alt: str
+    defense: Defense,
+    measured: Mapping[Defense, pd.DataFrame],
+    best: pd.DataFrame,
+    errors: Mapping[str, float],
+    slider: str,
+    alt: str,
 ) -> dict[str, Any]:
-    """The error of a clone against the mean l1 distance, along the measured strengths of several defenses.
+    """The error of a clone against the mean l1 distance, along the measured strengths of several defenses: of the thief who
+    trusts the answers, and behind the chosen defense also of the best one.
 
     Args:
         measured: points by defense, of `overview.along`; those of the chosen one are not empty.
+        best: of `overview.best_along`, for the chosen defense. Where it has no other errors, it is not drawn.
         errors: of `overview.levels`.
     """
-    everything = pd.concat(measured.values())
-    right = max(float(everything["l1"].max()), 1e-3)
+    own, mark = measured[defense], mark_of(defense.name)
+    known = not np.array_equal(own["adversary_error"], best["adversary_error"])
     words = {VICTIM: ("your model", "none", "end"), CLONE: ("clone, undefended", "2 4", "end")}
     words[LABELS] = ("clone from labels only", "8 5", "start")
+    everything = pd.concat(measured.values())
+    right = max(float(everything["l1"].max()), 1e-3)
     lines = [
         Line([0, right], [error, error], CLEAN, words[who][0], words[who][1], words[who][2])
         for who, error in errors.items()
     ]
     for each, points in measured.items():
-        mark = mark_of(each.name)
-        dash = DASHES.get(mark.dash, "none")
-        lines.append(Line(points["l1"], points["adversary_error"], mark.color, mark.label, dash))
-    own = measured[defense]
-    table = [[[row["l1"]], [row["adversary_error"]]] for row in own.to_dict("records")]
-    point = Quantity(_between(own, float(getattr(defense, defense.strength or ""))), {slider: table})
-    top = max(*everything["adversary_error"], *errors.values())
-    up = axis("clone's test error (%)", 0.0, min(100.0, top * 1.1), 5)
+        drawn = mark_of(each.name)
+        name = f"{drawn.label}, {TRUSTING}" if known and each == defense else drawn.label
+        dash = DASHES.get(drawn.dash, "none")
+        lines.append(Line(points["l1"], points["adversary_error"], drawn.color, name, dash))
+    if known:
+        lines.append(Line(best["l1"], best["adversary_error"], mark.color, f"{mark.label}, best thief", "4 3"))
+    thieves = [own, best] if known else [own]
+    rows = zip(*(each[["l1", "adversary_error"]].to_numpy() for each in thieves), strict=True)
+    strength = float(getattr(defense, defense.strength or ""))
+    points_now = np.transpose([_between(each, strength) for each in thieves])
+    point = Quantity(points_now, {slider: [np.transpose(row) for row in rows]})
+    errors_shown = [*everything["adversary_error"], *best["adversary_error"], *errors.values()]
+    low, high = min(errors_shown), max(errors_shown)
+    up = axis("clone's test error (%)", 0.0 if low < high / 2 else low, min(100.0, high * 1.1), 5)
     return plot(axis("mean l1 distance of the owner's answers", 0.0, right), up, lines, point, alt=alt, radius=7)
 
 
-def _between(points: pd.DataFrame, strength: float) -> list[list[float]]:
+def _between(points: pd.DataFrame, strength: float) -> list[float]:
     """The place on the line between two measured points that belongs to a strength."""
-    return [
-        [float(np.interp(strength, points["strength"], points[column]))] for column in ("l1", "adversary_error")
-    ]
+    return [float(np.interp(strength, points["strength"], points[column])) for column in ("l1", "adversary_error")]
 
 
 def _now(defense: Defense, curve: pd.DataFrame) -> dict[Any, Any]:
