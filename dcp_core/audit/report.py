@@ -13,7 +13,7 @@ from dcp_core.audit.numbers import as_json
 from dcp_core.audit.power_law import BEYOND
 from dcp_core.audit.request import Request
 from dcp_core.audit.session import plan
-from dcp_core.data.datasets import pool_words
+from dcp_core.data.datasets import DATASETS, pool_words
 from dcp_core.defenses import DEFENSES
 from dcp_core.files import write_atomic
 from dcp_core.models.pretrained import installed
@@ -265,7 +265,12 @@ def _limits(found: Findings) -> str:
         "a better clone, with and without a defense.",
         "Intervals cover chance in the thief's training and choice of pictures (seeds). They do not cover other data.",
     ]
-    if not found.request.same_kind:
+    if found.request.pool not in DATASETS:
+        lines.append(
+            "This program cannot know whether the thief's pictures, which were given for the audit, are like those on which "
+            "the model was trained. With more similar pictures, a thief does better."
+        )
+    elif not found.request.same_kind:
         lines.append(
             "As far as this program knows, no thief had pictures of the kind on which the model was trained. Such a thief "
             "would do better: name such pictures with --pool."
@@ -297,7 +302,11 @@ def _method(found: Findings) -> str:
     )
     used = {row["queries_from"] for row in found.rows}
     pools = [
-        pool_words(found.card.dataset, pool) for pool in (request.pool, request.other) if pool and pool in used
+        pool_words(found.card.dataset, pool)
+        if pool in DATASETS
+        else f"the pictures that were given ({Path(pool).name})"
+        for pool in (request.pool, request.other)
+        if pool and pool in used
     ]
     sent = ", or ".join(pools) or "pictures"
     sees = request.clone_size
@@ -310,7 +319,7 @@ def _method(found: Findings) -> str:
     known = {
         "Thief": f"KnockoffNets (Orekondy et al., CVPR 2019): sends {sent}, each once, chosen at random, and "
         f"trains the network {request.clone} on the answers"
-        + (f", which sees the pictures at {sees} x {sees} pixels." if sees < found.card.size else "."),
+        + (f"; this network sees the pictures at {sees} x {sees} pixels." if sees < found.card.size else "."),
         "Seeds": f"up to {request.seeds} for each setting. Runs of one seed ask about the same pictures.",
         "Queries": f"{found.asked:,} by all runs together, {found.answered:,} of them different. On one machine, the model "
         "answers each picture once, because runs share the stored answers." + service,

@@ -176,8 +176,8 @@ def _add_service(
         )
     service, _ = read_description(path)
     click.echo(
-        f"This sends up to {most:,} test pictures to {service.host}, and attacks on this victim send more, at most "
-        f"{limit:,} requests in all" + (f", which cost {limit * price / 1000:.2f}." if price else ".")
+        f"This sends up to {min(most, limit):,} test pictures to {service.host}, and attacks on this victim send more, at "
+        f"most {limit:,} requests in all" + (f", which cost {limit * price / 1000:.2f}." if price else ".")
     )
     if not yes:
         click.confirm("Is this service yours, or may you test it? Send the test pictures?", abort=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pretended import dice, pretend, victim_with_answers
@@ -213,3 +214,19 @@ def test_the_sample_report_is_small_and_of_this_schema() -> None:
     assert numbers["schema"] == SCHEMA
     assert numbers["verdict"]["text"] in text_of(html)
     assert len(html) < 1_500_000
+
+
+def test_a_pool_that_was_given_is_not_called_other_pictures_and_the_small_clone_is_told(
+    home: Path, tmp_path: Path, no_drawing: None
+) -> None:
+    np.savez(tmp_path / "mine.npz", x_train=np.zeros((300, 32, 32, 3), np.uint8))
+    victim = victim_with_answers(size=64, dataset="small-1a2b3c4d")
+    asked = Request.of(victim, (str(tmp_path / "mine.npz"),), **REQUEST)  # type: ignore[arg-type]
+    planned = plan(asked)
+    pretend(planned.runs[:3], falling(1.0))
+    said = text_of(as_html(findings(asked, planned)))
+    assert "sends the pictures that were given (mine.npz), each once" in said
+    assert "this network sees the pictures at 32 x 32 pixels" in said
+    assert "cannot know whether the thief's pictures" in said
+    assert "its training takes longer (--clone-size 64)" in said
+    assert "other pictures (" not in said
