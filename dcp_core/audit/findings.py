@@ -33,6 +33,7 @@ from dcp_core.runs.spec import RunSpec
 
 SCHEMA = 1
 CLOSE = 5.0  # percentage points: a clone whose error is at most this much above the victim's is close
+BARE = ("no defense", "labels only")  # names of the series of the two thieves without a defense
 SEEDS = 3  # fewer are an indication, no evidence
 
 
@@ -284,8 +285,8 @@ def _series(request: Request, points: pd.DataFrame, own: pd.DataFrame, effects: 
     other = points[(points["queries_from"] == request.other) & (points["clone"] != FROZEN)]
     pretrained = points[points["clone"] == FROZEN]
     found = [
-        _one("no defense", bare[bare["thief"] == AS_IS]),
-        _one("labels only", bare[bare["thief"] == TOP_1]),
+        _one(BARE[0], bare[bare["thief"] == AS_IS]),
+        _one(BARE[1], bare[bare["thief"] == TOP_1]),
         *(_one(effect.label, _all_thieves(own[own["defense"] == effect.defense])) for effect in effects),
         _one("no defense, other pictures", other[(other["thief"] == AS_IS) & (other["defense"] == "none")]),
         _one("no defense, pretrained clone", pretrained[pretrained["thief"] == AS_IS]),

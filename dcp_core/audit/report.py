@@ -92,11 +92,12 @@ def _verdict(found: Findings) -> str:
             )
         )
     if found.prices:
-        cost = words.money(found.prices[0], found.request.price)
+        price = words.cheapest(found)
+        cost = words.money(price, found.request.price)
         tiles.append(
             (
                 f"Queries for a clone within {CLOSE:g} points",
-                escape(re.split(r" \(|, ", words.queries(found.prices[0]), maxsplit=1)[0]),
+                escape(re.split(r" \(|, ", words.queries(price), maxsplit=1)[0]),
                 f"cost: {cost}, at {found.request.price:g} for 1,000 queries" if cost else "",
             )
         )

@@ -57,7 +57,8 @@ def _curves(found: Findings, width: int) -> tuple[str, int]:
         (found.target, f"close clone {found.target:.1f} %", "target"),
     ):
         body.append(_line(kind, LEFT, width - RIGHT, y(at), y(at)))
-        body.append(_text(LEFT + 4, y(at) - 4, text, "start", kind))
+        beside = LEFT + (4 if kind == "model" else 110)  # the lines can be close to each other
+        body.append(_text(beside, y(at) - 4, text, "start", kind))
     for number, each in enumerate(series):
         body.append(_curve(each, number, x, y, most))
         body += [_point(x(np.log(q)), error, number, y, most) for q, error in each.points.items()]
@@ -119,7 +120,9 @@ def _dots(found: Findings, width: int) -> tuple[str, int]:
         body.append(
             f'<line class="{kind}" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{top - 8}" y2="{height - BOTTOM}"/>'
         )
-        body.append(_text(x(at), top - 12, text, "end" if kind == "model" else "start", kind))
+        # A word that ends at the line must not leave the figure on the left.
+        edge, anchor = (max(x(at), 40.0), "end") if kind == "model" else (x(at), "start")
+        body.append(_text(edge, top - 12, text, anchor, kind))
     for place, (label, errors, best) in enumerate(rows):
         line = top + step * place + 14
         body.append(_text(LEFT - 30, line - 2, label, "start", "label"))

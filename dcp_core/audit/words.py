@@ -3,7 +3,7 @@
 import math
 
 from dcp_core.attacks.base import AS_IS
-from dcp_core.audit.findings import CLOSE, SEEDS, Effect, Estimate, Findings, Price, estimate
+from dcp_core.audit.findings import BARE, CLOSE, SEEDS, Effect, Estimate, Findings, Price, estimate
 from dcp_core.results.constraints import limits
 from dcp_core.results.decision import kept
 from dcp_core.results.pairing import Interval
@@ -118,6 +118,12 @@ def money(price: Price, per_1000: float | None) -> str:
     return f"{cost['mid']:,.2f} ({low} to {high})"
 
 
+def cheapest(found: Findings) -> Price:
+    """The price of a close clone without a defense, for the thief who needs fewest queries. Needs a measured run."""
+    bare = [price for price in found.prices if price.name in BARE] or found.prices[:1]
+    return min(bare, key=lambda price: (price.reached is None, price.queries or price.reached or math.inf))
+
+
 def limits_words(found: Findings) -> str:
     """The owner's limits in words."""
     needs = found.request.needs
@@ -141,7 +147,7 @@ def missing_thieves(effect: Effect) -> str:
 
 
 def _cheapest(found: Findings) -> str:
-    price = found.prices[0]
+    price = cheapest(found)
     cost = money(price, found.request.price)
     close = f"within {CLOSE:g} points of the model's error (at most {found.target:.1f} %)"
     if price.reached is not None:

@@ -230,3 +230,14 @@ def test_a_pool_that_was_given_is_not_called_other_pictures_and_the_small_clone_
     assert "cannot know whether the thief's pictures" in said
     assert "its training takes longer (--clone-size 64)" in said
     assert "other pictures (" not in said
+
+
+def test_the_verdict_prices_the_thief_who_needs_fewest_queries(home: Path, no_drawing: None) -> None:
+    asked = Request.of(victim_with_answers(), **REQUEST)  # type: ignore[arg-type]
+    planned = plan(asked)
+    # Labels alone are enough, the probabilities mislead: as with few queries and one seed.
+    pretend(planned.runs[:4], lambda spec: 5.0 if spec.make_attack().thief == "top-1" else 60.0)
+    said = " ".join(words.verdict(findings(asked, planned)))
+    assert "errs on 5.0 %" in said
+    assert "takes at most 2,000 queries" in said
+    assert "No clone came" not in said
