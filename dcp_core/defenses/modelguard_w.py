@@ -9,8 +9,8 @@ the least likely classes receive mass up to the cap, and the most likely ones gi
 convex, piecewise linear function of T. Its minimum is where its slope changes sign.
 
 The computation is in double precision. For a float32 posterior, all constraints hold to 1e-6, and the cost is within 1e-5
-of the minimum. There are no ONNX nodes for this defense: the search for T needs many rounds in double precision, and each takes as
-long as a complete other defense in ONNX Runtime, which runs operators one after another.
+of the minimum. There are no ONNX nodes for this defense: the search for T needs many rounds in double precision, and
+each takes as long as a complete other defense in ONNX Runtime, which runs operators one after another.
 """
 
 import math
