@@ -59,8 +59,6 @@ ASKED = (  # a question for a class about each step, and its answer
     ),
 )
 EDGE = f"{ui.EMBEDDED}-ptq"
-# The browser keeps the scroll position of the step before, which is often below the new step's text.
-SCROLL = "<script>/* {} */ document.querySelector('.st-key-step')?.scrollIntoView()</script>"
 
 
 def answer() -> None:
@@ -316,9 +314,6 @@ chosen = st.segmented_control(
     "How it works, in six steps", STEPS, default=STEPS[0], required=True, key="step", **ui.IN_URL
 )
 number = STEPS.index(chosen)
-if st.session_state.setdefault("step_seen", number) != number:
-    st.session_state["step_seen"] = number
-    st.html(SCROLL.format(number), unsafe_allow_javascript=True)
 st.subheader(f"{number + 1}. {chosen}", anchor=False)
 (
     lambda: leak(victim, victim_logits, victim_labels),
@@ -352,6 +347,7 @@ with st.container(horizontal=True):
         args=(min(number + 1, len(STEPS) - 1),),
         shortcut="Right",
     )
+ui.scroll_to("step", number)  # the browser stays where it was, which is often below the new step's text
 
 st.divider()
 st.markdown("**Try it**")

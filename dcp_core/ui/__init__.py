@@ -38,6 +38,7 @@ from dcp_core.ui.live.limit import limit_on_plot
 from dcp_core.ui.live.tradeoff import cost_panels, curve_panel, strength_slider, thief_panel
 from dcp_core.ui.page import PAGES, VIEWS, attempt, errors_explained, experts, frame, link, plain, presenting
 from dcp_core.ui.runs import run_buttons, run_details, say_if_launching_is_off
+from dcp_core.ui.scroll import scroll_to
 from dcp_core.ui.stored import (
     all_results,
     armed,
@@ -102,6 +103,7 @@ __all__ = [
     "run_buttons",
     "run_details",
     "say_if_launching_is_off",
+    "scroll_to",
     "select",
     "strength_slider",
     "test_answers",

@@ -56,7 +56,7 @@ def choose_victim(prefix: str = "") -> zoo.Card:
         card = load_victim(name).card if str(name).startswith(zoo.TORCHVISION) else zoo.card(str(name))
     except ValueError as error:
         card = zoo.card(EMBEDDED if EMBEDDED in known else known[0])
-        st.error(plain(f"{error} Shown instead: {card.title}."), icon=":material/error:")
+        st.error(plain(f"{str(error).rstrip('.')}. Shown instead: {card.title}."), icon=":material/error:")
     accuracy = "accuracy unknown" if card.test_accuracy is None else f"**{card.test_accuracy:.2f} %**"
     facts = [f"{len(card.classes)} classes", f"{accuracy} of {card.test_pictures:,} test pictures"]
     if experts():

@@ -54,7 +54,7 @@ def test_from_the_story_to_the_tradeoffs_to_the_playground_the_address_carries_t
 ) -> None:
     page = open_page(browser, shared_server)
     page.get_by_role("button", name=re.compile("^Next")).click()
-    expect(page.get_by_role("heading", name="2. How a thief uses it")).to_be_visible()
+    expect(page.get_by_role("heading", name="2. How a thief uses it")).to_be_in_viewport()
     expect(page).to_have_url(re.compile(r"step=How"))
 
     page.get_by_role("link", name="Answers that may move little").click()

@@ -1,29 +1,19 @@
 """State that the parts of the page Attack lab change together, and actions on several runs."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from streamlit.components.v2.types import ComponentRenderer
 
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import facts_of
 from dcp_core.runs.spec import RunSpec
 from dcp_core.ui.page import attempt, plain
+from dcp_core.ui.scroll import scroll_to
 
 LAB = "a_"
 """Prefix of the keys of all widgets of the page."""
-SCROLL = """
-let last = '0'; // Streamlit calls the function again when the page is drawn again
-export default function ({ data }) {
-  if (last === data.turn) return;
-  last = data.turn;
-  const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
-  document.querySelector(data.to)?.scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'start' });
-}
-"""
 
 
 def style() -> None:
@@ -83,15 +73,7 @@ def announce() -> None:
     if said:
         st.session_state["a_turn"] = st.session_state.get("a_turn", 0) + 1
         st.toast(plain(said), icon=":material/rocket_launch:", duration="long")
-    with st.container(key="a-scroll"):  # always in the page, so that the elements after it keep their places
-        _scroll()(
-            key="a-scroll-to", data={"to": ".st-key-a-table", "turn": str(st.session_state.get("a_turn", 0))}
-        )
-
-
-@cache
-def _scroll() -> ComponentRenderer:
-    return st.components.v2.component("dcp_scroll", html="<i></i>", js=SCROLL)
+    scroll_to("a-table", st.session_state.get("a_turn", 0))
 
 
 def all_of(
