@@ -68,6 +68,8 @@ def command(victim: str, defense: str, baked: bool, use: str, path: Path | None,
         return
     server = use == "server"
     path = path or Path(f"{victim}-{defense}{'-server' if server else ''}.onnx")
+    if path.is_dir():
+        raise click.ClickException(f"{path} is a folder: give --to a file, such as {path / 'classifier.onnx'}")
     content, report = export.export(victim, chosen, baked=baked or server, clean=server)
     write_atomic(path, lambda file: file.write(content))
     if server:

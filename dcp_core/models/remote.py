@@ -251,7 +251,13 @@ class RemoteClassifier(nn.Module):
             reason = f"status {answer.status_code}: {_hidden(content, secrets)}"
             if answer.status_code not in PASSING:
                 raise RemoteError(f"{self.service.host} refuses the request with {reason}")
-            pause = max(pause, _asked_pause(answer.headers.get("Retry-After", "")))
+            asked = _asked_pause(answer.headers.get("Retry-After", ""))
+            if asked > LONGEST_PAUSE:
+                raise RemoteError(
+                    f"{self.service.host} asks to wait {asked / 60:,.0f} minutes ({reason}). Try again then; the "
+                    "answers that arrived are kept"
+                )
+            pause = max(pause, asked)
         raise RemoteError(
             f"{self.service.host} does not answer after {self.service.retries + 1} attempts: {reason}. Try again later; the "
             "answers that arrived are kept"
@@ -277,7 +283,7 @@ def _digest(picture: Tensor) -> bytes:
 
 
 def _asked_pause(text: str) -> float:
-    """Seconds that a service asks to wait in `Retry-After`, a number or a date (RFC 9110), from 0 to `LONGEST_PAUSE`."""
+    """Seconds that a service asks to wait in `Retry-After`, a number or a date (RFC 9110); 0 for other texts."""
     if text.isdecimal():
         seconds = float(text)
     else:
@@ -285,7 +291,7 @@ def _asked_pause(text: str) -> float:
             seconds = parsedate_to_datetime(text).timestamp() - time.time()
         except (ValueError, OverflowError, OSError):
             seconds = 0.0
-    return max(0.0, min(seconds, LONGEST_PAUSE))
+    return max(0.0, seconds)
 
 
 def _hidden(content: bytes, secrets: dict[str, str]) -> str:

@@ -76,6 +76,7 @@ def test_an_fp32_victim_gets_its_onnx_file_and_is_exported(trained: Path, tmp_pa
         (("quantize", "--victim", "nobody"), "no victim 'nobody'"),
         (("quantize", "--victim", "signs-resnet8-ptq"), "take signs-resnet8 instead"),
         (("export", "--victim", "signs-resnet8-ptq", "--defense", "random"), "cannot be exported"),
+        (("export", "--victim", "signs-resnet8-ptq", "--to", "."), "is a folder"),
         (("export", "--victim", "signs-resnet8-ptq", "--beta", "7"), "between 0 and 1.5"),
     ],
 )

@@ -228,6 +228,14 @@ def test_a_date_until_which_to_wait_is_kept_and_words_are_none(home: Path, serve
     assert waits[1:] == doubled
 
 
+def test_a_service_that_asks_for_an_hour_is_not_asked_again_now(home: Path, server: Server) -> None:
+    server.script = [(429, b"quota", {"Retry-After": "3600"})]
+    model = RemoteClassifier(service(server), 100, lambda seconds: None)
+    with pytest.raises(RemoteError, match="asks to wait 60 minutes"):
+        model(pixels(1))
+    assert server.count == model.ledger.requests == 1
+
+
 def test_a_service_that_stays_down_is_told_and_what_arrived_is_kept(home: Path, server: Server) -> None:
     model = RemoteClassifier(service(server), 100, lambda seconds: None)
     model(pixels(2))
