@@ -11,8 +11,10 @@ install = $(BIN)/python -m pip install --quiet $(if $(LOCKED),--require-hashes -
 app: $(VENV)/.app
 	$(BIN)/streamlit run app.py
 
+# One process more than cores, because many tests wait for a browser or for another process.
+WORKERS = $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # Random files, documents and requests: `make fuzz MINUTES=600`. The suite tries the same few in each run.
 MINUTES ?= 10

@@ -59,18 +59,15 @@ def doubled_noise(answer: Answer, gamma: float, cap_odds: bool) -> Tensor:
 def subtract_noise(y: Tensor, strength: Any, doubled: Tensor, alpha: Tensor | None = None) -> Tensor:
     """N(max(0, y - strength * alpha * r)), the last step of Eq. 7, from `doubled` = 2 r (N, K).
 
-    All factors go into one operation, because for a single answer the number of operations decides the time.
-
     Args:
         strength: a number or a tensor (S, 1, 1).
         alpha: output of the detector (N, 1) or (S, N, 1); None: 1 for every answer.
     """
-    if isinstance(strength, Tensor):
-        raised = torch.addcmul(y, doubled, strength if alpha is None else strength * alpha, value=-0.5)
-    elif alpha is None:
-        raised = torch.sub(y, doubled, alpha=strength / 2)
+    amount = strength if alpha is None else strength * alpha
+    if isinstance(amount, Tensor):
+        raised = torch.addcmul(y, doubled, amount, value=-0.5)
     else:
-        raised = torch.addcmul(y, doubled, alpha, value=-strength / 2)
+        raised = torch.sub(y, doubled, alpha=amount / 2)
     raised.clamp_min_(0.0)
     return raised.div_(raised.sum(-1, keepdim=True))
 

@@ -1,6 +1,7 @@
 """All pages in Chromium, with the dashboard started as in the README."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -106,18 +107,21 @@ def test_marks_are_clicked_and_the_limit_is_dragged_on_the_plot_of_thieves(
     marks = page.locator(".st-key-thief .trace").filter(has=page.locator(".lines path")).locator(".points .point")
     expect(marks).to_have_count(3)
 
-    def click(mark: int) -> None:
-        marks.nth(mark).scroll_into_view_if_needed()
-        box = marks.nth(mark).bounding_box()
-        assert box is not None
-        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, delay=50)
+    def select(mark: int, selected: int) -> None:
+        """Click a mark; again where it has moved meanwhile, because a slow page is still drawing what is above."""
+        for _ in range(5):
+            marks.nth(mark).scroll_into_view_if_needed()
+            box = marks.nth(mark).bounding_box()
+            assert box is not None
+            page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, delay=50)
+            with suppress(AssertionError):
+                return expect(page.get_by_text(f"Selected points ({selected})")).to_be_visible(timeout=20_000)
+        raise AssertionError(f"{selected} marks cannot be selected")
 
-    click(0)
-    expect(page.get_by_text("Selected points (1)")).to_be_visible()
+    select(0, 1)
     page.keyboard.down("Shift")
-    click(1)
+    select(1, 2)
     page.keyboard.up("Shift")
-    expect(page.get_by_text("Selected points (2)")).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV of these points").click()
     chosen = pd.read_csv(download.value.path())
