@@ -141,8 +141,7 @@ def test_marks_are_clicked_and_the_limit_is_dragged_on_the_plot_of_thieves(
     expect(page).to_have_url(re.compile(rf"increase={dragged:g}(&|$)"))
     expect(page.get_by_role("slider", name=re.compile("^Owner's error may rise"))).to_have_value(f"{dragged:g}")
 
-    click(2)
-    expect(page.get_by_text("Selected points (1)")).to_be_visible()
+    select(2, 1)
     page.get_by_role("link", name="Use this point in the Playground").click()
     expect(page.get_by_role("heading", name="Playground")).to_be_visible()
     expect(page).to_have_url(re.compile(r"dcp_beta=0\.8"))
