@@ -1,6 +1,7 @@
 """Common fixtures of all tests: one thread, a separate DCP_HOME, and a small victim."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def victim(home: Path) -> zoo.Victim:
     """An untrained 4-class victim, saved as `toy` in the test's home."""
+    return toy()
+
+
+@pytest.fixture(scope="module")
+def shared_victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zoo.Victim]:
+    """A victim like `victim`, in one home for all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DCP_HOME", str(tmp_path_factory.mktemp("home")))
+        yield toy()
+
+
+def toy() -> zoo.Victim:
+    """An untrained 4-class victim, saved as `toy`."""
     torch.manual_seed(0)
     model = build("resnet8", 4)
     images = torch.randint(0, 256, (50, 3, 32, 32), dtype=torch.uint8)

@@ -28,9 +28,9 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).random((2, 3, 32, 32), np.float32)
 
 
-@pytest.fixture
-def api(victim: zoo.Victim) -> Iterator[str]:
-    with running(application(victim, DEFENSE)) as address:
+@pytest.fixture(scope="module")
+def api(shared_victim: zoo.Victim) -> Iterator[str]:
+    with running(application(shared_victim, DEFENSE)) as address:
         yield address
 
 
