@@ -47,9 +47,9 @@ def served(victim: zoo.Victim, defense: Defense) -> AbstractContextManager[str]:
     return running(application(victim, defense))
 
 
-@pytest.fixture
-def api(victim: zoo.Victim) -> Iterator[str]:
-    with served(victim, DEFENSE) as address:
+@pytest.fixture(scope="module")
+def api(shared_victim: zoo.Victim) -> Iterator[str]:
+    with served(shared_victim, DEFENSE) as address:
         yield address
 
 
