@@ -16,6 +16,7 @@ from dcp_core.evaluation.metrics import wilson
 from dcp_core.models import zoo
 from dcp_core.plots import quantized as plots
 from dcp_core.plots.thief import THIEF_AXES, describe_thief_scatter, thief_scatter
+from dcp_core.provenance import hardware_words
 from dcp_core.results.rows import settings
 
 ui.frame("Quantized", "Does a defense still work on an edge device, where the victim runs in eight bits?")
@@ -119,8 +120,8 @@ def first_look(family: dict[str, str]) -> None:
         about = rows.iloc[0]
         software = ", ".join(f"{name} {number}" for name, number in json.loads(about.versions).items())
         st.caption(
-            f"Measured by this software: medians, all versions in turns. {ui.plain(about.hardware)}, {about.date}; "
-            f"{ui.plain(software)}."
+            "Measured by this software: medians, all versions in turns. "
+            f"{ui.plain(hardware_words(about.hardware))}, {about.date}; {ui.plain(software)}."
         )
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Measure on this machine", icon=":material/timer:", key="q_measure"):
