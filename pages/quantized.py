@@ -18,6 +18,7 @@ from dcp_core.making import finish, make_quantized
 from dcp_core.models import zoo
 from dcp_core.plots import quantized as plots
 from dcp_core.plots.thief import THIEF_AXES, describe_thief_scatter, thief_scatter
+from dcp_core.provenance import hardware_words
 from dcp_core.results.rows import settings
 from dcp_core.runs import launch
 
@@ -122,8 +123,8 @@ def first_look(family: dict[str, str]) -> None:
         about = rows.iloc[0]
         software = ", ".join(f"{name} {number}" for name, number in json.loads(about.versions).items())
         st.caption(
-            f"Measured by this software: medians, all versions in turns. {ui.plain(about.hardware)}, {about.date}; "
-            f"{ui.plain(software)}."
+            "Measured by this software: medians, all versions in turns. "
+            f"{ui.plain(hardware_words(about.hardware))}, {about.date}; {ui.plain(software)}."
         )
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Measure on this machine", icon=":material/timer:", key="q_measure"):
