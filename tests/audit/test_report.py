@@ -74,6 +74,13 @@ def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", " ".join(parts))
 
 
+def test_a_model_that_was_not_stolen_is_not_called_safe(home: Path, no_drawing: None) -> None:
+    asked = Request.of(victim_with_answers(), **REQUEST)  # type: ignore[arg-type]
+    planned = plan(asked)
+    pretend(planned.runs[:1], lambda spec: 90.0)
+    assert words.headline(findings(asked, planned)) == "With 500 queries, this model could not be stolen"
+
+
 def test_without_a_run_the_report_says_so(home: Path, no_drawing: None) -> None:
     text = text_of(as_html(found(0)))
     assert words.NOTHING in text
