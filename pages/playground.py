@@ -348,7 +348,7 @@ def show_batch(defense: Defense, card: Card, seed: int) -> None:
     st.dataframe(
         table.assign(seen=[to_url(each) for each in tensors])[["seen", *table]],
         hide_index=True,
-        column_config={"seen": st.column_config.ImageColumn("as the victim sees it", width="small")},
+        column_config={"seen": st.column_config.ImageColumn("as the victim sees it", width=150)},
         alt=f"{len(table)} pictures, clean and defended",
     )
     ui.csv(engine.with_posteriors(table, answers, card.classes), "answers", f"CSV of {len(table)} answers")

@@ -57,6 +57,7 @@ def frame(title: str, question: str = "") -> None:
     """
     st.set_page_config(page_title=f"{title} · Model stealing", page_icon=ICON, layout="wide")
     _drop_infinite_numbers()
+    st.session_state["frame_page"] = next((page for page, (label, _) in PAGES.items() if label == title), "story")
     asked = st.query_params.get("view")
     st.session_state["view"] = asked if asked in VIEWS else st.session_state.get("view", VIEWS[0])
     torch.set_num_threads(1)  # pages compute little; the other cores are for background runs
@@ -171,6 +172,14 @@ def link(page: str, label: str, icon: str, **state: Any) -> None:
     state = _view_state() | state
     query = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in state.items()}
     st.page_link(f"pages/{page}.py", label=label, icon=f":material/{icon}:", query_params=query or None)
+
+
+def link_here(label: str, icon: str, **state: str) -> None:
+    """Draw a link to the present page that adds to its address. A click stops the run of the page, also of a fragment: a
+    button in a fragment is heard only after the fragment's present run."""
+    asked = [(key, value) for key in st.query_params for value in st.query_params.get_all(key) if key not in state]
+    page = f"pages/{st.session_state['frame_page']}.py"
+    st.page_link(page, label=label, icon=f":material/{icon}:", query_params=[*asked, *state.items()])
 
 
 def _address() -> str:

@@ -18,7 +18,9 @@ from dcp_core.files import home
 from dcp_core.models import auxiliary, zoo
 from dcp_core.results import rows as result_rows
 from dcp_core.results.schema import ResultsError
+from dcp_core.ui.page import link_here
 
+CANCELLED = "cancelled"  # in the address of a link: the defense whose guide is not to be computed
 LOOKED = 512  # number of test pictures among which clear ones are searched
 
 
@@ -96,6 +98,9 @@ def guide_of(defense: Defense, victim: str, seed: int = 0) -> torch.Tensor | Non
     if not isinstance(defense, ModelBased):
         return None
     cancelled = f"cancelled-{victim}-{defense.name}"
+    if st.query_params.get(CANCELLED) == defense.name:
+        del st.query_params[CANCELLED]
+        st.session_state[cancelled] = True
     place = st.empty()
     if st.session_state.get(cancelled):
         with place.container():
@@ -108,7 +113,8 @@ def guide_of(defense: Defense, victim: str, seed: int = 0) -> torch.Tensor | Non
 
     def tell(done: float) -> None:
         if not done_before:  # a stored guide needs no button
-            button.button("Cancel", key=f"cancel-{defense.name}", on_click=_set, args=(cancelled, True))
+            with button:
+                link_here("Cancel", "cancel", **{CANCELLED: defense.name})
         done_before.append(done)
         bar.progress(done, f"{defense.title} computes its guide for every test picture, once; {done:.0%} done ...")
 
