@@ -23,6 +23,7 @@ from dcp_core.given.services import USUAL
 from dcp_core.models import zoo
 from dcp_core.models.given_onnx import OUTPUTS
 from dcp_core.models.preprocessing import ORDERS, Preprocessing
+from dcp_core.runs.store import check_unused
 
 
 def _three(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
@@ -127,6 +128,9 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     check_name(name, replace)
+    # A service notices itself when its answers change, and is replaced in order to raise its limit.
+    if root is None and not (file.suffix.lower() == ".toml" and replace):
+        check_unused(name)
     if str(file).startswith(("http:", "https:")):
         raise click.UsageError(f"describe the service in a file service.toml and give this file:\n\n{EXAMPLE}")
     if file.suffix.lower() == ".toml":
@@ -209,7 +213,7 @@ def _confirm(yes: bool) -> None:
 def _done(card: zoo.Card) -> None:
     click.echo(f"{card.name}: accuracy {card.test_accuracy:.2f} % on {card.test_pictures:,} test pictures")
     click.echo(
-        f"look at it: python -m dcp_core app; attack it: python -m dcp_core attack --victim {card.name} --pool ..."
+        f"look at it: python -m dcp_core app; audit it: python -m dcp_core audit {card.name} --hours 1 --pool PICTURES"
     )
 
 

@@ -21,6 +21,7 @@ from dcp_core.making import finish, make_quantized, make_second_network
 from dcp_core.models import zoo
 from dcp_core.models.export import export
 from dcp_core.models.inference import predict
+from dcp_core.runs.folder import claim, folder_of
 from dcp_core.runs.spec import RunSpec
 
 
@@ -100,6 +101,17 @@ def test_replacing_removes_the_old_pictures(mine: zoo.Card, tmp_path: Path) -> N
     new = accept("mine", found, replace=True)
     assert not path_of(mine.dataset).exists()
     assert path_of(new.dataset).exists()
+
+
+def test_another_model_does_not_get_the_runs_of_a_removed_one(mine: zoo.Card, tmp_path: Path) -> None:
+    spec = RunSpec("mine", budget=10, pool="textures")
+    claim(spec, folder_of(spec))
+    remove("mine")
+    given = ["--data", archive(tmp_path), "--yes"]
+    again = run("victims", "add", "mine", str(saved(tmp_path, network())), *given)
+    assert "runs or results of an earlier victim mine" in again.output
+    assert "mine" not in zoo.names()
+    assert run("victims", "add", "other", str(saved(tmp_path, network())), *given).exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["none", "dcp", "rs", "topk", "mgs"])
