@@ -1,7 +1,7 @@
 """`victims add`: make a victim of a classifier that was made elsewhere."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import torch
@@ -10,6 +10,7 @@ from dcp_core.cli.progress import made
 from dcp_core.given import (
     EXAMPLE,
     Examination,
+    ServiceExamination,
     accept,
     accept_service,
     check_name,
@@ -20,10 +21,13 @@ from dcp_core.given import (
 )
 from dcp_core.given.pictures import MOST
 from dcp_core.given.services import USUAL
+from dcp_core.making import Making
 from dcp_core.models import zoo
 from dcp_core.models.given_onnx import OUTPUTS
 from dcp_core.models.preprocessing import ORDERS, Preprocessing
 from dcp_core.runs.store import check_unused
+
+F = TypeVar("F", Examination, ServiceExamination)
 
 
 def _three(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
@@ -145,7 +149,7 @@ def command(
     if preprocess == "unit":  # a preset of default values is also something that was asked for
         asked = {"order": "RGB"} | asked
     names = read_classes(classes) if classes else None
-    found = made(
+    found = _measured(
         examine(
             file,
             data,
@@ -155,7 +159,8 @@ def command(
             output=output,
             network=network,
             most=most or MOST,
-        )
+        ),
+        "nothing was stored",
     )
     _show(found)
     _confirm(yes)
@@ -185,11 +190,23 @@ def _add_service(
     )
     if not yes:
         click.confirm("Is this service yours, or may you test it? Send the test pictures?", abort=True)
-    found = made(examine_service(path, data, most_requests=limit, price_per_1000=price, most=most))
+    found = _measured(
+        examine_service(path, data, most_requests=limit, price_per_1000=price, most=most),
+        "no victim was stored, but the answers are kept: the same command sends no answered picture again",
+    )
     for line in found.words():
         click.echo(line)
     _confirm(yes)
     _done(accept_service(name, found, replace=replace, root=root))
+
+
+def _measured(making: Making[F], kept: str) -> F:
+    """Run an examination. Ctrl-C ends the command with a sentence on what is kept."""
+    try:
+        return made(making)
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped; {kept}", err=True)
+        raise SystemExit(130) from None
 
 
 def _limit(most_requests: int | None, price: float, money: float | None) -> int | None:

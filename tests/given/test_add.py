@@ -95,6 +95,19 @@ def test_an_interrupted_add_leaves_nothing_behind(
     assert stored(home) == []
 
 
+def test_ctrl_c_during_the_check_says_that_nothing_is_stored(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: object, *arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dcp_core.models.given_onnx.GivenNetwork.__call__", interrupted)
+    found = run("victims", "add", "mine", str(saved(tmp_path, network())), "--data", archive(tmp_path))
+    assert "stopped; nothing was stored" in found.output
+    assert found.exit_code == 130
+    assert stored(home) == []
+
+
 def test_replacing_removes_the_old_pictures(mine: zoo.Card, tmp_path: Path) -> None:
     images = np.load(archive(tmp_path))["images"]
     found = finish(examine(saved(tmp_path, network()), archive(tmp_path, images=255 - images)))
