@@ -28,6 +28,11 @@ def hardware(device: str | torch.device = "cpu") -> str:
     return f"{_processor()} ({platform.machine()}, {instruction_set()}), {threads} thread{'s' * (threads > 1)}"
 
 
+def hardware_words(stored: str) -> str:
+    """A stored line of `hardware` for a reader: earlier versions wrote "1 threads"."""
+    return stored.removesuffix("1 threads") + "1 thread" if stored.endswith(" 1 threads") else stored
+
+
 def today() -> str:
     """Today's date (UTC) as YYYY-MM-DD."""
     return datetime.now(UTC).date().isoformat()

@@ -14,6 +14,7 @@ from dcp_core.costs.latency import CLOCKS
 from dcp_core.models import zoo
 from dcp_core.plots import cost as plots
 from dcp_core.plots.style import mark_of
+from dcp_core.provenance import hardware_words
 from dcp_core.results.table3 import PAPER, measurements, table3
 from dcp_core.runs import launch, store
 from dcp_core.runs.describe import time_words
@@ -40,7 +41,7 @@ def choose_measurement(rows: pd.DataFrame, victim: str, views: list[RunView]) ->
     titles = {}
     for name, each in found.items():
         whose = "included" if name.startswith("precomputed/") else f"yours ({name.rpartition('-')[2][:4]})"
-        titles[name] = f"{whose} · {each['date'].iloc[0]} · {each['hardware'].iloc[0]}"
+        titles[name] = f"{whose} · {each['date'].iloc[0]} · {hardware_words(each['hardware'].iloc[0])}"
     if not found:
         return rows[:0]
     key = f"c_measurement_{victim}"
@@ -79,7 +80,7 @@ def chart(card: zoo.Card, measured: pd.DataFrame, cells: pd.DataFrame) -> None:
     first = measured.iloc[0]
     made = json.loads(first["versions"])
     versions = ", ".join(f"{name} {made[name]}" for name in ("python", "torch", "onnxruntime") if name in made)
-    how = f"{first['engine']}, {CLOCK_WORDS[first['clock']]}, {first['hardware']}"
+    how = f"{first['engine']}, {CLOCK_WORDS[first['clock']]}, {hardware_words(first['hardware'])}"
     about = ui.plain(f"{card.title}: {how}; {versions}; {first['date']}; {first['where']}")
     st.caption(f"Filled marks: medians with 95 % intervals, measured on {about}. {theirs}")
     if pd.notna(first["reason"]):
@@ -169,7 +170,10 @@ def hidden(card: zoo.Card, measured: pd.DataFrame) -> None:
             **memory,
         }
     ).dropna(axis=1, how="all")
-    words = {"its training": st.column_config.TextColumn(width="medium")}
+    words = {
+        "its training": st.column_config.TextColumn(width=330),
+        "defense": st.column_config.TextColumn(width=150),
+    }
     st.dataframe(
         table,
         hide_index=True,

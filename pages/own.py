@@ -246,10 +246,11 @@ def show(found: Found) -> None:
         )
     ]
     st.image([to_image(each) for each in to_pixels(found.images[:SHOWN])], captions, width=110)
-    with st.expander("Preprocessings that were tried on a sample", icon=":material/table:"):
-        st.dataframe(
-            {"preprocessing": list(check.tried), "accuracy in %": list(check.tried.values())}, hide_index=True
-        )
+    if len(check.tried) > 1:  # a service gets pictures, so that there is nothing to try
+        with st.expander("Preprocessings that were tried on a sample", icon=":material/table:"):
+            st.dataframe(
+                {"preprocessing": list(check.tried), "accuracy in %": list(check.tried.values())}, hide_index=True
+            )
     st.subheader("Make it a victim", anchor=False)
     name = st.text_input("Name", key="own_name", placeholder="my-classifier")
     if st.button("Accept", key="own_accept", type="primary", icon=":material/check:", disabled=not name):

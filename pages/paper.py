@@ -61,7 +61,10 @@ for name, published in bounds.groupby("dataset"):
     grid.append(cells_of(name, known[best] if best else all_points[:0]))
     columns[name] = f"{name} ← {published['queries_from'].iloc[0]}"
 whole = beside_paper(pd.concat(grid, ignore_index=True))
-ui.chart(plots.table2_grid(whole, columns), key="table2_grid", alt=plots.describe_table2_grid(whole), data=whole)
+with st.container(key="table2_wide"):
+    ui.chart(
+        plots.table2_grid(whole, columns), key="table2_grid", alt=plots.describe_table2_grid(whole), data=whole
+    )
 st.caption(
     "In each cell: **ours**, above the paper's number. Ours is that of our strongest thief for this data set that was "
     "measured with three seeds and trusts the answers; one who keeps the top class alone can do better (page Decide). Each "

@@ -13,10 +13,14 @@ from dcp_core.data.sources import SIGNS_TEST
 from dcp_core.defenses import DEFENSES, Defense, exportable
 from dcp_core.evaluation.curves import tradeoff_curve
 from dcp_core.evaluation.metrics import wilson
+from dcp_core.files import explained
+from dcp_core.making import finish, make_quantized
 from dcp_core.models import zoo
 from dcp_core.plots import quantized as plots
 from dcp_core.plots.thief import THIEF_AXES, describe_thief_scatter, thief_scatter
+from dcp_core.provenance import hardware_words
 from dcp_core.results.rows import settings
+from dcp_core.runs import launch
 
 ui.frame("Quantized", "Does a defense still work on an edge device, where the victim runs in eight bits?")
 
@@ -119,8 +123,8 @@ def first_look(family: dict[str, str]) -> None:
         about = rows.iloc[0]
         software = ", ".join(f"{name} {number}" for name, number in json.loads(about.versions).items())
         st.caption(
-            f"Measured by this software: medians, all versions in turns. {ui.plain(about.hardware)}, {about.date}; "
-            f"{ui.plain(software)}."
+            "Measured by this software: medians, all versions in turns. "
+            f"{ui.plain(hardware_words(about.hardware))}, {about.date}; {ui.plain(software)}."
         )
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Measure on this machine", icon=":material/timer:", key="q_measure"):
@@ -265,10 +269,20 @@ def export_form(family: dict[str, str]) -> None:
 
 
 def say_what_is_missing(base: str) -> None:
-    """The commands that make the versions which this page shows."""
-    st.info(
-        f"**{ui.plain(base)}** has no eight-bit version yet. These commands make them:", icon=":material/memory:"
-    )
+    """The button that makes an eight-bit version, and the commands for all versions which this page shows."""
+    st.info(f"**{ui.plain(base)}** has no eight-bit version yet.", icon=":material/memory:")
+    ui.say_if_launching_is_off()
+    if st.button(
+        "Make one by rounding its weights (PTQ)", key="q_ptq", type="primary", disabled=not launch.allowed()
+    ):
+        bar = st.progress(0.0, "preparing")
+        with ui.errors_explained():
+            try:
+                finish(make_quantized(base), lambda step: bar.progress(min(1.0, step.fraction), step.words))
+            except OSError as error:
+                raise ValueError(explained(error, "try again")) from error
+        st.rerun()
+    st.caption("Or with commands:")
     methods = ("ptq",) if zoo.card(base).source else ("fp32", "ptq", "qat")  # a file cannot be trained further
     commands = [f"python -m dcp_core quantize --victim {base} --method {method}" for method in methods]
     st.code("\n".join(commands), language="bash", wrap_lines=True)

@@ -67,6 +67,10 @@ def answer() -> None:
     if case is None:
         return
     st.subheader(ui.headline(case), anchor=False)
+    st.markdown(
+        "A thief sends pictures to the API and trains a copy of your model, the **clone**, on the answers. A **defense** "
+        "changes the answers, so that the clone learns less from them."
+    )
     measured = overview.strengths(case)
     left, right = st.columns([1, 1.1], gap="large")
     with left:

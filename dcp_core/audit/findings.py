@@ -28,7 +28,7 @@ from dcp_core.results.rows import seeds_of, thief_points
 from dcp_core.results.schema import COLUMNS
 from dcp_core.results.verdict import Verdict, decide, name_of
 from dcp_core.runs import store
-from dcp_core.runs.folder import folder_of
+from dcp_core.runs.folder import STATUS, folder_of
 from dcp_core.runs.spec import RunSpec
 
 SCHEMA = 1
@@ -209,8 +209,8 @@ def _student(errors: np.ndarray) -> Estimate:
 
 
 def _unfinished(runs: list[RunSpec], done: Collection[str]) -> list[tuple[str, str]]:
-    """The command of each run that was begun but is not done, and its state."""
-    begun = [spec for spec in runs if spec.key not in done and folder_of(spec).exists()]
+    """The command of each run that a worker has begun but that is not done, and its state."""
+    begun = [spec for spec in runs if spec.key not in done and (folder_of(spec) / STATUS).exists()]
     views = [(spec.command, store.view(folder_of(spec))) for spec in begun]
     return [(command, f"{view.state}: {view.message}" if view.message else view.state) for command, view in views]
 

@@ -18,7 +18,7 @@ from dcp_core.defenses import DEFENSES
 from dcp_core.files import write_atomic
 from dcp_core.models.pretrained import installed
 from dcp_core.plots.style import mark_of
-from dcp_core.provenance import today
+from dcp_core.provenance import hardware_words, today
 from dcp_core.runs import launch
 from dcp_core.runs.spec import defense_command
 
@@ -297,7 +297,7 @@ def _limits(found: Findings) -> str:
 
 def _method(found: Findings) -> str:
     request = found.request
-    machines = sorted({re.sub(r"\b1 threads$", "1 thread", str(row["hardware"])) for row in found.rows})
+    machines = sorted({hardware_words(str(row["hardware"])) for row in found.rows})
     versions = sorted(
         {", ".join(f"{k} {v}" for k, v in json.loads(row["versions"]).items()) for row in found.rows}
     )

@@ -57,8 +57,10 @@ def _curves(found: Findings, width: int) -> tuple[str, int]:
         (found.target, f"close clone {found.target:.1f} %", "target"),
     ):
         body.append(_line(kind, LEFT, width - RIGHT, y(at), y(at)))
-        beside = LEFT + (4 if kind == "model" else 110)  # the lines can be close to each other
-        body.append(_text(beside, y(at) - 4, text, "start", kind))
+        # The words stand where curves are far away: on the left, curves are above the model's error; on the right, a close
+        # clone's curve is below this line, and another one's above it.
+        beside, anchor = (LEFT + 4, "start") if kind == "model" else (width - RIGHT, "end")
+        body.append(_text(beside, y(at) - 4, text, anchor, kind))
     for number, each in enumerate(series):
         body.append(_curve(each, number, x, y, most))
         body += [_point(x(np.log(q)), error, number, y, most) for q, error in each.points.items()]

@@ -56,10 +56,10 @@ def headline(found: Findings) -> str:
     """The answer in one line."""
     if found.bare is None:
         return "Not measured yet"
-    share = kept(found.bare)
+    share, queries = kept(found.bare), f"With {int(found.bare['budget']):,} queries"
     if share >= OWNED:
         return "This model can be stolen almost completely"
-    return "This model can be stolen in part" if share > FAILED else "The thieves of this audit fail"
+    return f"{queries}, this model {'can be stolen in part' if share > FAILED else 'could not be stolen'}"
 
 
 def verdict(found: Findings) -> list[str]:

@@ -13,6 +13,7 @@ from dcp_core.costs.latency import Work
 from dcp_core.defenses import DEFENSES, Defense, make_defense
 from dcp_core.defenses.model_based import ModelBased
 from dcp_core.models import auxiliary, zoo
+from dcp_core.provenance import hardware_words
 
 ON_CPU = "largest total size of tensors at one time (torch.profiler), without networks and pictures"
 ON_GPU = "torch.cuda.max_memory_allocated, minus what was allocated before the call"
@@ -48,7 +49,11 @@ def second_network(defense: Defense, victim: str) -> SecondNetwork | None:
     if about is None:  # untrained, or missing: then loading it raises the error
         return SecondNetwork(defense.needs, parameters(auxiliary.load(victim, defense.needs)))
     return SecondNetwork(
-        about.kind, about.parameters, about.seconds, about.hardware, f"{about.pictures:,} of {about.data}"
+        about.kind,
+        about.parameters,
+        about.seconds,
+        hardware_words(about.hardware),
+        f"{about.pictures:,} of {about.data}",
     )
 
 
@@ -70,7 +75,7 @@ def second_network_words(defense: Defense, victim: str) -> str:
     return (
         f"Needs a second network ({about.kind} model): {about.architecture}, {about.parameters:,} parameters "
         f"({4 * about.parameters / 2**20:.1f} MiB), trained for {about.seconds / 60:.0f} min on {about.pictures:,} "
-        f"pictures of {about.data} ({about.hardware}); and one forward pass of it for each query."
+        f"pictures of {about.data} ({hardware_words(about.hardware)}); and one forward pass of it for each query."
     )
 
 

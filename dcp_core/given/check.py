@@ -28,6 +28,9 @@ SURE = 2.0  # a gain must also be that many standard deviations of its paired di
 FEW = 200  # test pictures below which the check says that its interval is wide
 FEW_CLASSES = 3  # with which nearly uniform outputs could look like a softmax of probabilities
 SHOWN = 20  # classes whose order is printed in full
+SHOWN_WAYS = 3  # equally good preprocessings that are named
+BY = {"you": "as given", "the file": "as the file says", "trying": "the best of those that were tried"}
+"""Who chose a preprocessing, and what it is called."""
 
 
 class Network(Protocol):
@@ -47,7 +50,7 @@ class Check:
 
     Args:
         how: the preprocessing.
-        chosen: who chose it: "you", "the file", or "trying".
+        chosen: who chose it, one of `BY`.
         outputs: what the network returns, one of `given_onnx.OUTPUTS`.
         seen: what the outputs look like, in a sentence.
         accuracy: in percent, over `count` pictures, with its 95 % interval.
@@ -72,11 +75,10 @@ class Check:
     def words(self) -> list[str]:
         """The result in sentences, findings last."""
         low, high = self.interval
-        by = {"you": "as given", "the file": "as the file says", "trying": "found by trying"}[self.chosen]
         return [
             f"accuracy {self.accuracy:.2f} % ({low:.1f} to {high:.1f}) on {self.count:,} test pictures; always naming the "
             f"most frequent class: {self.chance:.1f} %",
-            f"preprocessing ({by}): {self.how.words()}",
+            f"preprocessing ({BY[self.chosen]}): {self.how.words()}",
             f"outputs: {self.outputs} ({self.seen})",
             *self.findings,
         ]
@@ -100,9 +102,10 @@ def check(
         images: uint8 (N, 3, S, S), cropped and resized, in random order.
         labels: (N,).
         classes: names of the network's outputs.
-        how: the preprocessing; with `chosen` "trying", the first of those that are tried.
+        how: the preprocessing; with `chosen` "trying", it is replaced by the best of the alternatives.
+        chosen: who chose it, one of `BY`.
         outputs: what the network returns; by default this is concluded from its answers.
-        alternatives: other preprocessings to try on a sample.
+        alternatives: preprocessings to try on a sample.
 
     Raises:
         CheckError: if labels and outputs do not fit together.
@@ -112,19 +115,17 @@ def check(
         raise CheckError(f"outputs are {' or '.join(OUTPUTS)}, not {outputs}")
     size = (SAMPLE if images.shape[-1] <= LARGE else SMALL_SAMPLE) if alternatives else CHUNK
     sample, truth = images[:size], labels[:size]
-    ways = {"as given": how} | {name: way for name, way in (alternatives or {}).items() if way != how}
-    guesses: dict[str, Tensor] = {}
+    ways = dict(alternatives or {})
+    if chosen != "trying":
+        ways = {BY[chosen]: how} | {name: way for name, way in ways.items() if way != how}
+    samples: dict[str, Tensor] = {}
     for number, (name, way) in enumerate(ways.items()):
         yield Progress(f"trying the preprocessing: {name}", 0.4 * number / len(ways))
-        answers = network(to_pixels(sample), way)
-        _check_classes(answers, labels, classes)
-        guesses[name] = answers.argmax(1)
-    right = {name: guess == truth for name, guess in guesses.items()}
-    best = _best(guesses, truth, len(classes))
-    if chosen == "trying":
-        how, base = ways[best], best
-    else:
-        base = "as given"
+        samples[name] = network(to_pixels(sample), way)
+        _check_classes(samples[name], labels, classes)
+    right = {name: each.argmax(1) == truth for name, each in samples.items()}
+    best = _best(samples, ways, truth)
+    how = ways[best] if chosen == "trying" else how
     answers = yield from _answers(network, images, how)
     found, seen = kind_of(answers)
     outputs = outputs or found
@@ -135,18 +136,20 @@ def check(
     accuracy = 100 * float(correct.double().mean())
     low, high = (float(each) for each in wilson(accuracy, len(labels)))
     chance = _chance(labels)
-    findings = _findings(answers, labels, classes, low, chance)
+    findings = _findings(answers, labels, classes, low, chance, len(ways) if chosen == "trying" else 0)
+    if chosen == "trying" and low > chance:
+        findings += _uncertain(right, best)
     if outputs == "logits" and found == "probabilities":
         findings.append(
             "softmax twice: the outputs are probabilities, but they are used as logits, so that posteriors become nearly "
             "uniform. Leave out --outputs logits"
         )
-    if chosen != "trying" and (gain := _gain(right[best], right[base])):
+    if chosen != "trying" and (gain := _gain(right[best], right[BY[chosen]])):
         findings.append(
             f"another preprocessing fits better: {_difference(how, ways[best])} gives {gain[1]:.1f} % instead of "
             f"{gain[0]:.1f} % on {len(sample)} of the pictures"
         )
-    tried = {name: round(100 * float(each.double().mean()), 2) for name, each in right.items()}
+    tried = {name: round(_percent(each), 2) for name, each in right.items()}
     yield Progress("done", 1.0)
     return Check(
         how,
@@ -163,19 +166,36 @@ def check(
     )
 
 
-def _best(guesses: Mapping[str, Tensor], truth: Tensor, classes: int) -> str:
-    """The preprocessing with the most correct guesses. If even this one is near chance, the classes may be in another order:
-    then the one whose guesses fit best in any order."""
-    scores = {name: int((guess == truth).sum()) for name, guess in guesses.items()}
+def _best(samples: Mapping[str, Tensor], ways: Mapping[str, Preprocessing], truth: Tensor) -> str:
+    """The preprocessing with the most correct guesses; of several, the one that gives the true classes most probability,
+    but values from 0 to 255 last, because large values make any answer surer.
+    If even this one is near chance, the classes may be in another order: then the one whose guesses fit best in any order.
+
+    Args:
+        samples: outputs (N, K) by the name of the preprocessing.
+        truth: (N,).
+    """
+    guesses = {name: answers.argmax(1) for name, answers in samples.items()}
+    scores = {
+        name: (int((guesses[name] == truth).sum()), -ways[name].highest, _likely(samples[name], truth))
+        for name in samples
+    }
     best = max(scores, key=scores.__getitem__)
-    low, _ = wilson(100 * scores[best] / len(truth), len(truth))
+    low, _ = wilson(100 * scores[best][0] / len(truth), len(truth))
+    classes = samples[best].shape[1]
     # With few pictures for each class, some order always fits.
     if float(low) <= _chance(truth) and len(truth) >= 4 * classes:
-        scores = {
+        fits = {
             name: int((_order(guess, truth, classes)[guess] == truth).sum()) for name, guess in guesses.items()
         }
-        best = max(scores, key=scores.__getitem__)
+        best = max(fits, key=fits.__getitem__)
     return best
+
+
+def _likely(answers: Tensor, truth: Tensor) -> float:
+    """Mean logarithm of the probability of the true class, for outputs (N, K)."""
+    posteriors = to_logits(answers, kind_of(answers)[0]).log_softmax(1)
+    return float(posteriors.gather(1, truth[:, None]).mean())
 
 
 def _chance(labels: Tensor) -> float:
@@ -230,12 +250,16 @@ def _check_classes(answers: Tensor, labels: Tensor, classes: tuple[str, ...]) ->
         raise CheckError(f"the largest label is {int(labels.max())}, but the network has {len(classes)} outputs")
 
 
-def _findings(answers: Tensor, labels: Tensor, classes: tuple[str, ...], low: float, chance: float) -> list[str]:
+def _findings(
+    answers: Tensor, labels: Tensor, classes: tuple[str, ...], low: float, chance: float, tried: int
+) -> list[str]:
+    """Sentences on likely mistakes. `tried`: how many preprocessings the best was taken of, 0 if one was given."""
     found = []
     if low <= chance:
+        all_tried = f", with any of the {tried} usual preprocessings" if tried else ""
         found.append(
-            "near chance: this accuracy is not better than always naming the most frequent class. Check preprocessing, "
-            "order of the classes, and whether these are the right pictures"
+            f"near chance: this accuracy is not better than always naming the most frequent class{all_tried}. Check "
+            "preprocessing, order of the classes, and whether these are the right pictures"
         )
     named, count = answers.argmax(1).mode().values, len(labels)
     same = 100 * float((answers.argmax(1) == named).double().mean())
@@ -251,6 +275,26 @@ def _findings(answers: Tensor, labels: Tensor, classes: tuple[str, ...], low: fl
     if count < FEW:
         found.append(f"only {count} test pictures: the interval is wide")
     return found
+
+
+def _uncertain(right: Mapping[str, Tensor], best: str) -> list[str]:
+    """A sentence if other preprocessings are not surely worse than the best.
+
+    Args:
+        right: for each preprocessing (N,) bool, whether a picture of the sample is classified correctly.
+    """
+    equal = [name for name in right if name != best and _gain(right[best], right[name]) is None]
+    if not equal:
+        return []
+    shown = ", ".join(f"{name} ({_percent(right[name]):.1f} %)" for name in equal[:SHOWN_WAYS])
+    return [
+        f"the preprocessing is uncertain: {best} was taken ({_percent(right[best]):.1f} % of a sample), but others are not "
+        f"surely worse: {shown}{', ...' if len(equal) > SHOWN_WAYS else ''}. If you know the right one, give it"
+    ]
+
+
+def _percent(right: Tensor) -> float:
+    return 100 * float(right.double().mean())
 
 
 def _other_order(guesses: Tensor, labels: Tensor, classes: tuple[str, ...]) -> str:
@@ -305,7 +349,7 @@ def _gain(better: Tensor, base: Tensor) -> tuple[float, float] | None:
     gain = 100 * (won - lost) / len(base)
     if gain < NOTABLE or won - lost <= SURE * math.sqrt(won + lost):
         return None
-    return 100 * float(base.double().mean()), 100 * float(better.double().mean())
+    return _percent(base), _percent(better)
 
 
 def _difference(before: Preprocessing, after: Preprocessing) -> str:

@@ -68,7 +68,7 @@ def learning_curves(table: pd.DataFrame, victim: float) -> go.Figure:
     figure = layout(
         x="queries (log scale)",
         y="correct answers (%)",
-        height=400,
+        height=350,
         xaxis={
             "type": "log",
             "range": np.log10([first * 0.93, last * 1.08]),
@@ -76,7 +76,7 @@ def learning_curves(table: pd.DataFrame, victim: float) -> go.Figure:
             "tickformat": ",d",
         },
         yaxis={"range": [max(0, table["accuracy"].min() - 8), 103]},
-        margin={"l": 58, "r": 10, "t": 48, "b": 52},
+        margin={"l": 58, "r": 28, "t": 48, "b": 52},  # room for half of the last number below the axis
         legend={"x": 1, "xanchor": "right", "y": 0, "yanchor": "bottom", "bgcolor": FREE, "font": SIZE},
         shapes=[{"type": "line", **ends, "line": {"dash": "dot", "color": CLEAN, "width": 2}}],
         annotations=[

@@ -27,6 +27,7 @@ SETTING = ["attack", "budget", "queries_from", "thief", "clone", "epochs", "diff
 LABEL = 56  # characters in a line of a label: fits on a phone
 DIRECT = 4  # most lines that are named at their ends
 APART = 7  # least distance of two such names, in units of the vertical axis
+LOWEST = 9  # least height of a name that stands below the end of its line
 
 
 def run_curves(
@@ -68,14 +69,14 @@ def run_curves(
     if score == "error":
         for row in victims.itertuples():
             shapes += [_level(row.error), _level(row.guessing)]
-            notes += [_note(row.error, f"victim {row.victim}: {row.error:.1f} %", at=0)]
-            notes += [_note(row.guessing, f"guessing: {row.guessing:.1f} %", at=0)]
+            notes += [_note(row.error, f"victim {row.victim}: {row.error:.1f} %")]
+            notes += [_note(row.guessing, f"guessing: {row.guessing:.1f} %")]
     if not curves:
         middle = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
         notes.append({**middle, "text": "No clone has been scored yet."})
     elif direct:
         ends = [(float(curve[score].iloc[-1]), str(curve["name"].iloc[0])) for _, curve in curves]
-        notes += [_note(at, f"<b>{text}: {value:.0f} %</b>", at=1) for value, at, text in _spread(ends)]
+        notes += _names(ends, below=score == "error")  # where such a line does not come from
     ranged = {"range": [0, 100]} if across == "work" else {"rangemode": "tozero"}
     figure = layout(
         x=ACROSS[across],
@@ -119,18 +120,33 @@ def _level(at: float) -> dict[str, Any]:
     return {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": line}
 
 
-def _note(y: float, text: str, at: int) -> dict[str, Any]:
-    """A text above a height, at the left (0) or the right (1) end of the plot."""
-    place = {"xref": "x domain", "x": at, "xanchor": "right" if at else "left", "y": y, "yanchor": "bottom"}
-    return {**place, "showarrow": False, "text": text, "yshift": 12 * at}  # the end of a line is below its name
+def _note(y: float, text: str) -> dict[str, Any]:
+    """A text above a height, at the left end of the plot."""
+    place = {"xref": "x domain", "x": 0, "xanchor": "left", "y": y, "yanchor": "bottom"}
+    return {**place, "showarrow": False, "text": text}
 
 
-def _spread(ends: Sequence[tuple[float, str]]) -> list[tuple[float, float, str]]:
-    """Heights of the texts at the ends of lines, so that they do not overlap: (value, height, text) each."""
-    placed: list[tuple[float, float, str]] = []
-    for value, text in sorted(ends):
-        placed.append((value, max(value, placed[-1][1] + APART if placed else value), text))
-    return placed
+def _names(ends: Sequence[tuple[float, str]], below: bool) -> list[dict[str, Any]]:
+    """The names of lines at their right ends, above or below them, so that no two overlap.
+
+    Args:
+        ends: last value and name of each line.
+        below: write the names below the ends, if all have room there.
+    """
+    step = -APART if below else APART
+    heights: list[float] = []
+    placed = sorted(ends, reverse=below)
+    for value, _ in placed:
+        free = heights[-1] + step if heights else value
+        heights.append(min(value, free) if below else max(value, free))
+    if below and heights[-1] < LOWEST:
+        return _names(ends, below=False)
+    side = {"yanchor": "top", "yshift": -12} if below else {"yanchor": "bottom", "yshift": 12}
+    at_end = {"xref": "x domain", "x": 1, "xanchor": "right", "showarrow": False, **side}
+    return [
+        {**at_end, "y": height, "text": f"<b>{name}: {value:.0f} %</b>"}
+        for (value, name), height in zip(placed, heights, strict=True)
+    ]
 
 
 def describe_run_curves(points: pd.DataFrame) -> str:

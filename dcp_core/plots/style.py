@@ -77,7 +77,10 @@ def enlarged(figure: go.Figure, size: int) -> go.Figure:
     large.for_each_annotation(lambda note: note.update(font=font, yshift=(note.yshift or 0) * ratio))
     large.update_xaxes(automargin=True, title_font=font, tickfont=font)
     large.update_yaxes(automargin=True, title_font=font, tickfont=font)
-    return large.update_traces(textfont=font, selector={"type": "bar"})
+    large.update_traces(colorbar={"title": {"font": font}, "tickfont": font}, selector={"type": "heatmap"})
+    for kind in ("bar", "scatter"):
+        large.update_traces(textfont=font, selector={"type": kind})
+    return large
 
 
 def vertical_line(at: float, text: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dcp_core.plots.style import in_order, layout, mark_of
+from dcp_core.plots.style import CLEAN, in_order, layout, mark_of
 from dcp_core.results.constraints import L1_LIMITS
 
 THIEF = "thief's test error (%)"
@@ -22,7 +22,12 @@ THIEF_AXES: dict[str, str] = {
     "l1_queries": f"mean {L1_LIMITS['l1_queries']}",
     "budget": "query budget",
 }
-VERSIONS = {"ptq": "-dot", "qat": "-open-dot"}  # added to the mark of a defense on an eight-bit victim
+VERSIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ptq": ("-dot", {"width": 2, "color": "#14161a"}),  # a dot and an edge in another colour
+    "qat": ("-open-dot", {"width": 2}),
+}
+"""How the mark of a defense differs on an eight-bit victim: what is added to the symbol's name, and the mark's edge."""
+NEAR = 0.06  # share of the plot's height below which the names of two lines would overlap
 ARROW = "triangle-right"  # mark of a point that lies further right than the plot
 SERIES = ("attack", "queries_from", "dataset", "victim", "precision", "thief", "clone", "budget", "epochs")
 SHOWN = ("id", "strength", "max_defender_increase", "max_l1", "runs", "unreliable", "reason")
@@ -76,11 +81,11 @@ def thief_scatter(
                 "y": stairs["adversary_error"],
                 "mode": "lines",
                 "name": "Pareto front",
-                "line": {"color": "#8a8f98", "dash": "dot", "shape": "hv", "width": 1.5},
+                "line": {"color": CLEAN, "dash": "dot", "shape": "hv", "width": 1.5},
                 "hoverinfo": "skip",
             }
         )
-    shapes, notes = _level_lines(levels)
+    shapes, notes = _level_lines(levels, points["adversary_error"])
     notes += [_note(at, bound_label(x, at)) for at in _apart(points)]
     if limit is not None:
         left = min(points["x"], default=0.0) if x == "defender_error" else min([0.0, *points["x"]])
@@ -96,14 +101,23 @@ def _clipped(points: pd.DataFrame, most: float) -> pd.DataFrame:
     return points.assign(beyond=points["x"] > most, x=points["x"].clip(upper=most))
 
 
-def _level_lines(levels: Mapping[str, float]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Horizontal lines as shapes, and their names as annotations; in turn in the middle, right and left."""
-    shapes, names = [], []
-    for number, (name, at) in enumerate(levels.items()):
+def _level_lines(
+    levels: Mapping[str, float], errors: pd.Series
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Horizontal lines as shapes, and their names as annotations. Names of lines that are close to each other stand below
+    each other, above the highest of these lines, in the order of the lines."""
+    every = [*errors, *levels.values()]
+    near = NEAR * (max(every) - min(every)) if every else 0.0
+    shapes: list[dict[str, Any]] = []
+    names: list[dict[str, Any]] = []
+    for name, at in sorted(levels.items(), key=lambda level: level[1]):
         span = {"xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at}
-        shapes.append({"type": "line", **span, "line": {"dash": "dash", "color": "#8a8f98", "width": 1.5}})
-        side = dict(zip(("x", "xanchor"), ((0.5, "center"), (1, "right"), (0, "left"))[number % 3], strict=True))
-        names.append({"xref": "paper", **side, "y": at, "yanchor": "bottom", "showarrow": False, "text": name})
+        shapes.append({"type": "line", **span, "line": {"dash": "dash", "color": CLEAN, "width": 1.5}})
+        if names and at - names[-1]["y"] < near:
+            names[-1] |= {"y": at, "text": f"{name}<br>{names[-1]['text']}"}
+        else:
+            side = {"xref": "paper", "x": 1, "xanchor": "right", "yanchor": "bottom", "align": "right"}
+            names.append({**side, "y": at, "showarrow": False, "text": name})
     return shapes, names
 
 
@@ -116,7 +130,10 @@ def _series(
     shown = [
         column for column in SHOWN if column in series
     ]  # few columns, because iterating over a wide table is slow
-    symbol = mark.symbol + ("-open" if paper else VERSIONS.get(varying.get("precision", ""), ""))
+    change, edge = (
+        ("-open", {"width": 2}) if paper else VERSIONS.get(varying.get("precision", ""), ("", {"width": 0}))
+    )
+    symbol = mark.symbol + change
     trace: dict[str, Any] = {
         "type": "scatter",
         "x": series["x"],
@@ -131,7 +148,7 @@ def _series(
             "size": 10,
             "color": mark.color,
             "opacity": np.where(series["unreliable"], 0.35, 1.0),
-            "line": {"width": 2 if paper else 0},
+            "line": edge,
         },
         "customdata": [[row["id"], _conditions(row)] for row in series[shown].to_dict("records")],
         "hovertemplate": ("at most " if bound else "") + "%{x:.3g}; thief %{y:.2f}<br>%{customdata[1]}"
@@ -150,22 +167,25 @@ def _legend(points: pd.DataFrame, *, versions: bool) -> list[dict[str, Any]]:
     """Legend entries without points: one for each defense, one each for filled and open marks, and if they differ, for the
     victim's versions."""
     entries = [(mark_of(name), name, mark_of(name).symbol) for name in in_order(points["defense"])]
-    sources = [source for source in ("measured", "paper") if (points["source"] == source).any()]
-    hollow = {"measured": "circle", "paper": "circle-open"}
+    plain = "fp32 victim" if versions else "measured"
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {}
+    if (points["source"] == "measured").any():
+        kinds[plain] = ("", {"width": 0})
     if versions:
-        hollow |= {f"{name} victim": f"circle{mark}" for name, mark in VERSIONS.items()}
-        sources += [f"{name} victim" for name in VERSIONS if (points["precision"] == name).any()]
+        kinds |= {f"{n} victim": VERSIONS[n] for n in VERSIONS if (points["precision"] == n).any()}
+    if (points["source"] == "paper").any():
+        kinds["paper"] = ("-open", {"width": 2})
     legend = [
         {"name": mark.label, "legendgroup": name, "marker": {"symbol": symbol, "color": mark.color, "size": 10}}
         for mark, name, symbol in entries
     ]
     legend += [
         {
-            "name": source,
-            "legendgroup": source,
-            "marker": {"symbol": hollow[source], "color": "#8a8f98", "size": 10},
+            "name": name,
+            "legendgroup": name,
+            "marker": {"symbol": f"circle{change}", "color": CLEAN, "size": 10, "line": edge},
         }
-        for source in sources
+        for name, (change, edge) in kinds.items()
     ]
     return [{"type": "scatter", "x": [None], "y": [None], "mode": "markers", **entry} for entry in legend]
 

@@ -51,9 +51,10 @@ def estimate(spec: RunSpec) -> Estimate:
     victim, clone = _speed_of_victim(spec.victim), _speed_of_clone(spec.clone, len(card.classes), seen)
     logs = LOGS * min(curve_pictures(spec.budget), test)
     clone *= spec.make_attack().passes
-    judging = (logs + test + min(TRANSFER_PICTURES, test) * PGD_PASSES) * clone
+    few = min(TRANSFER_PICTURES, test) if card.source != zoo.SERVICE else 0
+    judging = (logs + test + few * PGD_PASSES) * clone + few * victim
     drawing = _drawing(card.dataset, "test") + (_drawing(spec.pool, "train") if spec.pool else 0)
-    loading = START + drawing + test * victim
+    loading = START + drawing + (0 if card.source else test * victim)
     return Estimate(loading, _attack_seconds(spec), judging)
 
 

@@ -74,6 +74,13 @@ def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", " ".join(parts))
 
 
+def test_a_model_that_was_not_stolen_is_not_called_safe(home: Path, no_drawing: None) -> None:
+    asked = Request.of(victim_with_answers(), **REQUEST)  # type: ignore[arg-type]
+    planned = plan(asked)
+    pretend(planned.runs[:1], lambda spec: 90.0)
+    assert words.headline(findings(asked, planned)) == "With 500 queries, this model could not be stolen"
+
+
 def test_without_a_run_the_report_says_so(home: Path, no_drawing: None) -> None:
     text = text_of(as_html(found(0)))
     assert words.NOTHING in text
@@ -169,16 +176,20 @@ def test_foreign_text_is_escaped(home: Path, no_drawing: None) -> None:
     assert "&lt;script&gt;" in html
 
 
-def test_a_failed_run_is_listed_with_its_reason(home: Path, no_drawing: None) -> None:
+def test_a_failed_run_is_listed_with_its_reason_and_one_that_never_began_is_not(
+    home: Path, no_drawing: None
+) -> None:
     asked = Request.of(victim_with_answers(), **REQUEST)  # type: ignore[arg-type]
     planned = plan(asked)
     pretend(planned.runs[:3], falling(1.0))
-    broken = planned.runs[3]
+    broken, waiting = planned.runs[3:5]
+    claim(waiting, folder_of(waiting))
     claim(broken, folder_of(broken))
     Status(state="failed", message="out of memory: use a smaller batch").write(folder_of(broken))
     text = text_of(as_html(findings(asked, planned)))
     assert "failed: out of memory: use a smaller batch" in text
     assert broken.command in text
+    assert waiting.command not in text
 
 
 def test_a_damaged_result_does_not_count_and_hides_no_other(home: Path, no_drawing: None) -> None:

@@ -47,6 +47,12 @@ def test_a_theft_is_launched_watched_stopped_resumed_compared_and_deleted(server
     expect(page.locator("[class*=st-key-run-]")).to_have_count(3)
     expect(page.locator(".st-key-thefts .scatterlayer .trace").nth(1)).to_be_visible()
 
+    card.get_by_role("button", name="Duplicate").click()
+    form = page.get_by_role("button", name=re.compile("^Launch the run"))
+    expect(form).to_be_in_viewport()
+    page.keyboard.press("Escape")
+    expect(form).to_be_hidden()
+
     card.get_by_role("button", name="Delete").click()
     assert view.folder.exists()  # it asks first
     page.get_by_role("button", name="Yes, delete it").click()

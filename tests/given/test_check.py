@@ -18,12 +18,15 @@ from dcp_core.given.pictures import find_pictures
 from dcp_core.given.sources import SourceError
 from dcp_core.making import finish
 from dcp_core.models.onnx_session import OnnxError
+from dcp_core.models.preprocessing import Preprocessing
 
 SOFTMAX = "y = Softmax <axis = 1> (z)"
 TWICE = "s = Softmax <axis = 1> (z) y = Softmax <axis = 1> (s)"
-NORMALISED = (  # expects (x - 0.5) / 0.5
-    "h = Constant <value_float = 0.5> () d = Mul (x, h) t = Add (d, h)"
+NORMALISED = (  # expects (x - 0.5) / 0.5; values far outside -1 to 1 are confused by the period of the cosine
+    "h = Constant <value_float = 0.5> () d = Mul (x, h) u = Add (d, h) "
+    "k = Constant <value_float = 3.1416> () v = Mul (u, k) c = Cos (v) g = Mul (c, h) t = Sub (h, g)"
 )
+AS_IT_IS = {"highest": 1.0}  # what the toy classifier expects
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def said(found: Examination) -> str:
 def test_a_good_network_has_its_accuracy_and_no_findings_but_few_pictures(
     check: Callable[..., Examination],
 ) -> None:
-    found = check(network())
+    found = check(network(), preprocessing=AS_IT_IS)
     assert found.check.accuracy == 100
     assert found.check.chance == 25
     assert found.check.outputs == "logits"
@@ -67,8 +70,9 @@ def test_softmax_twice_is_named_in_the_file_and_in_the_options(check: Callable[.
 
 def test_softmax_twice_of_an_unsure_network_is_named(check: Callable[..., Examination]) -> None:
     unsure = "c = Constant <value_float = 0.3> () u = Mul (z, c) "
-    assert "softmax twice" not in said(check(network(after=unsure + SOFTMAX.replace("(z)", "(u)"))))
-    found = check(network(after=unsure + TWICE.replace("(z)", "(u)")))
+    once, twice = (network(after=unsure + form.replace("(z)", "(u)")) for form in (SOFTMAX, TWICE))
+    assert "softmax twice" not in said(check(once, preprocessing=AS_IT_IS))
+    found = check(twice, preprocessing=AS_IT_IS)
     assert bool(torch.from_numpy(np.exp(found.check.logits.numpy())).max() < 0.4)
     assert "the softmax of probabilities" in said(found)
 
@@ -84,12 +88,30 @@ def test_without_a_word_on_preprocessing_the_best_is_found_by_trying(check: Call
     assert found.check.chosen == "trying"
     assert min(found.check.how.mean) > 0.4
     assert found.check.accuracy == 100
+    assert set(found.check.tried) == {
+        f"{name}, {order}" for name in Preprocessing.PRESETS for order in ("RGB", "BGR")
+    }
+
+
+def test_preprocessings_that_fit_equally_well_are_named(check: Callable[..., Examination]) -> None:
+    found = check(network())
+    assert found.check.how.highest == 1  # some with 255 fit too, and give surer answers
+    assert "the preprocessing is uncertain" in said(found)
+    assert "unit, RGB (100.0 %)" in said(found)
+    only_bytes = network(before="h = Constant <value_float = 255.0> () t = Div (x, h)", pooled="t")
+    assert "uncertain" not in said(check(only_bytes))
+
+
+def test_near_chance_with_all_preprocessings_is_said(check: Callable[..., Examination]) -> None:
+    constant = network(after="n = Sub (z, z) y = Add (n, b)")
+    assert "with any of the 10 usual preprocessings" in said(check(constant))
+    assert "usual" not in said(check(constant, preprocessing=AS_IT_IS))
 
 
 @pytest.mark.parametrize(
     ("before", "asked", "advice"),
     [
-        (NORMALISED, {"highest": 1.0}, "--range 1 --mean 0.4"),
+        (NORMALISED, {"highest": 1.0}, "--range 1 --mean 0.5"),
         ("o = Constant <value_ints = [2, 1, 0]> () t = Gather <axis = 1> (x, o)", {"order": "RGB"}, "--order BGR"),
         ("h = Constant <value_float = 255.0> () t = Div (x, h)", {"highest": 1.0}, "--range 255"),
     ],

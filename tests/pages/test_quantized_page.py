@@ -1,11 +1,17 @@
 """The Quantized page: the versions of a victim, and the file for download."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from test_pages import open_page, texts
 
+sys.path.append(str(Path(__file__).parents[1] / "given"))
+from networks import archive, network, saved
+
 from dcp_core.defenses import Deception
+from dcp_core.given import accept, examine
+from dcp_core.making import finish
 from dcp_core.models import export, zoo
 
 SIGNS = "signs-resnet8"
@@ -26,6 +32,17 @@ def test_a_victim_without_versions_names_the_commands(victim: zoo.Victim) -> Non
     app = open_page("quantized", q_victim="Toy")
     assert "no eight-bit version" in app.info[0].value
     assert "python -m dcp_core quantize --victim toy --method ptq" in app.code[0].value
+
+
+def test_a_click_makes_the_eight_bit_version_of_a_given_file(home: Path, tmp_path: Path) -> None:
+    accept("mine", finish(examine(saved(tmp_path, network()), archive(tmp_path))))
+    app = open_page("quantized", q_victim="mine")
+    app.button(key="q_ptq").click().run()
+    assert not app.exception
+    assert not app.error
+    assert zoo.card("mine-ptq").of == "mine"
+    assert "q_ptq" not in [each.key for each in app.button]
+    assert "Not measured yet" in app.info[0].value  # size and latency of both versions
 
 
 def test_a_victim_without_versions_but_with_its_onnx_file_is_exported_all_the_same(home: Path) -> None:

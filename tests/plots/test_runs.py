@@ -54,13 +54,22 @@ def test_fidelity_has_no_line_of_an_error() -> None:
 def test_few_lines_are_named_at_their_ends_without_overlap_and_many_in_a_legend() -> None:
     close = pd.concat([points().assign(run=str(k), name=f"run {k}", error=50 + k) for k in range(3)])
     named = [note for note in run_curves(close, victims()[:0]).layout.annotations if "run" in note.text]
-    assert [note.text for note in named] == [f"<b>run {k}: {50 + k} %</b>" for k in range(3)]
+    assert [note.text for note in named] == [f"<b>run {k}: {50 + k} %</b>" for k in (2, 1, 0)]
     heights = [note.y for note in named]
-    assert min(high - low for low, high in itertools.pairwise(heights)) >= 7
+    assert min(high - low for high, low in itertools.pairwise(heights)) >= 7
     many = pd.concat([points().assign(run=str(k), name=f"run {k}") for k in range(6)])
     figure = run_curves(many, victims()[:0])
     assert not figure.layout.annotations
     assert all(trace.showlegend for trace in figure.data)
+
+
+def test_a_name_stands_where_its_line_does_not_come_from_and_never_below_the_axis() -> None:
+    def sides(score: str, error: float) -> list[str]:
+        table = points()[:2].assign(error=[60.0, error])
+        return [note.yanchor for note in run_curves(table, victims()[:0], "work", score).layout.annotations]
+
+    assert sides("error", 30) == ["top"]
+    assert sides("error", 7) == sides("fidelity", 30) == ["bottom"]
 
 
 def test_before_the_first_score_the_figure_has_its_levels_and_says_so() -> None:

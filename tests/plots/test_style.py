@@ -1,4 +1,5 @@
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from dcp_core.plots.overview import accuracy_bars
@@ -20,3 +21,11 @@ def test_a_figure_for_a_projector_has_large_text_and_room_for_it() -> None:
     assert large.layout.height > figure.layout.height
     assert figure.layout.font.size == SIZE["size"]
     assert figure.data[0].textfont.size == 16
+
+
+def test_numbers_in_a_grid_and_on_its_colour_bar_are_large_on_a_projector() -> None:
+    grid = {"type": "heatmap", "z": [[1.0]], "colorbar": {"title": {"text": "points"}}}
+    large = enlarged(go.Figure([grid, {"type": "scatter", "x": [0], "y": [0], "mode": "text", "text": ["1"]}]), 22)
+    assert large.data[0].colorbar.title.text == "points"
+    assert large.data[0].colorbar.title.font.size == large.data[0].colorbar.tickfont.size == 22
+    assert large.data[1].textfont.size == 22

@@ -146,7 +146,11 @@ def test_the_victims_versions_have_marks_of_their_own_instead_of_words():
     figure = thief_scatter(rows)
     assert len({trace.marker.symbol for trace in drawn(figure)}) == 3
     assert all(trace.text is None for trace in drawn(figure))
-    assert {"ptq victim", "qat victim"} <= {trace.name for trace in figure.data}
+    edges = {trace.marker.line.color for trace in drawn(figure)}
+    assert len(edges) == 2  # a dot in the mark's own colour is not seen
+    named = {trace.name: trace.marker.symbol for trace in figure.data if trace.showlegend is None}
+    assert named.pop("DCP") == "circle"
+    assert named == {"fp32 victim": "circle", "ptq victim": "circle-dot", "qat victim": "circle-open-dot"}
 
 
 def test_unreliable_points_are_faint_and_say_why():
@@ -228,4 +232,12 @@ def test_points_beyond_three_times_the_allowed_rise_are_arrows_at_the_edge() -> 
 def test_errors_that_no_defense_changes_are_named_lines() -> None:
     figure = thief_scatter(MEASURED, "l1", levels={"victim": 5.0, "labels only": 22.0})
     assert [shape.y0 for shape in figure.layout.shapes] == [5, 22]
-    assert [note.text for note in figure.layout.annotations] == ["victim", "labels only"]
+    assert [(note.text, note.y) for note in figure.layout.annotations] == [("victim", 5), ("labels only", 22)]
+
+
+def test_names_of_lines_close_to_each_other_stand_below_each_other() -> None:
+    figure = thief_scatter(MEASURED, "l1", levels={"victim": 5.0, "far": 40.0, "labels only": 5.9, "best": 5.4})
+    assert [(note.text, note.y) for note in figure.layout.annotations] == [
+        ("labels only<br>best<br>victim", 5.9),
+        ("far", 40),
+    ]

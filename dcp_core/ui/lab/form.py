@@ -166,11 +166,12 @@ def _launch(specs: list[RunSpec]) -> None:
 
 
 def duplicate(spec: RunSpec) -> None:
-    """Fill the form with a run, and open it."""
+    """Fill the form with a run, open it, and scroll to it."""
     state: dict[str, Any] = parameter_state(spec.make_attack(), LAB) | parameter_state(spec.make_defense(), LAB)
     names = ("victim", "attack", "defense", "clone", "budget", "seed")
     state |= {f"{LAB}{name}": getattr(spec, name) for name in names}
     state |= {"a_budget_of": spec.attack, "a_strengths": [], "a_pair": False, "a_new": True}
+    state |= {"a_copies": st.session_state.get("a_copies", 0) + 1}
     if spec.clone_size:
         state["a_clone_size"] = spec.clone_size
     if spec.pool is not None:

@@ -68,12 +68,13 @@ def start(specs: Sequence[RunSpec]) -> None:
 
 
 def announce() -> None:
-    """Say what was launched, and scroll to the table, once."""
+    """Say what was launched and scroll to the table, or scroll to a form that `duplicate` has filled; once."""
     said = st.session_state.pop("a_said", None)
     if said:
         st.session_state["a_turn"] = st.session_state.get("a_turn", 0) + 1
         st.toast(plain(said), icon=":material/rocket_launch:", duration="long")
     scroll_to("a-table", st.session_state.get("a_turn", 0))
+    scroll_to("a-bar", st.session_state.get("a_copies", 0))
 
 
 def all_of(

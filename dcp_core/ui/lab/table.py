@@ -15,9 +15,11 @@ from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.store import RunView
 from dcp_core.ui.charts import csv
 from dcp_core.ui.lab.state import all_of, set_next
+from dcp_core.ui.page import LARGE, presenting
 
 EYE = {True: ":material/visibility:", False: ":material/visibility_off:"}
 ROWS, ROW = 11, 36  # number of rows that are seen without scrolling, and their height in pixels
+FINE = ("victim", "seed")  # columns for which a projector has no room
 
 
 def state_words(view: RunView[RunSpec]) -> str:
@@ -86,6 +88,11 @@ def run_table(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> None:
             {"a_runs": [key for key in shown if key != keys[row]] if keys[row] in shown else [*shown, keys[row]]}
         )
 
+    large = LARGE / 16 if presenting() else 1
+
+    def wide(pixels: int) -> int:
+        return round(pixels * large)
+
     # Another set of rows is another table, so that a selection never moves to another run.
     rows = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:8]
     picked = st.dataframe(
@@ -96,27 +103,27 @@ def run_table(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> None:
         key=f"a_table-{rows}",
         alt=f"{len(frame)} runs",
         placeholder="",
-        row_height=ROW,
-        height=ROW * min(len(frame), ROWS) + 40,
-        column_order=[name for name in frame if name != "key"],  # a phone shows the first
+        row_height=wide(ROW),
+        height=wide(ROW * min(len(frame), ROWS) + 40),
+        column_order=[name for name in frame if name != "key" and not (presenting() and name in FINE)],
         column_config={
             "shown": st.column_config.ButtonColumn(
                 "",
-                width=38,
+                width=wide(38),
                 type="tertiary",
                 key="a_eye",
                 on_click=toggle,
                 help="Draw this run in the chart, or hide it.",
             ),
-            "line": st.column_config.ImageColumn("", width=40, help="Its line in the chart."),
+            "line": st.column_config.ImageColumn("", width=wide(40), help="Its line in the chart."),
             "error": st.column_config.NumberColumn(
-                "Error", width=60, format="%.1f %%", help="Error of the clone."
+                "Error", width=wide(60), format="%.1f %%", help="Error of the clone."
             ),
-            "defense": st.column_config.TextColumn("Defense", width=92),
-            "attack": st.column_config.TextColumn("Attack and its pictures", width=214),
-            "victim": st.column_config.TextColumn("Victim", width=124),
-            "seed": st.column_config.NumberColumn("Seed", width=50, format="%d"),
-            "state": st.column_config.TextColumn("State", width=92),
+            "defense": st.column_config.TextColumn("Defense", width=wide(92)),
+            "attack": st.column_config.TextColumn("Attack and its pictures", width=wide(214)),
+            "victim": st.column_config.TextColumn("Victim", width=wide(124)),
+            "seed": st.column_config.NumberColumn("Seed", width=wide(50), format="%d"),
+            "state": st.column_config.TextColumn("State", width=wide(92)),
         },
     )
     chosen = [keys[row] for row in picked["selection"]["rows"] if row < len(keys)]

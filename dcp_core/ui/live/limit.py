@@ -11,7 +11,7 @@ STYLE = """
 i { position: absolute; width: 3px; margin-left: -1.5px; z-index: 5; font-style: normal; background: #2f8fd8;
     pointer-events: none; }  /* marks below it can be clicked */
 i[hidden] { display: none; }
-b { position: absolute; bottom: 8px; left: 50%; translate: -50%; padding: 2px 12px; border-radius: 8px; white-space: nowrap;
+b { position: absolute; top: 100%; left: 50%; translate: -50%; padding: 2px 12px; border-radius: 8px; white-space: nowrap;
     pointer-events: auto; cursor: ew-resize; touch-action: none;
     font: 600 .875rem var(--st-font); color: var(--st-background-color); background: var(--st-text-color); }
 """

@@ -214,9 +214,9 @@ function axes(picture, panel, width) {
     const name = { x: across(a) + (line.at === 'start' ? 4 : -4), y: up(b) - 6, 'text-anchor': line.at };
     const over = (other) => Math.abs(other.x - name.x) < 110 * em && Math.abs(other.y - name.y) < 16 * em;
     while (names.some(over)) name.y -= 4;
-    names.push(name);
-    add(picture, 'text', { ...name, text: line.name });
+    names.push({ ...name, text: line.name });
   }
+  for (const name of names) add(picture, 'text', name); // over all lines
   if (panel.moving) add(picture, 'path', { class: 'moving', style: `stroke: ${panel.moving.color}` });
   panel.points.now[0].forEach((_, k) => {
     const point = add(picture, 'circle', { class: 'point', r: panel.radius });
