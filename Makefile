@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TOOLS := $(VENV)/tools
 install = $(BIN)/python -m pip install --quiet $(if $(LOCKED),--require-hashes -r requirements.lock,-r $(1))
 
-.PHONY: app test fuzz lint docs pictures looks same-looks audit release lock sbom clean
+.PHONY: app test fuzz lint docs pictures looks audit release lock sbom clean
 
 app: $(VENV)/.app
 	$(BIN)/streamlit run app.py
@@ -35,11 +35,9 @@ docs: $(VENV)/.docs
 pictures: $(VENV)/.dev
 	$(BIN)/python -m tools.pictures
 
-# Compare every page with a small stored picture of it (same-looks), and take these pictures again (looks).
-same-looks: $(VENV)/.dev
-	DCP_LOOKS=compare $(BIN)/python -m pytest tests/browser/test_every_page.py -k looks_as_it_did
+# Take the small pictures of all pages again, with which the tests compare them.
 looks: $(VENV)/.dev
-	DCP_LOOKS=renew $(BIN)/python -m pytest tests/browser/test_every_page.py -k looks_as_it_did
+	DCP_RENEW_LOOKS=1 $(BIN)/python -m pytest tests/browser/test_every_page.py -k looks_as_it_did
 
 # The sample report of an audit: continues for two hours, or shorter with HOURS=0.5.
 audit: $(VENV)/.dev

@@ -247,8 +247,14 @@ with main, ui.errors_explained():
         if victim in zoo.names():
             take_it(zoo.card(victim), verdict.defense)
     published(case["dataset"].iloc[0])
+    if victim in zoo.names() and zoo.card(victim).source:
+        about = f"These numbers were measured with this software on {ui.plain(victim)}, which was added by you."
+    else:
+        about = (
+            "These numbers were measured with this software on small victims and clones, not on your model. On your model, "
+            "the errors will differ, and the order of the defenses may differ."
+        )
     st.caption(
-        "These numbers were measured with this software on small victims and clones, not on your model. The name of "
-        "the case lists its conditions. On your model, the errors will differ, and the order of the defenses may "
-        "differ. A stronger thief has a smaller error, with and without a defense."
+        f"{about} The name of the case lists its conditions. A stronger thief has a smaller error, with and without a "
+        "defense."
     )

@@ -30,6 +30,7 @@ from dcp_core.making import Making, finish
 from dcp_core.models.given_onnx import OUTPUTS
 from dcp_core.models.inference import to_pixels
 from dcp_core.models.preprocessing import Preprocessing
+from dcp_core.runs.store import check_unused
 
 ui.frame("Your classifier", "How well can it be stolen? First make it a victim here.")
 
@@ -256,6 +257,7 @@ def show(found: Found) -> None:
     if st.button("Accept", key="own_accept", type="primary", icon=":material/check:", disabled=not name):
         with ui.errors_explained():
             check_name(name)
+            check_unused(name)
             try:
                 with st.spinner("Storing ..."):
                     made = accept(name, found) if isinstance(found, Examination) else accept_service(name, found)

@@ -1,7 +1,7 @@
 """`victims add`: make a victim of a classifier that was made elsewhere."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import torch
@@ -10,6 +10,7 @@ from dcp_core.cli.progress import made
 from dcp_core.given import (
     EXAMPLE,
     Examination,
+    ServiceExamination,
     accept,
     accept_service,
     check_name,
@@ -20,9 +21,13 @@ from dcp_core.given import (
 )
 from dcp_core.given.pictures import MOST
 from dcp_core.given.services import USUAL
+from dcp_core.making import Making
 from dcp_core.models import zoo
 from dcp_core.models.given_onnx import OUTPUTS
 from dcp_core.models.preprocessing import ORDERS, Preprocessing
+from dcp_core.runs.store import check_unused
+
+F = TypeVar("F", Examination, ServiceExamination)
 
 
 def _three(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
@@ -127,6 +132,9 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     check_name(name, replace)
+    # A service notices itself when its answers change, and is replaced in order to raise its limit.
+    if root is None and not (file.suffix.lower() == ".toml" and replace):
+        check_unused(name)
     if str(file).startswith(("http:", "https:")):
         raise click.UsageError(f"describe the service in a file service.toml and give this file:\n\n{EXAMPLE}")
     if file.suffix.lower() == ".toml":
@@ -141,7 +149,7 @@ def command(
     if preprocess == "unit":  # a preset of default values is also something that was asked for
         asked = {"order": "RGB"} | asked
     names = read_classes(classes) if classes else None
-    found = made(
+    found = _measured(
         examine(
             file,
             data,
@@ -151,7 +159,8 @@ def command(
             output=output,
             network=network,
             most=most or MOST,
-        )
+        ),
+        "nothing was stored",
     )
     _show(found)
     _confirm(yes)
@@ -181,11 +190,23 @@ def _add_service(
     )
     if not yes:
         click.confirm("Is this service yours, or may you test it? Send the test pictures?", abort=True)
-    found = made(examine_service(path, data, most_requests=limit, price_per_1000=price, most=most))
+    found = _measured(
+        examine_service(path, data, most_requests=limit, price_per_1000=price, most=most),
+        "no victim was stored, but the answers are kept: the same command sends no answered picture again",
+    )
     for line in found.words():
         click.echo(line)
     _confirm(yes)
     _done(accept_service(name, found, replace=replace, root=root))
+
+
+def _measured(making: Making[F], kept: str) -> F:
+    """Run an examination. Ctrl-C ends the command with a sentence on what is kept."""
+    try:
+        return made(making)
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped; {kept}", err=True)
+        raise SystemExit(130) from None
 
 
 def _limit(most_requests: int | None, price: float, money: float | None) -> int | None:
@@ -209,7 +230,7 @@ def _confirm(yes: bool) -> None:
 def _done(card: zoo.Card) -> None:
     click.echo(f"{card.name}: accuracy {card.test_accuracy:.2f} % on {card.test_pictures:,} test pictures")
     click.echo(
-        f"look at it: python -m dcp_core app; attack it: python -m dcp_core attack --victim {card.name} --pool ..."
+        f"look at it: python -m dcp_core app; audit it: python -m dcp_core audit {card.name} --hours 1 --pool PICTURES"
     )
 
 

@@ -120,7 +120,8 @@ def check(
         ways = {BY[chosen]: how} | {name: way for name, way in ways.items() if way != how}
     samples: dict[str, Tensor] = {}
     for number, (name, way) in enumerate(ways.items()):
-        yield Progress(f"trying the preprocessing: {name}", 0.4 * number / len(ways))
+        words = f"trying the preprocessing: {name}" if len(ways) > 1 else "answering the first pictures"
+        yield Progress(words, 0.4 * number / len(ways))
         samples[name] = network(to_pixels(sample), way)
         _check_classes(samples[name], labels, classes)
     right = {name: each.argmax(1) == truth for name, each in samples.items()}

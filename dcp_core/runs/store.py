@@ -18,6 +18,7 @@ import pandas as pd
 from PIL import Image
 
 from dcp_core.files import PRECOMPUTED, home, open_regular, read_regular
+from dcp_core.results.rows import load_results
 from dcp_core.runs.folder import (
     EVENTS,
     LOCK,
@@ -277,6 +278,22 @@ def check_room() -> None:
     free = shutil.disk_usage(place).free / GIGABYTE
     if free < KEEP_FREE:
         raise StoreError(f"only {free:.2f} GB are free on the disk of {place}: free some space first")
+
+
+def check_unused(victim: str) -> None:
+    """Check that a new victim can have this name: runs and results have the names of victims only, so those of an earlier
+    victim would be taken for those of the new one.
+
+    Raises:
+        StoreError: if this machine has such runs or results.
+    """
+    specs = [each.spec for each in (*views(), *benches())]
+    rows, _ = load_results(home() / "results")
+    if victim in rows["victim"].tolist() or any(spec is not None and spec.victim == victim for spec in specs):
+        raise StoreError(
+            f"there are runs or results of an earlier victim {victim}, which would be taken for those of the new one: "
+            "choose another name, or first delete them on the pages Attack lab and Cost"
+        )
 
 
 def delete(folder: Path) -> None:

@@ -21,6 +21,7 @@ from dcp_core.making import finish, make_quantized, make_second_network
 from dcp_core.models import zoo
 from dcp_core.models.export import export
 from dcp_core.models.inference import predict
+from dcp_core.runs.folder import claim, folder_of
 from dcp_core.runs.spec import RunSpec
 
 
@@ -94,12 +95,36 @@ def test_an_interrupted_add_leaves_nothing_behind(
     assert stored(home) == []
 
 
+def test_ctrl_c_during_the_check_says_that_nothing_is_stored(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: object, *arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dcp_core.models.given_onnx.GivenNetwork.__call__", interrupted)
+    found = run("victims", "add", "mine", str(saved(tmp_path, network())), "--data", archive(tmp_path))
+    assert "stopped; nothing was stored" in found.output
+    assert found.exit_code == 130
+    assert stored(home) == []
+
+
 def test_replacing_removes_the_old_pictures(mine: zoo.Card, tmp_path: Path) -> None:
     images = np.load(archive(tmp_path))["images"]
     found = finish(examine(saved(tmp_path, network()), archive(tmp_path, images=255 - images)))
     new = accept("mine", found, replace=True)
     assert not path_of(mine.dataset).exists()
     assert path_of(new.dataset).exists()
+
+
+def test_another_model_does_not_get_the_runs_of_a_removed_one(mine: zoo.Card, tmp_path: Path) -> None:
+    spec = RunSpec("mine", budget=10, pool="textures")
+    claim(spec, folder_of(spec))
+    remove("mine")
+    given = ["--data", archive(tmp_path), "--yes"]
+    again = run("victims", "add", "mine", str(saved(tmp_path, network())), *given)
+    assert "runs or results of an earlier victim mine" in again.output
+    assert "mine" not in zoo.names()
+    assert run("victims", "add", "other", str(saved(tmp_path, network())), *given).exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["none", "dcp", "rs", "topk", "mgs"])

@@ -1,5 +1,6 @@
 """The Decide page shows the library's recommendation and its reasons."""
 
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -8,8 +9,13 @@ from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 from test_pages import open_page, texts
 
+sys.path.append(str(Path(__file__).parents[1] / "given"))
+from networks import archive, network, saved
+
 from dcp_core import ui
 from dcp_core.cli.decide import command
+from dcp_core.given import accept, examine
+from dcp_core.making import finish
 from dcp_core.results.constraints import L1, L1_LIMITS
 from dcp_core.results.decision import Needs, measured_cases, operating_points
 from dcp_core.results.rows import SHIPPED, load_results, thief_points, write_results
@@ -105,6 +111,16 @@ def test_one_seed_recommends_nothing_on_page_and_command(home: Path) -> None:
     printed = CliRunner().invoke(command, [own_case()]).output
     assert "one run of each attack is not enough" in printed
     assert "deploy:" not in printed
+    assert "not on your model" in texts(app)
+
+
+def test_numbers_of_the_owners_classifier_are_called_so(home: Path, tmp_path: Path) -> None:
+    accept("mine", finish(examine(saved(tmp_path, network()), archive(tmp_path))))
+    dcp = {"defense": "dcp", "strength": 0.9, "seed": 0, "adversary_error": 90.0}
+    own_results(home, {"defense": "none", "seed": 0, "adversary_error": 20.0}, dcp)
+    shown = texts(open_page("decide", d_case_knowledgeable=own_case()))
+    assert "on mine, which was added by you" in shown
+    assert "not on your model" not in shown
 
 
 @pytest.mark.parametrize("l1_of", L1_LIMITS)

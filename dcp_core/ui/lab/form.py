@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from dcp_core.attacks import ATTACKS
-from dcp_core.data.datasets import DATASETS, available, pools_for, thief_knowledge
+from dcp_core.data.datasets import DATASETS, Knowledge, available, pools_for, thief_knowledge
 from dcp_core.models import zoo
 from dcp_core.models.architectures import CLONES
 from dcp_core.models.pretrained import FROZEN, weights_file
@@ -126,18 +126,23 @@ def _choose_clone(attack: str, card: zoo.Card) -> tuple[str, int]:
 
 
 def _choose_pool(card: zoo.Card) -> str:
-    """Let the user choose the thief's knowledge, and a query pool that fits it."""
-    knowledge = st.segmented_control(
-        "The thief's knowledge",
-        ["knowledgeable", "limited"],
-        default="knowledgeable",
-        required=True,
-        key="a_knowledge",
-        help="knowledgeable: the thief has pictures similar to the victim's training pictures. limited: the thief has "
-        "other pictures.",
-        **IN_URL,
-    )
-    return st.selectbox(
+    """Let the user choose the thief's knowledge, and a query pool that fits it.
+
+    For a victim of unknown training pictures, no stored data set is known to be similar.
+    """
+    knowledge: Knowledge = "limited"
+    if card.dataset in DATASETS:
+        knowledge = st.segmented_control(
+            "The thief's knowledge",
+            ["knowledgeable", "limited"],
+            default="knowledgeable",
+            required=True,
+            key="a_knowledge",
+            help="knowledgeable: the thief has pictures similar to the victim's training pictures. limited: the thief has "
+            "other pictures.",
+            **IN_URL,
+        )
+    pool = st.selectbox(
         "Query pool (pictures that the thief sends)",
         pools_for(card.dataset, card.size, knowledge),
         key=f"a_pool_{knowledge}",
@@ -148,6 +153,12 @@ def _choose_pool(card: zoo.Card) -> str:
         help="You can also type the path of an .npz file or a folder of pictures on this machine.",
         **IN_URL,
     )
+    if card.dataset not in DATASETS and pool in DATASETS:
+        st.caption(
+            "These pictures are probably of another kind than the victim's. For a stronger thief, type the path of a folder "
+            "with pictures like those of your customers."
+        )
+    return pool
 
 
 def _launch(specs: list[RunSpec]) -> None:
