@@ -6,6 +6,7 @@ taken from there while the folder has the same files.
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -84,10 +85,14 @@ def _decode(files: list[Path], size: int) -> np.ndarray:
         except ImageError as error:
             problems.append(f"{path}: {error}")
     if problems:
-        more = "; ..." if len(problems) > NAMED else ""
         raise ImageError(
             f"{len(problems)} of {len(files):,} pictures cannot be read. Replace them or take them out of the folder: "
-            + "; ".join(problems[:NAMED])
-            + more
+            + some_of(problems)
         )
     return x
+
+
+def some_of(problems: Sequence[str]) -> str:
+    """The first `NAMED` problems in one line, and "..." if there are more."""
+    more = ["..."] if len(problems) > NAMED else []
+    return "; ".join([*problems[:NAMED], *more])

@@ -23,7 +23,7 @@ from torch import Tensor
 from dcp_core.defenses.base import Answer, Defense, normalise, parameter
 
 SMALL, MARGIN = 1e-6, 1e-4  # f and t
-BITS = 44  # halvings of the interval of T, to a width of 1e-13
+BITS = 40  # halvings of the interval of T, to a width of 1e-12: the cost, whose slope is below 14 K, is then within 1e-8
 AT_ONCE = 8  # most halvings in one round: the slope is computed at 2^8 - 1 places
 BLOCK = 2**17  # float64 numbers in one pass: 1 MB, which fits into the processor's cache
 
@@ -118,12 +118,12 @@ class _Program:
         lowered = (top < self.top).to(top)
         received = self.half + (self.top - top).clamp_max(0)
         given = self.half - (self.top - top).clamp_min(0)
-        over = self.others > cap
-        q = over.sum(0)
-        filled = ((self.rank * cap - self.below[1:] <= received) & ~over).sum(0)
+        under = self.others <= cap
+        q = self.count - _count(under)
+        filled = _count((self.rank * cap - self.below[1:] <= received).logical_and_(under))
         spare = given - _at(self.above, q) + q * cap  # after all are brought down to the cap
         capped = spare < q * cap
-        emptied = torch.where(capped, (spare / cap).floor().long(), (self.above[1:] <= given).sum(0)).clamp(
+        emptied = torch.where(capped, (spare / cap).floor().long(), _count(self.above[1:] <= given)).clamp(
             0, count
         )
         met = filled + emptied >= count - 1
@@ -156,6 +156,11 @@ class _Program:
 def _sums(values: Tensor) -> Tensor:
     """Sums of the first 0, 1, ... n of values (n, 1, N), as (n + 1, 1, N)."""
     return torch.cat([torch.zeros_like(values[:1]), values.cumsum(0)])
+
+
+def _count(holds: Tensor) -> Tensor:
+    """How often a condition (n, S, N) holds, (S, N). Torch sums 32-bit integers three times as fast as 64-bit ones."""
+    return holds.sum(0, dtype=torch.int32).long()
 
 
 def _at(table: Tensor, index: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcp_core.data.datasets import DATASETS, DataError, load
-from dcp_core.data.folders import SUFFIXES
+from dcp_core.data.folders import SUFFIXES, some_of
 from dcp_core.data.images import MAX_BYTES, ImageError, read_image
 from dcp_core.data.tensors import to_tensor
 from dcp_core.files import open_regular
@@ -28,7 +28,6 @@ MOST_FILES = 100_000
 FEW = 10
 ARRAYS = (("images", "labels"), ("x_test", "y_test"))  # names in an .npz file
 REPORT = 100  # pictures between two reports
-NAMED = 3  # unreadable pictures that a sentence names
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,7 @@ def unreadable(problems: Sequence[str]) -> list[str]:
     """A sentence on the pictures that `LabelledPictures.read` left out, or none."""
     if not problems:
         return []
-    more = "; ..." if len(problems) > NAMED else ""
-    return [
-        f"pictures that cannot be read and were left out: {len(problems):,}. {'; '.join(problems[:NAMED])}{more}"
-    ]
+    return [f"pictures that cannot be read and were left out: {len(problems):,}. {some_of(problems)}"]
 
 
 def find_pictures(where: str, seed: int = 0) -> LabelledPictures:
