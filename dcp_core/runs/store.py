@@ -287,9 +287,10 @@ def check_unused(victim: str) -> None:
     Raises:
         StoreError: if this machine has such runs or results.
     """
-    specs = [each.spec for each in (*views(), *benches())]
+    attacked = {view.spec.victim for view in views() if view.spec is not None}
+    timed = {bench.spec.victim for bench in benches() if bench.spec is not None}
     rows, _ = load_results(home() / "results")
-    if victim in rows["victim"].tolist() or any(spec is not None and spec.victim == victim for spec in specs):
+    if victim in attacked | timed | set(rows["victim"]):
         raise StoreError(
             f"there are runs or results of an earlier victim {victim}, which would be taken for those of the new one: "
             "choose another name, or first delete them on the pages Attack lab and Cost"
