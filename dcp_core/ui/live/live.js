@@ -20,14 +20,14 @@ export default function ({ parentElement, data }) {
     const holder = input.closest?.('[class*="st-key-"]');
     return holder && sliders.get([...holder.classList].find((name) => sliders.has(name)));
   };
-  const draw = () => {
+  const draw = ({ resized = false } = {}) => {
     const at = moved && position(data.sliders[moved.key], +moved.input.value);
     const read = (quantity) => {
       const table = at && quantity.tables[moved.key];
       return table ? mix(table[at.row], table[at.row + 1], at.part) : quantity.now;
     };
     place.classList.toggle('outside', Boolean(at ? at.outside : data.outside));
-    updates.forEach((update) => update(read));
+    updates.forEach((update) => update(read, resized));
   };
   // A slider tells its value to screen readers at every move: once a frame, as the browser sends the pointer's moves once a
   // frame. The picture is drawn at once, so both are shown by the same frame. The page may replace a slider at any time.
@@ -45,7 +45,7 @@ export default function ({ parentElement, data }) {
     const input = document.querySelector(`.${name} input[type=range]`); // one that is being dragged while data arrive
     if (input && Math.abs(+input.value - data.sliders[key].now) > 1e-9) moved = { key, input };
   }
-  const sized = new ResizeObserver(() => draw());
+  const sized = new ResizeObserver(() => draw({ resized: true }));
   sized.observe(root);
   draw();
   root.stop = () => {
@@ -164,13 +164,14 @@ const PANELS = {
 
   plot(place, panel) {
     const picture = add(place, 'svg', { role: 'img', 'aria-label': panel.alt, height: panel.height * large() });
-    return (read) => {
-      const width = picture.clientWidth || 300;
-      if (picture.dataset.width !== String(width)) {
-        picture.dataset.width = width;
-        picture.axes = axes(picture, panel, width);
+    let width, places;
+    return (read, resized) => {
+      if (resized || !places) { // not at every move: to ask for the width makes the browser lay out the whole page
+        const now = picture.clientWidth || 300;
+        if (now !== width) places = axes(picture, panel, now);
+        width = now;
       }
-      const { across, up } = picture.axes;
+      const { across, up } = places;
       const path = ([x, y]) => 'M' + x.map((value, k) => `${across(value).toFixed(1)} ${up(y[k]).toFixed(1)}`).join('L');
       if (panel.moving) picture.querySelector('.moving').setAttribute('d', path([panel.moving.x, read(panel.moving.y)]));
       const [x, y] = read(panel.points);
