@@ -14,7 +14,7 @@ app: $(VENV)/.app
 # One process more than cores, because many tests wait for a browser or for another process.
 WORKERS = $(shell $(PYTHON) -c "import os; print(min(4, 1 + (os.cpu_count() or 1)))")
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # Random files, documents and requests: `make fuzz MINUTES=600`. The suite tries the same few in each run.
 MINUTES ?= 10

@@ -18,13 +18,6 @@ from dcp_core.runs import shared_features, worker
 torch.set_num_threads(1)
 os.environ["DCP_PRECISION"] = "fp32"  # the same numbers whatever the processor; tests of bf16 ask for it
 
-LONGEST = ("test_attack_lab.py", "test_install.py", "test_examples.py")  # few tests, a minute and more
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files: at the end, one test process would run them while the others have nothing to do."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
-
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
