@@ -13,7 +13,10 @@ pytestmark = pytest.mark.browser
 def test_a_measurement_is_begun_watched_stopped_and_deleted(server: str, browser: Browser) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"{server}/cost?c_seconds=300")
-    page.get_by_role("button", name=re.compile("Measure on this machine")).click()
+    begin = page.get_by_role("button", name=re.compile("Measure on this machine"))
+    begin.wait_for(timeout=120_000)
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached(timeout=120_000)  # moves no more
+    begin.click()
     expect(page.get_by_text("running", exact=True)).to_be_visible(timeout=120_000)
     (view,) = store.benches()
     card = page.locator(f".st-key-bench-{view.key}")
