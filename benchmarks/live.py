@@ -3,8 +3,8 @@
 The script starts a dashboard and a Chromium, holds a slider of the page and moves the mouse once in each frame. The time is
 measured from the mouse's event to the changed picture (goal: median 16, 95 % below 33 milliseconds), and to the frame that
 shows it. The slider's own thumb, which Streamlit draws, is shown by the same frame. Chromium hands a move to the page at its
-next frame; as the moves here come just after a frame, about 16 milliseconds of each time are this wait. The third time is
-from the hand-over to the changed picture: what the page itself takes.
+next frame: up to 16 milliseconds of each time are this wait. The third time is from the hand-over to the changed picture:
+what the page itself takes.
 """
 
 import os
