@@ -7,7 +7,9 @@ import torch
 
 from dcp_core.cli.progress import made
 from dcp_core.making import make_victim
+from dcp_core.making.victim import usual_name
 from dcp_core.models.architectures import ARCHITECTURES
+from dcp_core.runs.store import check_unused
 
 
 @click.command()
@@ -49,7 +51,8 @@ def command(
 ) -> None:
     """Train a victim on DATA, and store it with its card and its clean answers on the test set.
 
-    The same command resumes an interrupted training.
+    The same command resumes an interrupted training. A name under which this machine has runs or results is refused: they
+    would be taken for those of the new victim.
 
     \b
       python -m dcp_core train --data signs --network resnet8 --epochs 12
@@ -57,6 +60,9 @@ def command(
     """
     if threads:
         torch.set_num_threads(threads)
+    name = name or usual_name(data, network)
+    if root is None:
+        check_unused(name)
     saved = made(
         make_victim(
             data,

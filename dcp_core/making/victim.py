@@ -42,7 +42,7 @@ def make_victim(
         FloatingPointError: if the training diverges.
     """
     chosen = recipe_of(data, {}, recipe)
-    name = zoo.checked_name(name or f"{Path(data).stem}-{network}")
+    name = zoo.checked_name(name or usual_name(data, network))
     if data in DATASETS:
         download(data)
     training, test = load(data, "train"), load(data, "test")
@@ -67,6 +67,11 @@ def make_victim(
     checkpoints.remove(checkpoint)
     yield Progress("done", 1.0)
     return saved
+
+
+def usual_name(data: str, network: str) -> str:
+    """The name that a victim gets without another one: DATA-NETWORK; of a file or folder, its name without the ending."""
+    return f"{Path(data).stem}-{network}"
 
 
 def fresh(network: str, classes: int, seed: int, images: Tensor) -> Classifier:

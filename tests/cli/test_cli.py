@@ -13,6 +13,8 @@ from PIL import Image
 from dcp_core import Deception, answer, load_victim, read_image, to_tensor
 from dcp_core.cli import COMMANDS, main
 from dcp_core.models import zoo
+from dcp_core.runs.folder import claim, folder_of
+from dcp_core.runs.spec import RunSpec
 
 
 def run(*arguments: object) -> Result:
@@ -90,6 +92,17 @@ def test_train_makes_a_victim_that_the_other_commands_know(home: Path, tmp_path:
     assert card["recipe"]["epochs"] == 1
     assert not list((home / "training").glob("*.pt"))
     assert run("perturb", picture, "--victim", "mine-resnet8").exit_code == 0
+
+
+def test_train_does_not_give_a_new_victim_the_runs_of_an_earlier_one(home: Path, tmp_path: Path) -> None:
+    x = np.zeros((40, 16, 16, 3), np.uint8)
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=np.arange(40) % 2, x_test=x, y_test=np.arange(40) % 2)
+    spec = RunSpec("mine-resnet8", budget=10, pool="textures")
+    claim(spec, folder_of(spec))
+    result = run("train", "--data", tmp_path / "mine.npz", "--network", "resnet8", "--epochs", 1)
+    assert result.exit_code == 1
+    assert "an earlier victim mine-resnet8" in result.output
+    assert "mine-resnet8" not in zoo.names()
 
 
 def test_train_on_a_pool_without_labels_is_refused(home: Path, tmp_path: Path) -> None:
