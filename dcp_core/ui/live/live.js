@@ -186,6 +186,20 @@ const PANELS = {
 /** How much larger text is than usual: on a projector. */
 const large = () => parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
 
+/** Where a text lies over no other: the first free height above its own, or else below it; its own if all are taken. */
+function freeHeight(text, others, highest, lowest, em) {
+  const span = ({ x, text, 'text-anchor': at }) => {
+    const width = 8 * em * text.length;
+    return at === 'start' ? [x, x + width] : [x - width, x];
+  };
+  const [from, to] = span(text);
+  const beside = others.filter((other) => span(other)[0] < to && span(other)[1] > from);
+  const free = (y) => beside.every((other) => Math.abs(other.y - y) >= 16 * em);
+  for (let y = text.y; y >= highest; y -= 4) if (free(y)) return y;
+  for (let y = text.y; y <= lowest; y += 4) if (free(y)) return y;
+  return text.y;
+}
+
 /** Draw what does not move: axes, lines and the points' elements; gives the positions of values in pixels. */
 function axes(picture, panel, width) {
   picture.replaceChildren();
@@ -204,18 +218,16 @@ function axes(picture, panel, width) {
   for (const [at, text] of x.ticks) add(picture, 'text', { x: across(at), y: low + 18 * em, 'text-anchor': 'middle', text });
   add(picture, 'line', { class: 'axis', x1: left, x2: right, y1: low, y2: low });
   add(picture, 'text', { x: (left + right) / 2, y: height - 6, 'text-anchor': 'middle', text: x.title });
-  add(picture, 'text', { x: 0, y: 16 * em, text: y.title });
-  const names = []; // where names were written, so that none is written over another
+  const title = { x: 0, y: 16 * em, 'text-anchor': 'start', text: y.title };
+  const names = [title];
   const path = (points) => 'M' + points.map(([a, b]) => `${across(a).toFixed(1)} ${up(b).toFixed(1)}`).join('L');
   for (const line of panel.lines) {
     if (line.band) add(picture, 'path', { d: `${path(line.band)}Z`, style: `fill: ${line.color}; opacity: .18; stroke: none` });
     add(picture, 'path', { d: path(line.points), style: `stroke: ${line.color}; stroke-dasharray: ${line.dash}` });
     const [a, b] = line.points.at(line.at === 'start' ? 0 : -1);
     if (!line.name) continue;
-    const name = { x: across(a) + (line.at === 'start' ? 4 : -4), y: up(b) - 6, 'text-anchor': line.at };
-    const over = (other) => Math.abs(other.x - name.x) < 110 * em && Math.abs(other.y - name.y) < 16 * em;
-    while (names.some(over)) name.y -= 4;
-    names.push({ ...name, text: line.name });
+    const name = { x: across(a) + (line.at === 'start' ? 4 : -4), y: up(b) - 6, 'text-anchor': line.at, text: line.name };
+    names.push({ ...name, y: freeHeight(name, names, title.y, low, em) });
   }
   for (const name of names) add(picture, 'text', name); // over all lines
   if (panel.moving) add(picture, 'path', { class: 'moving', style: `stroke: ${panel.moving.color}` });
