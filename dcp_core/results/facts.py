@@ -1,4 +1,4 @@
-"""Measured thieves, chosen by facts: the attack, the number of queries, the pictures, and the use of the answers."""
+"""Measured thieves, chosen by facts: the attack, how well it trains its clone, the number of queries, and so on."""
 
 import numpy as np
 import pandas as pd
@@ -6,25 +6,31 @@ import pandas as pd
 from dcp_core.results.constraints import L1, STD, table2
 from dcp_core.results.decision import trusted
 from dcp_core.results.pairing import difference
-from dcp_core.results.rows import words_of
+from dcp_core.results.rows import parameters_of, words_of
 
+RECIPE = "recipe"  # an attack parameter, the other facts are columns of result rows
+RECIPES = {"strong": "strong recipe", "plain": "plain recipe (a beginner)"}
 FACTS = {
     "attack": "Attack",
+    RECIPE: "How it trains its clone",
     "budget": "Queries",
     "queries_from": "Pictures that it sends",
     "thief": "What it does with the answers",
 }
-"""Columns of result rows, in the order in which a reader chooses -> their names."""
+"""Facts in the order in which a reader chooses -> their names."""
 CLEAR = 1.0  # percentage points; a smaller effect on the clone is none that matters
 
 
 def values_of(points: pd.DataFrame, fact: str) -> dict[str, str]:
-    """The values of a fact in words, by the values as text; those of most points first.
+    """The values of a fact in words, by the values as text; those of most points first, but a strong thief before a weak one.
 
     Args:
         points: of `rows.thief_points`.
         fact: one of `FACTS`.
     """
+    if fact == RECIPE:
+        recipes = set(as_text(points, fact))
+        return {recipe: words for recipe, words in RECIPES.items() if recipe in recipes}
     found = {}
     for value, same in points.groupby(as_text(points, fact), sort=False):
         known = value and pd.notna(same.iloc[0][fact])
@@ -37,6 +43,8 @@ def values_of(points: pd.DataFrame, fact: str) -> dict[str, str]:
 
 def as_text(points: pd.DataFrame, fact: str) -> pd.Series:
     """A fact of each point as text, empty where it is missing."""
+    if fact == RECIPE:
+        return parameters_of(points).map(lambda parameters: str(parameters.get(RECIPE, "")))
     return points[fact].astype("object").where(points[fact].notna(), "").astype(str)
 
 

@@ -189,11 +189,9 @@ def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.
 def differing_parameters(rows: pd.DataFrame) -> pd.Series:
     """For each row, the attack parameters that differ between rows of the same attack, as a text: "batch 64, lr 0.1".
 
-    Parameters of `IN_COLUMNS` are left out. A parameter that a row does not have has its earlier value (`Parameter.before`).
-    Empty if no parameter differs.
+    Parameters of `IN_COLUMNS` are left out. Empty if no parameter differs.
     """
-    texts = zip(rows["attack"], rows["attack_parameters"], strict=True)
-    given = [_earlier(attack) | json.loads(text) if isinstance(text, str) else {} for attack, text in texts]
+    given = list(parameters_of(rows))
     values: dict[tuple[str, str], set[str]] = {}
     for attack, parameters in zip(rows["attack"], given, strict=True):
         for name, value in parameters.items():
@@ -207,6 +205,14 @@ def differing_parameters(rows: pd.DataFrame) -> pd.Series:
         for attack, parameters in zip(rows["attack"], given, strict=True)
     ]
     return pd.Series(words, rows.index, dtype="object")
+
+
+def parameters_of(rows: pd.DataFrame) -> pd.Series:
+    """The attack parameters of each row as a dict; empty where they are unknown. A parameter that a row does not have has its
+    earlier value (`Parameter.before`)."""
+    texts = zip(rows["attack"], rows["attack_parameters"], strict=True)
+    given = [_earlier(attack) | json.loads(text) if isinstance(text, str) else {} for attack, text in texts]
+    return pd.Series(given, rows.index, dtype="object")
 
 
 def _earlier(attack: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from dcp_core.ui.controls import IN_URL, select
 def choose_thief(points: pd.DataFrame, axis: str = "") -> pd.DataFrame:
     """Draw a control for each fact that differs between measured thieves, and return the points of the chosen thief.
 
-    Each control offers what is left by those before it. At first, and for another victim, the facts with most points are
-    chosen, and the strongest of the thieves that share them.
+    Each control offers what is left by those before it. At first, and for another victim, a strong thief and the facts with
+    most points are chosen, and the strongest of the thieves that share them.
 
     Args:
         points: measured points of `rows.thief_points`.

@@ -40,6 +40,9 @@ def test_a_reader_chooses_a_thief_by_its_facts(home: Path) -> None:
     app = open_page("tradeoffs", t_victim=SIGNS)
     assert "**Within your limits," in texts(app)
     first = shown_points(app)
+    assert app.button_group(key="thief_recipe").value == "strong"
+    app.button_group(key="thief_recipe").set_value("plain").run()
+    assert shown_points(app) != first
     app.button_group(key="thief_attack").set_value("dfme").run()
     assert shown_points(app) != first
     app.selectbox(key="t_victim").set_value(CIFAR).run()  # of which DFME was not measured

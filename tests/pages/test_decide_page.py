@@ -145,15 +145,12 @@ def test_trade_offs_paper_decide_and_the_command_take_the_same_best_point(
             table = table[table["max_defender_increase"] == 1]
         return float(table["adversary_error"].iloc[0])
 
-    def choose_the_same_thief(app: AppTest, label: str) -> None:
-        box = next(box for box in app.selectbox if box.label == label)
-        box.select(next(option for option in box.options if "clone resnet20" in option)).run()
-
     said = L1_LIMITS[l1_of]
-    choose_the_same_thief(open_page("tradeoffs", t_data="cifar10", l1_of=said), "Which of them")
+    open_page("tradeoffs", t_data="cifar10", l1_of=said).button_group(key="thief_recipe").set_value("plain").run()
     found = [rs("table2")]
     paper = open_page("paper", paper_data="cifar10", paper_what="the thief's error, as printed", paper_l1_of=said)
-    choose_the_same_thief(paper, "Our thief")
+    box = next(box for box in paper.selectbox if box.label == "Our thief")
+    box.select(next(option for option in box.options if "clone resnet20" in option)).run()
     found.append(rs("table2"))
     open_page("decide", d_thief="like yours", d_case_knowledgeable=name, d_l1_of=said)
     found.append(rs("gains"))
