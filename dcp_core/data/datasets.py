@@ -116,13 +116,15 @@ def thief_knowledge(dataset: str, pool: str | None) -> Knowledge:
 
 
 def pool_words(dataset: str, pool: str, *, named: bool = True) -> str:
-    """The query pool of a thief in words: "similar pictures (signs_pool)" or "other pictures (textures)".
+    """The query pool of a thief in words: "similar pictures (signs_pool)" or "other pictures (textures)"; of a victim whose
+    training data are unknown, "pictures (mine)".
 
     Args:
         named: also give the pool's name.
     """
-    kind = "similar" if thief_knowledge(dataset, pool) == "knowledgeable" else "other"
-    return f"{kind} pictures" + (f" ({Path(pool).name})" if named else "")
+    known = dataset in (*DATASETS, pool)
+    kind = "similar " if thief_knowledge(dataset, pool) == "knowledgeable" else "other "
+    return f"{kind if known else ''}pictures" + (f" ({Path(pool).name})" if named else "")
 
 
 def pools_for(dataset: str, size: int, knowledge: Knowledge) -> list[str]:

@@ -22,7 +22,7 @@ CLEAR = 1.0  # percentage points; a smaller effect on the clone is none that mat
 
 
 def values_of(points: pd.DataFrame, fact: str) -> dict[str, str]:
-    """The values of a fact in words, by the values as text; those of most points first, but a strong thief before a weak one.
+    """The values of a fact in words, by the values as text; those of most points first, but a strong thief first.
 
     Args:
         points: of `rows.thief_points`.

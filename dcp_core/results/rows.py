@@ -208,8 +208,8 @@ def differing_parameters(rows: pd.DataFrame) -> pd.Series:
 
 
 def parameters_of(rows: pd.DataFrame) -> pd.Series:
-    """The attack parameters of each row as a dict; empty where they are unknown. A parameter that a row does not have has its
-    earlier value (`Parameter.before`)."""
+    """The attack parameters of each row, as dicts; empty where unknown. A parameter that a row does not have has its earlier
+    value (`Parameter.before`)."""
     texts = zip(rows["attack"], rows["attack_parameters"], strict=True)
     given = [_earlier(attack) | json.loads(text) if isinstance(text, str) else {} for attack, text in texts]
     return pd.Series(given, rows.index, dtype="object")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dcp_core.data import datasets, folders, sources
-from dcp_core.data.datasets import DataError, load, pictures, pools_for, thief_knowledge
+from dcp_core.data.datasets import DataError, load, pictures, pool_words, pools_for, thief_knowledge
 
 
 def _arrays(n: int = 6) -> dict[str, np.ndarray]:
@@ -127,6 +127,12 @@ def test_a_folder_is_decoded_once_and_again_when_a_file_changes(
 )
 def test_what_a_thief_knows_follows_from_what_it_asks_about(dataset: str, pool: str | None, known: str) -> None:
     assert thief_knowledge(dataset, pool) == known
+
+
+def test_pictures_are_called_similar_only_where_the_training_data_are_known() -> None:
+    assert pool_words("signs", "signs_pool") == "similar pictures (signs_pool)"
+    assert pool_words("signs", "some/where/mine.npz", named=False) == "other pictures"
+    assert pool_words("given:mine", "textures") == "pictures (textures)"
 
 
 def test_pools_are_offered_by_knowledge_and_size_and_the_ones_here_come_first(home: Path) -> None:

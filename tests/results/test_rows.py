@@ -309,11 +309,11 @@ def test_points_of_one_setting_differ_only_by_the_defense() -> None:
     )
     groups = settings(points)
     assert {name: list(group["defense"]) for name, group in groups.items()} == {
-        "KnockoffNets · other pictures (a)": ["none", "dcp"],
-        "KnockoffNets · other pictures (b)": ["dcp"],
+        "KnockoffNets · pictures (a)": ["none", "dcp"],
+        "KnockoffNets · pictures (b)": ["dcp"],
     }
     assert list(settings(points[:2])) == [
-        "KnockoffNets · 10 queries · other pictures (a) · trusts the answers · clone resnet8 · victim v"
+        "KnockoffNets · 10 queries · pictures (a) · trusts the answers · clone resnet8 · victim v"
     ]
     budgets = points.assign(queries_from="a", budget=[10, 10, 2000])
     assert list(settings(budgets)) == ["KnockoffNets · 10 queries", "KnockoffNets · 2,000 queries"]
