@@ -3,7 +3,7 @@
 Both steal `cifar10-resnet20` with the answers to the same 5,000 pictures of CIFAR-100. They train for as many epochs as
 fit into 1 to 20 minutes of one core, each in a training of its own, so that its learning rate has ended. The error is that
 of the final clone on the victim's test set. Each measurement is added to `precomputed/equal_time.csv` at once, and is not
-repeated. When all are there, they are drawn in `docs/images/equal_time.png`. This takes an hour and a half of one core,
+repeated; all so far are drawn in `docs/images/equal_time.png`. This takes an hour and a half of one core,
 `data download cifar10 cifar100`, and a Chromium for the picture.
 """
 
@@ -92,10 +92,23 @@ def figure(table: pd.DataFrame, victim_error: float) -> go.Figure:
     ).update_layout(template="plotly_white", font_size=14)
 
 
+def draw(victim_error: float) -> None:
+    """Write the picture of all measurements so far."""
+    drawn = figure(pd.read_csv(TABLE), victim_error)
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or shutil.which("google-chrome")
+        page = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
+        page.set_viewport_size({"width": 860, "height": 440})
+        page.set_content(drawn.to_html(include_plotlyjs=True, config={"staticPlot": True}))
+        page.locator(".main-svg").first.wait_for()
+        page.screenshot(path=PICTURE)
+
+
 def main() -> None:
-    """Measure what is missing, then draw."""
+    """Measure what is missing, and draw after each measurement."""
     torch.set_num_threads(1)
     victim, pool, test = zoo.load(VICTIM), load(POOL, "train", size=32), load("cifar10", "test", size=32)
+    victim_error = error(victim.model, test)
     if not TABLE.exists():
         TABLE.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     done = {(row.thief, row.minutes) for row in pd.read_csv(TABLE).itertuples()}
@@ -106,14 +119,7 @@ def main() -> None:
                 with TABLE.open("a", newline="", encoding="utf-8") as file:
                     csv.writer(file).writerow(row)
                 print(*row, flush=True)
-    drawn = figure(pd.read_csv(TABLE), error(victim.model, test))
-    with sync_playwright() as playwright:
-        chromium = shutil.which("chromium") or shutil.which("google-chrome")
-        page = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
-        page.set_viewport_size({"width": 860, "height": 440})
-        page.set_content(drawn.to_html(include_plotlyjs=True, config={"staticPlot": True}))
-        page.locator(".main-svg").first.wait_for()
-        page.screenshot(path=PICTURE)
+                draw(victim_error)
 
 
 if __name__ == "__main__":
