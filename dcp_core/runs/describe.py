@@ -110,7 +110,8 @@ def table_of(views: list[RunView[RunSpec]], states: list[str], text: str) -> pd.
 def clearest_pair(views: list[RunView[RunSpec]]) -> list[str]:
     """Keys of an undefended and a defended run that differ by the defense alone.
 
-    Of all such pairs of finished runs, the one in which the defense raises the clone's error most. Empty without a pair.
+    Of all such pairs of finished runs, the one in which the defense raises the clone's error most; a pair of strong thieves
+    is preferred to one of beginners. Empty without a pair.
     """
     errors = {view.key: view.result["rows"][0]["adversary_error"] for view in views if view.spec and view.result}
     pairs = []
@@ -119,8 +120,9 @@ def clearest_pair(views: list[RunView[RunSpec]]) -> list[str]:
             continue
         undefended = dataclasses.replace(view.spec, defense="none", defense_parameters={}).key
         if undefended in errors:
-            pairs.append((errors[view.key] - errors[undefended], [undefended, view.key]))
-    return max(pairs)[1] if pairs else []
+            strong = view.spec.attack_parameters.get("recipe") == "strong"
+            pairs.append((strong, errors[view.key] - errors[undefended], [undefended, view.key]))
+    return max(pairs)[-1] if pairs else []
 
 
 def courses_of(views: list[RunView[RunSpec]]) -> tuple[pd.DataFrame, pd.DataFrame]:

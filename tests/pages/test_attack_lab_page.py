@@ -42,7 +42,7 @@ def test_a_first_visitor_sees_a_shipped_theft_undefended_and_defended(home: Path
     assert plain.spec.defense == "none" != defended.spec.defense
 
 
-def test_the_pair_shown_first_is_the_one_that_differs_most_by_the_defense_alone() -> None:
+def test_the_pair_shown_first_is_the_strong_one_that_differs_most_by_the_defense_alone() -> None:
     def dcp(beta: float) -> dict[str, object]:
         return {"defense": "dcp", "defense_parameters": {"beta": beta}}
 
@@ -51,6 +51,10 @@ def test_the_pair_shown_first_is_the_one_that_differs_most_by_the_defense_alone(
     lonely = run(99.0, **dcp(1.2), budget=200)
     assert clearest_pair([strong, other, lonely, weak, plain]) == [plain.key, strong.key]
     assert clearest_pair([other, lonely]) == []
+    beginner = {"attack_parameters": {"recipe": "plain"}}
+    beginners = [run(20.0, **beginner), run(90.0, **beginner, **dcp(1.2))]
+    assert clearest_pair([*beginners, plain, weak]) == [plain.key, weak.key]
+    assert clearest_pair(beginners) == [each.key for each in beginners]
 
 
 def test_the_one_click_pair_is_queued_shown_and_drawn_along_its_training(home: Path) -> None:

@@ -71,7 +71,7 @@ def test_the_sentence_compares_an_undefended_clone_with_its_twin() -> None:
 def test_runs_in_a_chart_have_names_that_tell_them_apart() -> None:
     views = {view.key: view for view in store.shipped()}
     pair = [views[key] for key in clearest_pair(list(views.values()))]
-    assert courses_of(pair)[0]["name"].unique().tolist() == ["undefended", "DCP 1.2"]
+    assert courses_of(pair)[0]["name"].unique().tolist() == ["undefended", "DCP 0.9"]
     several = list(views.values())[:8]
     names = courses_of(several)[0].groupby("run")["name"].unique()
     assert len({name for each in names for name in each}) == len(several)
