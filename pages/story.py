@@ -68,15 +68,16 @@ def answer() -> None:
         return
     st.subheader(ui.headline(case), anchor=False)
     st.markdown(
-        "A thief sends pictures to the API and trains a copy of your model, the **clone**, on the answers. A **defense** "
-        "changes the answers, so that the clone learns less from them."
+        "**An example**, with our classifier of road signs in the place of your model. A thief sends pictures to the API and "
+        "trains a copy of the model, the **clone**, on the answers. A **defense** changes the answers, so that the clone "
+        "learns less from them."
     )
     measured = overview.strengths(case)
     left, right = st.columns([1, 1.1], gap="large")
     with left:
         strength = measured[0]
         if len(measured) > 1:
-            label = "Strength of the defense DCP (β): how far it moves the answers"
+            label = f"Strength of the defense DCP (β), measured from {measured[0]:g} to {measured[-1]:g}"
             strength = st.select_slider(label, measured, key="hero", **ui.IN_URL)
         now = measured.index(strength)
         point = overview.point_at(case, strength)

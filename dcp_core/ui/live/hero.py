@@ -45,7 +45,7 @@ def hero_panels(case: pd.DataFrame, strengths: list[float], now: int, slider: st
                 unit=" %",
             ),
             tile(
-                "l1 distance",
+                "How far answers move (l1)",
                 quantity([float(point["l1"]) for point in points]),
                 note="0: same answers, 2: all moved",
                 help="How much the defense changes your answers: mean on the test set, from 0 (not at all) to 2.",
@@ -70,7 +70,7 @@ def behind_words(case: pd.DataFrame, point: pd.Series) -> str:
     """What a defense, at the strength of a point, changes for the thief."""
     by = overview.accuracies(case, point).set_index("who")["accuracy"]
     whose = (
-        "This is the best of the measured thieves."
+        "It is the best clone of all thieves that were measured behind it."
         if len(behind(case, point)["thief"].unique()) > 1
         else "Thieves who know the defense were not measured here."
     )
