@@ -21,7 +21,7 @@ from dcp_core.results.decision import Needs, measured_cases, operating_points
 from dcp_core.results.rows import SHIPPED, load_results, thief_points, write_results
 from dcp_core.results.verdict import Verdict, decide
 
-CASE = "KnockoffNets · 2,000 queries · similar pictures (signs_pool)"
+CASE = "KnockoffNets · 2,000 queries · similar pictures (signs_pool) · 20 training epochs · clone resnet8"
 OWN = {
     "source": "measured",
     "where": "a test",
@@ -48,7 +48,7 @@ def cases() -> dict[str, pd.DataFrame]:
 
 
 def signs() -> tuple[str, pd.DataFrame]:
-    """The shipped case of the road signs, all thieves together."""
+    """The shipped case of the road signs that has all defenses, with beginners; all thieves together."""
     return next(item for item in cases().items() if item[0].startswith(CASE) and "signs-resnet8-" not in item[0])
 
 
