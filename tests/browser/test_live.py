@@ -130,7 +130,7 @@ def test_a_point_slides_along_the_measured_curves_while_the_strength_is_dragged(
     page.goto(f"{shared_server}/tradeoffs?t_victim=signs-resnet8&t_dcp_beta=0.3")
     points = page.locator(".live .point")  # Plotly's own charts name their marks so too
     point = points.first
-    expect(points).to_have_count(2)  # on the owner's curve, and on the clone's
+    expect(points).to_have_count(3)  # on the owner's curve, and on those of a trusting thief and of the best one
     expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
     page.wait_for_timeout(500)
     x, y, length = thumb(page, page.get_by_role("slider", name=re.compile("^Strength")))
