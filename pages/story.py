@@ -68,9 +68,9 @@ def answer() -> None:
         return
     st.subheader(ui.headline(case), anchor=False)
     st.markdown(
-        "**An example**, with our classifier of road signs in the place of your model. A thief sends pictures to the API and "
-        "trains a copy of the model, the **clone**, on the answers. A **defense** changes the answers, so that the clone "
-        "learns less from them."
+        "**An example**, with our classifier of road signs in the place of your model. A thief sends pictures to the API "
+        "and trains a copy of the model, the **clone**, on the answers. A **defense** changes the answers, so that the "
+        "clone learns less from them."
     )
     measured = overview.strengths(case)
     left, right = st.columns([1, 1.1], gap="large")
@@ -100,7 +100,8 @@ def answer() -> None:
         st.caption(
             f"Victim `{ui.EMBEDDED}`, {ATTACKS[point['attack']].title}, {int(point['budget']):,} pictures from "
             f"{point['queries_from']}, means of {int(point['runs'])} seeds, measured by this code; standard deviation of "
-            f"the clones' accuracies at most {table['std'].max():.1f} points."
+            f"the clones' accuracies at most {table['std'].max():.1f} points. Behind the defense: the best thief that was "
+            "measured with each number of queries, which is not of the same kind everywhere."
         )
 
 
