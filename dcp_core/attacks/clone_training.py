@@ -21,7 +21,7 @@ from dcp_core.attacks.rotations import RotationTask
 from dcp_core.attacks.shadows import SHADOW_PICTURES, shadow_answers
 from dcp_core.attacks.transfer_set import TransferSet
 from dcp_core.models.architectures import Classifier
-from dcp_core.models.inference import predict, to_pixels
+from dcp_core.models.inference import predict, reduced, to_pixels
 from dcp_core.models.pretrained import STEPS, FrozenNet, train_head
 from dcp_core.models.training import Progress, Recipe, train
 
@@ -104,7 +104,8 @@ def train_clone(theft: Theft, asked: TransferSet, plan: Plan, start: float) -> I
     else:
         if isinstance(clone, Classifier):
             clone.mirrored = plan.mirrored
-        trainer = _NetworkTrainer(theft, asked, plan)
+        images = yield from _pictures(asked, theft, start)
+        trainer = _NetworkTrainer(theft, asked, plan, images)
     prior, initial = plan.prior, deepcopy(clone.state_dict())
     if plan.shadows:
         work = plan.shadows * SHADOW_PICTURES
@@ -137,18 +138,18 @@ def train_clone(theft: Theft, asked: TransferSet, plan: Plan, start: float) -> I
 
 
 class _NetworkTrainer:
-    """Trains a whole network on the pictures that were queried."""
+    """Trains a whole network on the pictures that were queried: `images`, as the network sees them."""
 
-    def __init__(self, theft: Theft, asked: TransferSet, plan: Plan) -> None:
-        self.theft, self.asked, self.plan = theft, asked, plan
-        self.images = asked.images[asked.indices[: asked.count]]
+    def __init__(self, theft: Theft, asked: TransferSet, plan: Plan, images: Tensor) -> None:
+        self.theft, self.asked, self.plan, self.images = theft, asked, plan, images
 
     def train(self, targets: Tensor, stage: int) -> Generator[Progress, None, None]:
         """Train the clone on targets (N, K), or resume the training of this stage."""
         folder, model, further = self.theft.folder, self.theft.clone, None
         checkpoint = folder / training_state(stage) if folder else None
         if self.plan.rotations:
-            model = task = RotationTask(model, self.asked.images, self.plan.recipe)
+            pool = reduced(self.asked.images, getattr(model, "side", None))
+            model = task = RotationTask(model, pool, self.plan.recipe)
             further = task.rotation_loss
         return train(
             model,
@@ -162,7 +163,8 @@ class _NetworkTrainer:
 
     def logits(self) -> tuple[Tensor, Tensor]:
         """Logits (n, K) of the clone for `prior_pictures`, and for the first pictures that were queried."""
-        prior, few = self.asked.images[prior_pictures(self.asked)], self.images[:CALIBRATING]
+        asked = self.asked
+        prior, few = asked.images[prior_pictures(asked)], asked.images[asked.indices[: asked.count][:CALIBRATING]]
         return predict(self.theft.clone, prior), predict(self.theft.clone, few)
 
 
@@ -206,6 +208,18 @@ def _shadows(theft: Theft, asked: TransferSet, plan: Plan) -> Working:
     path = theft.folder / SHADOWS_STATE if theft.folder else None
     pictures = prior_pictures(asked)
     return shadow_answers(theft.clone, theft.pool, pictures, theft.oracle.classes, plan.shadows, plan.recipe, path)
+
+
+def _pictures(asked: TransferSet, theft: Theft, fraction: float) -> Generator[Event, None, Tensor]:
+    """The pictures that were queried, uint8, reduced once to the size that the clone sees."""
+    side, which = getattr(theft.clone, "side", None), asked.indices[: asked.count]
+    if side is None or side >= asked.images.shape[-1]:
+        return asked.images[which]
+    parts: list[Tensor] = []
+    for part in which.split(FEATURE_BATCH):
+        parts.append(reduced(asked.images[part], side))
+        yield Event("resizing", fraction, theft.oracle.used)
+    return torch.cat(parts)
 
 
 def _features(

@@ -39,7 +39,7 @@ from dcp_core.attacks.transfer_set import QUERY_BATCH, check_pool, picking_order
 from dcp_core.defenses.base import parameter
 from dcp_core.models.architectures import check_whitening, whiten
 from dcp_core.models.fast import WHITEN_MOST
-from dcp_core.models.inference import to_pixels
+from dcp_core.models.inference import reduced, to_pixels
 from dcp_core.models.training import train
 
 GRADIENT_BATCH = 64  # pictures whose gradients are computed at once
@@ -175,9 +175,8 @@ class JBDA(Attack):
         checkpoint = theft.folder / training_state(stage) if theft.folder else None
         losses: dict[str, float] = {}
         work, next_log = 3 * self.epochs * size, 0.0
-        training = train(
-            theft.clone, known.images[:size], targets, recipe, checkpoint=checkpoint, save_every=theft.save_every
-        )
+        images = reduced(known.images[:size], getattr(theft.clone, "side", None))
+        training = train(theft.clone, images, targets, recipe, checkpoint=checkpoint, save_every=theft.save_every)
         with closing(training):  # closing saves the checkpoint
             for progress in training:
                 losses, scores = {"clone": progress.loss}, None

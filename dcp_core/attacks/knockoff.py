@@ -224,7 +224,8 @@ class KnockoffNets(Attack):
         timed(dataclasses.replace(small, epochs=1), self.batch)  # warm-up, because the first step takes seconds
         count = max(2 * self.batch, TIMED_QUERIES // 2)  # a large picture takes a large victim 10 ms and more
         ends = {event.phase: at for event, at in timed(small, count)}  # the last event of each phase
-        answer, step = ends["asking"] / count, (ends["training"] - ends["asking"]) / (small.epochs * count)
+        ready = ends.get("resizing", ends["asking"])
+        answer, step = ready / count, (ends["training"] - ready) / (small.epochs * count)
         shadows = SHADOW_PICTURES * self.shadows if self._uses(SHADOWS) else 0
         trained = self.stages * math.ceil(budget / self.repeats) + shadows
         return budget * answer + self.epochs * trained * step

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dcp_core import checkpoints
 from dcp_core.attacks.oracle import AttackError
 from dcp_core.data.datasets import ImageSet
-from dcp_core.models.inference import predict
+from dcp_core.models.inference import predict, reduced
 from dcp_core.models.training import Recipe, train
 
 SHADOW_PICTURES = 1000  # most pictures on which a shadow model is trained
@@ -56,6 +56,7 @@ def shadow_answers(
             continue
         shadow = deepcopy(clone)
         images, labels = shadow_task(pool, classes, recipe.seed * 1_000_003 + number)
+        images = reduced(images, getattr(clone, "side", None))
         with closing(train(shadow, images, labels, recipe)) as training:
             for progress in training:
                 yield (number + progress.fraction) / count

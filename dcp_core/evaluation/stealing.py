@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dcp_core.data.datasets import ImageSet
 from dcp_core.evaluation.metrics import percent
-from dcp_core.models.inference import predict
+from dcp_core.models.inference import predict, reduced
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ class Evaluator:
         """Test error of the undefended victim in percent."""
         return float(percent(self._victim != self._labels))
 
-    def first(self, count: int) -> "Evaluator":
-        """A faster evaluator, for learning curves: only the first `count` test pictures."""
-        return Evaluator(self._images[:count], self._labels[:count], self._victim[:count], self._classes)
+    def first(self, count: int, side: int | None = None) -> "Evaluator":
+        """A faster evaluator, for learning curves: only the first `count` test pictures, reduced once to `side` pixels."""
+        images = reduced(self._images[:count], side)
+        return Evaluator(images, self._labels[:count], self._victim[:count], self._classes)
 
     def __call__(self, clone: nn.Module) -> Scores:
         """Score a clone. Its mode (training or eval) and weights are not changed."""

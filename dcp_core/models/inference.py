@@ -21,6 +21,14 @@ def resized(pixels: Tensor, side: int) -> Tensor:
     return F.interpolate(pixels, (side, side), mode="bilinear", antialias=smaller).clamp(0, 1)
 
 
+def reduced(images: Tensor, side: int | None) -> Tensor:
+    """Pictures, uint8 (N, 3, H, W), reduced to (N, 3, side, side). Smaller ones are not changed, nor any without a side."""
+    if side is None or side >= max(images.shape[-2:]):
+        return images
+    parts = images.split(CPU_BATCH)
+    return torch.cat([resized(to_pixels(part), side).mul_(255).round_().byte() for part in parts])
+
+
 def predict(model: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:
     """Logits (N, K) on the CPU for pictures (N, 3, H, W), uint8 or floats in [0, 1], in eval mode."""
     device = next(model.parameters()).device

@@ -18,7 +18,7 @@ from dcp_core.models.fast import WHITEN_LEAST
 from dcp_core.models.inference import predict
 from dcp_core.models.pretrained import FEATURES, FROZEN, REPORT, STEPS, FrozenNet, train_head
 from dcp_core.runs.spec import RunSpec
-from dcp_core.runs.worker import LOGS, TRANSFER_PICTURES, curve_pictures
+from dcp_core.runs.worker import LOGS, curve_pictures, transfer_pictures
 
 START = 5.0  # seconds in which a new process imports torch; a busy machine needs longer
 PIECE = 256  # pictures that are timed
@@ -51,7 +51,7 @@ def estimate(spec: RunSpec) -> Estimate:
     victim, clone = _speed_of_victim(spec.victim), _speed_of_clone(spec.clone, len(card.classes), seen)
     logs = LOGS * min(curve_pictures(spec.budget), test)
     clone *= spec.make_attack().passes
-    few = min(TRANSFER_PICTURES, test) if card.source != zoo.SERVICE else 0
+    few = min(transfer_pictures(card.size), test) if card.source != zoo.SERVICE else 0
     judging = (logs + test + few * PGD_PASSES) * clone + few * victim
     drawing = _drawing(card.dataset, "test") + (_drawing(spec.pool, "train") if spec.pool else 0)
     loading = START + drawing + (0 if card.source else test * victim)

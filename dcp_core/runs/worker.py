@@ -31,10 +31,9 @@ from dcp_core.precision import precision
 from dcp_core.provenance import hardware, today, versions
 from dcp_core.runs import bench, shared_answers, shared_features
 from dcp_core.runs.folder import CLONE, RESULT, STATES, claim, keep_result
-from dcp_core.runs.spec import BenchSpec, RunSpec, Spec
+from dcp_core.runs.spec import USUAL_SIDE, BenchSpec, RunSpec, Spec
 
 CURVE_PICTURES, FEW = 2000, 500  # most and fewest test pictures for a point of the curve; final scores use all
-TRANSFER_PICTURES = 500
 LOGS = 20
 BATCH = 500
 
@@ -101,7 +100,7 @@ def run(
         pool=pool,
         known_defense=defense,
         clean_answers=partial(_clean_answers, answering) if attack.is_bound else None,
-        evaluate=evaluator.first(curve_pictures(spec.budget)),
+        evaluate=evaluator.first(curve_pictures(spec.budget), getattr(clone, "side", None)),
         folder=folder,
         save_every=save_every,
         logs=LOGS,
@@ -118,6 +117,11 @@ def _clean_answers(victim: nn.Module, images: Tensor) -> Tensor:
 def curve_pictures(budget: int) -> int:
     """Number of test pictures for a point of the curve. It grows with the budget, to keep scoring short in small runs."""
     return min(CURVE_PICTURES, max(FEW, budget // 8))
+
+
+def transfer_pictures(size: int) -> int:
+    """Number of test pictures for the transfer rate. It is smaller for victims above `USUAL_SIDE` pixels, which are slow."""
+    return 500 if size <= USUAL_SIDE else 200
 
 
 def _measure(spec: BenchSpec, folder: Path, device: str) -> Iterator[Event]:
@@ -150,7 +154,7 @@ def _run(
     yield Event("scoring", 1.0, event.queries)
     scores = evaluator(theft.clone)
     assert test.labels is not None
-    first = slice(TRANSFER_PICTURES)
+    first = slice(transfer_pictures(victim.card.size))
     _keep_clone(folder / CLONE, theft.clone, spec.clone)
     # Adversarial pictures would be requests to a service beyond the query budget.
     ask = victim.card.source != zoo.SERVICE
