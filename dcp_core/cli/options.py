@@ -40,7 +40,7 @@ def check_ray() -> None:
         click.ClickException: if not. The message says how to install it.
     """
     if find_spec("ray") is None:
-        raise click.ClickException('Ray is not installed: pip install "dcp[ray]"')
+        raise click.ClickException('Ray is not installed: pip install "ray[serve]"')
 
 
 def _options(flag: str, registry: Registry, default: str) -> Callable[[Command], Command]:

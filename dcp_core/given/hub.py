@@ -122,7 +122,7 @@ def _fetched(where: Place, patterns: Sequence[str], choose: Callable[[list[str]]
         most: bytes of all together.
     """
     if find_spec("huggingface_hub") is None:
-        raise HubError('models and data sets of the Hub need an optional library: pip install "dcp[hub]"')
+        raise HubError("models and data sets of the Hub need an optional library: pip install huggingface_hub")
     import huggingface_hub as hub
     from huggingface_hub import constants, errors
 

@@ -189,7 +189,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _library(name: str) -> Any:
     if find_spec(name) is None:
-        raise WeightsError(f'this folder needs the optional library {name}: pip install "dcp[{name}]"')
+        raise WeightsError(f"this folder needs the optional library {name}: pip install {name}")
     torchvision()  # both libraries import it, and would fail where its build does not match that of torch
     return import_module(name)
 
