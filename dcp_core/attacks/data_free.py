@@ -32,7 +32,7 @@ from dcp_core.attacks.zeroth_order import Generator, estimate_gradient, probes, 
 from dcp_core.defenses.base import parameter
 from dcp_core.precision import autocast
 
-TIMED_ITERATIONS, TIMED_BATCH = 2, 32  # timed to estimate how long a theft takes
+TIMED_ITERATIONS, TIMED_BATCH = 2, 32  # of the small attack that is timed to estimate the duration
 ANSWER_FLOOR = 1e-12  # smallest posterior of which the logarithm is taken
 
 
@@ -274,7 +274,7 @@ class ZerothOrder(DataFree):
     train_generator: bool = parameter(
         True,
         "G",
-        "Train the generator; without, it stays random, a control that takes as many queries.",
+        "Train the generator. If off, it stays random: a control that uses the same number of queries.",
         choices=(True, False),
         expert=True,
         before=True,
@@ -283,7 +283,7 @@ class ZerothOrder(DataFree):
     def improve_generator(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
         """One training step of the generator, to increase the disagreement.
 
-        A generator that is not trained takes the same queries and stays as it is.
+        If `train_generator` is off, the same queries are sent, but the generator does not change.
 
         Returns:
             pixels (N, 3, H, W), the answers to them (N, K) and the mean disagreement.

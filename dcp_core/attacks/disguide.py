@@ -125,7 +125,7 @@ class DisGUIDE(DataFree):
         theft.clone = Ensemble([theft.clone, reinitialised(theft.clone, theft.seed + 1)])
 
     def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
-        """Adam."""
+        """See `DataFree`. Adam."""
         return torch.optim.Adam(generator.parameters(), self.lr_generator)
 
     def memory(self, oracle: Oracle) -> Replay:
@@ -134,7 +134,7 @@ class DisGUIDE(DataFree):
         return Reservoir(size, oracle.shape, oracle.classes, oracle.device)
 
     def schedule(self, done: float) -> float:
-        """Multiplied by 0.3 after 40 and 80 % of the iterations."""
+        """See `DataFree`. The factor is multiplied by 0.3 after 40 and 80 % of the iterations."""
         return DECAY ** sum(done >= milestone for milestone in MILESTONES)
 
     def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class DisGUIDE(DataFree):
             logits = members(run.clone).each(some_grey(pixels))
         run.clone.train()
         disagreement, loss = self.generator_loss(torch.stack(logits).float().softmax(-1))
-        (gradient,) = torch.autograd.grad(loss, pixels)  # of the pictures alone, not of the clones' weights
+        (gradient,) = torch.autograd.grad(loss, pixels)  # for the pictures only, not for the clones' weights
         run.generator_optimizer.zero_grad(set_to_none=True)
         to_range(before).backward(gradient)
         run.generator_optimizer.step()
@@ -202,12 +202,12 @@ class DisGUIDE(DataFree):
 
 
 def members(clone: nn.Module) -> Ensemble:
-    """The clone as the two networks that it is made of."""
+    """The clone as an ensemble of its two networks."""
     assert isinstance(clone, Ensemble)
     return clone
 
 
 def some_grey(pixels: Tensor) -> Tensor:
-    """Pixels (N, 3, H, W), in which every 8th picture has the mean of the three colours in each of them."""
+    """Pixels (N, 3, H, W), with every 8th picture turned grey: each channel is the mean of the three."""
     grey = (torch.arange(len(pixels), device=pixels.device) % GREY == 0)[:, None, None, None]
     return torch.where(grey, pixels.mean(1, keepdim=True), pixels)

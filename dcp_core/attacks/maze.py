@@ -61,7 +61,7 @@ class MAZE(ZerothOrder):
         return self.batch * (self.directions + self.clone_steps)
 
     def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
-        """SGD with momentum, as for the clone."""
+        """See `DataFree`. SGD with momentum, as for the clone."""
         return torch.optim.SGD(generator.parameters(), self.lr_generator, momentum=0.9, weight_decay=5e-4)
 
     def memory(self, oracle: Oracle) -> Replay:
@@ -70,7 +70,7 @@ class MAZE(ZerothOrder):
         return kind(self.buffer, oracle.shape, oracle.classes, oracle.device)
 
     def schedule(self, done: float) -> float:
-        """Half a cosine period, from 1 to 0."""
+        """See `DataFree`. The factor falls from 1 to 0 along half a cosine period."""
         return (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
     def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:

@@ -59,10 +59,10 @@ def own_prior(logits: Tensor, asked: Tensor, answers: Tensor, defense: Defense, 
     dense enough for a table. The wide half helps where the clone is wrong.
 
     Args:
-        logits: of the clone for pictures of the pool, (n, K).
-        asked: of the clone for the pictures that were queried, (N, K).
+        logits: logits (n, K) of the clone for pictures of the pool.
+        asked: logits (N, K) of the clone for the pictures that were queried.
         answers: the victim's answers (N, K) to them.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
     """
     asked, answers = asked[:CALIBRATING], answers[:CALIBRATING].to(asked)
     rng = torch.Generator().manual_seed(seed)

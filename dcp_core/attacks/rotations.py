@@ -1,7 +1,8 @@
 """S4L: while the clone learns the answers, it also learns to tell how pictures were rotated.
 
-Zhai, Oliver, Kolesnikov and Beyer, "S4L: Self-Supervised Semi-Supervised Learning", ICCV 2019; as a thief, Jagielski et al.,
-USENIX Security 2020. This needs no answers, so the clone also learns from pictures of the pool that were not queried.
+Zhai, Oliver, Kolesnikov and Beyer, "S4L: Self-Supervised Semi-Supervised Learning", ICCV 2019. Jagielski et al., USENIX
+Security 2020, use it in a thief. It needs no answers, so the clone also learns from pictures of the pool that were not
+queried.
 """
 
 from collections.abc import Iterator

@@ -56,7 +56,7 @@ def estimate_gradient(values: Tensor, units: Tensor, length: float) -> Tensor:
     unbiased if L is linear within the distance `length`.
 
     Args:
-        values: of L, ((m + 1) N,), in the order of the points of `probes`.
+        values: values of L ((m + 1) N,) at the points of `probes`, in their order.
         units: directions (m, N, C, H, W), from `probes`.
     """
     directions, count = units.shape[:2]
