@@ -42,8 +42,8 @@ def about_tradeoff(
     Args:
         point: the row of `curves.tradeoff_curve` at one strength.
         undefended: the owner's error without a defense, percent.
-        clone: errors of measured clones, percent: undefended, and the least behind the defense at this strength. Empty if
-            none was measured there.
+        clone: errors in percent of two measured clones: the undefended one, and the best one behind the defense at this
+            strength. Empty if none was measured at this strength.
     """
     symbol = "" if defense.strength is None else defense.parameters()[defense.strength].symbol
     at = f"At {symbol} = {point['strength']:g}, {defense.short}" if symbol else defense.short
@@ -62,7 +62,7 @@ def about_tradeoff(
 
 
 def _why_untouched(defense: Defense, y_max: float) -> str:
-    """Why an answer is as it was, with what would be disturbed instead."""
+    """Why a defense did not change an answer, and which picture to try to see a change."""
     if defense.name == "none":
         return "There is no defense: a thief gets the victim's own answer."
     alpha, limit = defense.alpha(torch.tensor([y_max])), defense.threshold
@@ -78,5 +78,5 @@ def _why_untouched(defense: Defense, y_max: float) -> str:
 
 
 def _percent(share: float, limit: float = 2.0) -> str:
-    """A probability in percent; with two digits where it would look equal to `limit`."""
+    """A probability in percent, with two digits after the point if it would otherwise look equal to `limit`."""
     return f"{100 * share:.{2 if abs(share - limit) < NEAR else 0}f} %"

@@ -88,7 +88,12 @@ def quantize_onnx(content: bytes, size: int, classes: int, images: Tensor) -> by
 
 
 def about(images: Tensor, pool: str) -> dict[str, Any]:
-    """Entries for the card of a quantized victim."""
+    """Entries for the card of a quantized victim: the method, the calibration pictures and the number formats.
+
+    Args:
+        images: calibration pictures (N, 3, S, S).
+        pool: where they come from, in words.
+    """
     return {
         "method": "ptq",
         "pictures": len(images),
