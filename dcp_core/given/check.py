@@ -24,9 +24,9 @@ SAMPLE, SMALL_SAMPLE = 256, 96  # pictures on which alternatives are tried; the 
 LARGE = 64
 CHUNK = 64
 NOTABLE = 2.0  # smallest gain in accuracy, in percentage points, that is worth a sentence
-SURE = 2.0  # a gain must also be that many standard deviations of its paired difference
+SURE = 2.0  # a gain must also be at least so many standard deviations of its paired difference
 FEW = 200  # test pictures below which the check says that its interval is wide
-FEW_CLASSES = 3  # with which nearly uniform outputs could look like a softmax of probabilities
+FEW_CLASSES = 3  # with so few classes, nearly uniform outputs could look like a softmax of probabilities
 SHOWN = 20  # classes whose order is printed in full
 SHOWN_WAYS = 3  # equally good preprocessings that are named
 BY = {"you": "as given", "the file": "as the file says", "trying": "the best of those that were tried"}
@@ -34,7 +34,7 @@ BY = {"you": "as given", "the file": "as the file says", "trying": "the best of 
 
 
 class Network(Protocol):
-    """A network that can be asked with any preprocessing."""
+    """A network that can be run with any preprocessing."""
 
     def __call__(self, pixels: Tensor, how: Preprocessing) -> Tensor:
         """Outputs (N, K) of pixels (N, 3, S, S) in [0, 1]."""
@@ -104,7 +104,7 @@ def check(
         classes: names of the network's outputs.
         how: the preprocessing; with `chosen` "trying", it is replaced by the best of the alternatives.
         chosen: who chose it, one of `BY`.
-        outputs: what the network returns; by default this is concluded from its answers.
+        outputs: what the network returns. Default: inferred from its answers.
         alternatives: preprocessings to try on a sample.
 
     Raises:
@@ -168,9 +168,11 @@ def check(
 
 
 def _best(samples: Mapping[str, Tensor], ways: Mapping[str, Preprocessing], truth: Tensor) -> str:
-    """The preprocessing with the most correct guesses; of several, the one that gives the true classes most probability,
-    but values from 0 to 255 last, because large values make any answer surer.
-    If even this one is near chance, the classes may be in another order: then the one whose guesses fit best in any order.
+    """The preprocessing with the most correct guesses.
+
+    Among equally good ones, those with pixel values from 0 to 255 come last, because large values make every answer more
+    confident; then the one that gives the true classes the highest probability is taken. If even the best one is near
+    chance, the classes may be in another order: then the one is taken that is best after any reordering of the classes.
 
     Args:
         samples: outputs (N, K) by the name of the preprocessing.
@@ -209,7 +211,7 @@ def alternatives(how: Preprocessing, channels: int, whole: bool) -> dict[str, Pr
 
     Args:
         how: its size, crop and layout are kept.
-        channels: of the network's input.
+        channels: number of channels of the network's input, 1 or 3.
         whole: whether the input has whole numbers, which allows values from 0 to 255 only.
     """
     plain: dict[str, Any] = {"highest": 1.0, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "order": "RGB"}

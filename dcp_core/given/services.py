@@ -38,7 +38,7 @@ per_second = 5                        # most requests in a second"""
 
 @dataclass(frozen=True)
 class ServiceExamination:
-    """What a service answered; nothing is stored yet but the answers.
+    """What a service answered. Only the answers are stored yet.
 
     Args:
         text: the description.
@@ -107,8 +107,8 @@ def examine_service(
         data: see `pictures.find_pictures`.
         most_requests: limit on requests in all, also for later attacks on this victim.
         price_per_1000: of requests, in any currency.
-        most: number of test pictures.
-        wait: called with seconds to wait; default `time.sleep`.
+        most: largest number of test pictures.
+        wait: function that waits for a number of seconds. Default: `time.sleep`.
 
     Raises:
         ValueError: if description, pictures and answers do not fit together, or the limit is reached.

@@ -178,7 +178,7 @@ def _classes(session: onnxruntime.InferenceSession, asked: str | None) -> int | 
 
 
 class GivenNetwork:
-    """A given graph that can be asked with any preprocessing, on the CPU, any number of pictures at once."""
+    """A given graph that can be run with any preprocessing, on the CPU, for any number of pictures at once."""
 
     def __init__(self, content: bytes, output: str | None = None) -> None:
         """Open a file's content.
@@ -224,7 +224,7 @@ class GivenNetwork:
 def as_victim(given: GivenNetwork, how: Preprocessing, outputs: str, pixels: Tensor) -> bytes:
     """A given network as a victim's `model.onnx`: `pixels` (N, 3, S, S) in [0, 1] -> `logits` (N, K).
 
-    Operators are raised to the version of this project and the number of pictures is made free, each only if the answers
+    The operators are converted to this project's version, and any number of pictures is allowed, each only if the answers
     stay equal.
 
     Args:

@@ -342,7 +342,7 @@ def removable(name: str) -> bool:
 
 
 def remove(name: str) -> None:
-    """Delete a victim of the user's own, with its second networks. The card goes first, so that no part of it is found.
+    """Delete one of the user's own victims, with its second networks. The card is deleted first, which hides the rest.
 
     Raises:
         VictimError: if the victim is unknown or an included one.

@@ -1,4 +1,4 @@
-"""What is known of an attack before it is launched: what its measured runs achieved, with which query budget."""
+"""What earlier measured runs say about an attack before it is launched: the clone's error at each query budget."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ from dcp_core.results.sentences import percent
 from dcp_core.results.verdict import FAILED
 from dcp_core.runs.spec import RunSpec
 
-USUAL_BUDGET = 4000  # of an attack that was not measured
-MOST_POINTS = 4  # budgets that are named
+USUAL_BUDGET = 4000  # for an attack that was not measured
+MOST_POINTS = 4  # largest number of budgets in the sentence
 
 
 @dataclass(frozen=True)
