@@ -22,7 +22,7 @@ BUDGETS = tuple(digit * 10**power for power in range(1, 8) for digit in (1, 2, 5
 FIRST = 500  # the lowest query budget
 TOP_1, RECOVERY = "top-1", ("bayes", "inverse")
 RATE = 0.2  # peak learning rate of the clone
-EPOCHS = {500: 60, 1000: 45, 2000: 30, 5000: 15, 10_000: 9}  # by budget, as in the plan `strong-signs`
+EPOCHS = {500: 60, 1000: 45, 2000: 30, 5000: 15, 10_000: 9}  # by query budget, as in the plan `strong-signs`
 
 
 def budgets(request: Request) -> list[int]:
@@ -66,9 +66,7 @@ def _stage(request: Request, defenses: list[Defense], sizes: list[int]) -> Itera
     top, lower, seeds = sizes[-1], sizes[:-1], range(request.seeds)
     first, others = defenses[:1], defenses[1:]
     for seed in seeds:
-        yield from (
-            _spec(request, budget, seed) for budget in sizes
-        )  # the shortest first: something is soon known
+        yield from (_spec(request, budget, seed) for budget in sizes)  # the shortest first, for early results
         yield _spec(request, top, seed, treatment=TOP_1)
         yield from _against(request, first, top, seed)
     if request.other and top <= pictures(request.other, "train", request.card.size):

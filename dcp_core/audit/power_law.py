@@ -88,7 +88,7 @@ def fit(budgets: Numbers, errors: Numbers, *, seed: int = 0) -> PowerLaw:
     Args:
         budgets: numbers of queries (B,), rising, at least `FEWEST`.
         errors: the clone's error in percent (S, B), a row for each seed.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Raises:
         CurveError: for fewer than three budgets, or numbers of another shape.

@@ -30,7 +30,7 @@ from dcp_core.runs.spec import RunSpec, Spec
 from dcp_core.runs.status import Status
 
 LOCK = "lock"
-TICK = 0.5  # seconds between two looks at the runs
+TICK = 0.5  # seconds between two checks of the runs
 CLOSING = 10.0  # seconds kept for stopping the runs and writing the report, at most a tenth of the time
 
 
@@ -44,7 +44,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Plan:
-    """The defenses that were looked at, with the settings that fit, and all runs of the ladder."""
+    """Each considered defense with its fitting setting or the reason why there is none, and all runs of the ladder."""
 
     fits: list[Fit]
     runs: list[RunSpec]
@@ -167,12 +167,12 @@ class _Queue:
 
     @property
     def has_room(self) -> bool:
-        """Whether another run can be queued: one waits behind those that run, so that no worker goes home."""
+        """Whether another run can be queued. One waiting run is enough: a worker that finds none would end."""
         return len(self.active) <= launch.slots()
 
     @property
     def words(self) -> str:
-        """What runs now."""
+        """The names and progress of the running runs, as a text."""
         running = [view for view in self.active.values() if view.state == "running"]
         return " and ".join(f"{name_of(view)} {view.fraction:.0%}" for view in running) or "waiting for a worker"
 

@@ -102,7 +102,7 @@ def _queries_from_curve(price: Price) -> str:
 
 
 def money(price: Price, per_1000: float | None) -> str:
-    """What these queries cost; empty without a price."""
+    """The price of these queries as a text; empty if the price of 1,000 queries is unknown."""
     if per_1000 is None:
         return ""
     cost = {name: None if value is None else _round(value) * per_1000 / 1000

@@ -17,12 +17,14 @@ FACTS = {
     "queries_from": "Pictures that it sends",
     "thief": "What it does with the answers",
 }
-"""Facts in the order in which a reader chooses -> their names."""
-CLEAR = 1.0  # percentage points; a smaller effect on the clone is none that matters
+"""Facts -> their names on pages, in the order in which a reader chooses."""
+CLEAR = 1.0  # percentage points; a smaller effect on the clone's error does not matter
 
 
 def values_of(points: pd.DataFrame, fact: str) -> dict[str, str]:
-    """The values of a fact in words, by the values as text; those of most points first, but a strong thief first.
+    """The values of a fact among the points: each value as text -> the value in words.
+
+    Values that most points have come first; of the training recipes, the strong one comes first.
 
     Args:
         points: of `rows.thief_points`.

@@ -165,7 +165,7 @@ def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.
     """Group points by setting: victim and attack. Points of one setting differ only in the defense (and in `besides`).
 
     Args:
-        points: of `thief_points`.
+        points: points of `thief_points`.
         besides: columns of `SETTING` that may differ within a group.
 
     Returns:

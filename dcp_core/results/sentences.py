@@ -51,7 +51,7 @@ def trade_sentence(row: pd.Series, undefended: float, share: float) -> str:
     """What a defense changes for the best measured thief, and what it costs the owner.
 
     Args:
-        row: of `decision.operating_points`.
+        row: a row of `decision.operating_points`.
         undefended, share: what the thief keeps of the model without the defense and behind it, 0 to 1.
     """
     more = f"{row['increase']:.1f} more of 100 of your own answers are wrong"

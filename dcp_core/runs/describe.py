@@ -64,7 +64,8 @@ def attack_words(spec: RunSpec, *, pool: bool = True) -> str:
 def attack_parts(spec: RunSpec, *, pool: bool = True) -> tuple[str, str, str]:
     """The parts of `attack_words`: the attack's name, the pictures that it sends, and what it does with the answers.
 
-    The last part is empty for a thief who trains on the answers as they are."""
+    The last part is empty for a thief who trains on the answers as they are.
+    """
     attack, card = spec.make_attack(), card_of(spec.victim)
     asked = pool_words(card.dataset if card else "", spec.pool, named=pool) if spec.pool else "queries"
     use = THIEVES.get(attack.thief, attack.thief) if attack.thief != AS_IS else ""
