@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from dcp_core.data.images import MAX_BYTES, mib
 
-SECONDS = 30  # in which a whole body must arrive
-AT_A_TIME = 256 * 2**20  # most bytes of all bodies that are not decoded yet
-OF_ONE = 64 * 2**20  # of one client
+SECONDS = 30  # time in which a whole body must arrive
+AT_A_TIME = 256 * 2**20  # largest size in bytes of all bodies that are not decoded yet
+OF_ONE = 64 * 2**20  # the same limit for one client
 T = TypeVar("T")
 
 

@@ -1,4 +1,4 @@
-"""API keys: who may ask, and how many pictures a day.
+"""API keys: which clients may send requests, and how many pictures a day.
 
 The file `DCP_HOME/api/keys.json` has one entry for each key, with its SHA-256 instead of the key. A key has 256 random bits,
 so a slow hash would add nothing. A running server notices changes of the file.

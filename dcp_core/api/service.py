@@ -30,19 +30,23 @@ from dcp_core.data.images import MAX_BYTES, mib
 from dcp_core.data.structure import ImageError
 from dcp_core.files import explained
 
-PART = 16  # pictures that the victim answers before another client's turn
+PART = 16  # number of pictures that the victim answers before another client's turn
 SAVE_SECONDS = 5
 
 
 class Service:
-    """What the routes share."""
+    """The state that all routes share, and the routes."""
 
     def __init__(
         self, engine: Engine, keys: Keys | None, watch: Watching | None, *, one_of_many: bool = False
     ) -> None:
-        """
+        """Set up the queues and the processes for an engine.
+
         Args:
-            one_of_many: whether this is a replica behind another server: then addresses of clients are unknown.
+            engine: the defended classifier.
+            keys: API keys of the clients; None if everybody may send requests.
+            watch: records the queries of clients; None for a new `Watch`.
+            one_of_many: whether this is a replica behind another server. Addresses of clients are then unknown.
         """
         self.one_of_many = one_of_many
         self.engine, self.keys, self.watch = engine, keys, watch or Watch()
@@ -273,7 +277,7 @@ def _loopback(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)  # of a server that listens to IPv6 too: ::ffff:127.0.0.1
+    mapped = getattr(address, "ipv4_mapped", None)  # an IPv4 address in IPv6 form: ::ffff:127.0.0.1
     return (mapped or address).is_loopback
 
 
