@@ -22,8 +22,10 @@ def point_name(defense: str, strength: float) -> str:
 
 
 def gains(table: pd.DataFrame, labels: float | None = None, within: str = "") -> go.Figure:
-    """What each defense adds to the thief's error, one row a defense: for the thief who trusts the answers, filled, with
-    its 95 % interval; for the best measured thief, open, where that is another one.
+    """What each defense adds to the thief's error, in percentage points, with one row for each defense.
+
+    Filled marks with a 95 % interval are for the thief who trusts the answers (trains on them as they are). Open marks are
+    for the best measured thief, if that is another one.
 
     Args:
         table: rows of `results.decision.operating_points`; those without a point are left out.
@@ -64,7 +66,7 @@ def thief_against_owner(
 
     Args:
         shares: (name, share of the model from 0 to 1, colour), from top to bottom.
-        zones: of `results.verdict.zones`: (level, low, high), in rising order.
+        zones: ranges of the levels, from `results.verdict.zones`: (level, low, high), in rising order.
     """
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []

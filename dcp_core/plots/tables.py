@@ -30,7 +30,7 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF, within: str = "") -> go.
     Args:
         cells: source, defense, max_defender_increase (percentage points), adversary_error (percent or NaN), as the
             paper's rows have them; ours from `table2`, with the strength that attains it and the deviation over seeds.
-        what: the numbers are: `THIEF`, or `ADDED` for those of `constraints.added`, with their intervals.
+        what: kind of the numbers: `THIEF`, or `ADDED` for those of `constraints.added`, which have intervals.
         within: the l1 constraint of our cells in words, written below the axis.
     """
     unit = "points" if what == ADDED else "%"

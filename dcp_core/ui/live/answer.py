@@ -1,4 +1,4 @@
-"""Live pictures of one answer: what its defense does, for every value of every slider."""
+"""Live charts of one answer: what its defense does, for every value of every slider."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ def live_answer(
     """Compute the answers for all values of a defense's sliders.
 
     Args:
-        answers: of one picture, by this defense.
+        answers: clean and defended answer to one picture, with this defense.
         guide: the guide (1, K) of a model-based defense.
         seed: seed with which the answers were made.
     """

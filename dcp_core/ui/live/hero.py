@@ -15,10 +15,10 @@ def hero_panels(case: pd.DataFrame, strengths: list[float], now: int, slider: st
     """What the defense changes, as a sentence; accuracies of victim and clones as bars; what the defense costs the owner.
 
     Args:
-        case: measured thieves of the victim, of `overview.strongest_case`.
-        strengths: of `overview.strengths`.
-        now: place of the chosen strength in them.
-        slider: key of a slider over the places in `strengths`.
+        case: measured thieves of the victim, from `overview.strongest_case`.
+        strengths: measured strengths, from `overview.strengths`.
+        now: index of the chosen strength among them.
+        slider: key of a slider over the indices of `strengths`.
     """
     points = [overview.point_at(case, strength) for strength in strengths]
     tables = [overview.accuracies(case, point) for point in points]

@@ -1,4 +1,4 @@
-"""What a live picture shows: descriptions of its panels, which `live.js` draws.
+"""Descriptions of the panels of a live chart, which `live.js` draws.
 
 A quantity is a value now and, for each slider that changes it, a table with a row for each value of that slider. A row is a
 number, or nested lists of numbers.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-DIGITS = 6  # of the numbers in tables
+DIGITS = 6  # digits after the point of the numbers in tables
 
 
 @dataclass(frozen=True)
