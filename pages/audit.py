@@ -18,7 +18,7 @@ KEY = "u_"
 HOURS = {"6 minutes": 0.1, "1 hour": 1.0, "4 hours": 4.0, "12 hours": 12.0}
 CLONE_SIZES = (CLONE_SIZE, 64, 128)  # pixels
 SAMPLE = PRECOMPUTED / "audit" / PAGE
-TALL = 900  # pixels of the report's window
+TALL = 900  # height of the report's window in pixels
 
 
 def form() -> tuple[zoo.Card, float, Request | None]:

@@ -154,9 +154,10 @@ def every_defense(case: pd.DataFrame, verdict: Verdict, needs: Needs) -> None:
         figure = gains(verdict.table, above, limits([needs.increase], needs.l1, needs.l1_of))
         ui.chart(figure, key="gains", alt=describe_gains(verdict.table, above), data=verdict.table)
         st.caption(
-            "Filled marks: the thief who trusts the answers, with the 95 % interval of the differences, paired by "
-            "seed. Open marks: the best measured thief against the same defense, if it is another one. Dotted lines: "
-            f"0, and what an API adds that sends labels only. {KEPT}"
+            "Filled marks: the thief who trusts the answers (trains on them as they are), with the 95 % interval of the "
+            "differences, paired by seed. Open marks: the best measured thief against the same defense, if it is another "
+            "one. Dotted lines: "
+            f"0, and what an API that sends labels only adds. {KEPT}"
         )
     left_out = verdict.table[~known]
     if len(left_out):

@@ -84,14 +84,20 @@ def ask() -> None:
     with st.expander("What you know about it", icon=":material/tune:"):
         preset = ui.select("Values of pixels", PRESETS, "own_preset")
         size = st.number_input(
-            "Side of its pictures in pixels (0: what the file says)", 0, 1024, 0, key="own_size", **ui.IN_URL
+            "Side of the input pictures in pixels (0: what the file says)", 0, 1024, 0, key="own_size", **ui.IN_URL
         )
         crop = st.number_input(
-            "Share of the centre square's side that it sees", 0.1, 1.0, 1.0, 0.005, key="own_crop", **ui.IN_URL
+            "Share of the centre square's side that the classifier sees",
+            0.1,
+            1.0,
+            1.0,
+            0.005,
+            key="own_crop",
+            **ui.IN_URL,
         )
         outputs = ui.select("Its outputs are", {"": "find out"} | {each: each for each in OUTPUTS}, "own_outputs")
         network = st.text_input(
-            "Network of safetensors weights, such as resnet20, or torchvision:resnet18",
+            "Architecture, for safetensors weights: such as resnet20, or torchvision:resnet18",
             key="own_network",
             **ui.IN_URL,
         )

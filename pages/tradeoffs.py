@@ -52,7 +52,7 @@ def _curve(
 
 
 def curve_of(victim: str, defense: Defense, guide: torch.Tensor | None) -> pd.DataFrame:
-    """A defense's curve over its grid and at its own strength: what a slider of the strength moves is one point."""
+    """A defense's curve over its grid, and at its present strength. Only the last point depends on the slider."""
     assert defense.strength is not None
     settings = repr(dataclasses.replace(defense, **{defense.strength: defense.grid[-1]}))
     curve = grid_curve(victim, settings, defense, guide)
@@ -112,8 +112,9 @@ def owners_side(card: zoo.Card) -> None:
             f"Left: measured now on {card.title}'s {card.test_pictures:,} stored test answers; bands are 95 % "
             "intervals from the size of the test set. Right: clones of the best attack that was measured against this "
             "defense. If a thief who knows the defense, or who uses labels only, was measured and did better than the one "
-            "who trusts the answers, the best one has its own line. Between two clones, a point slides on the straight "
-            "line; a hollow point lies outside of what was measured. The other defenses have their default parameters."
+            "who trusts the answers (trains on them as they are), the best one has its own line. Between two measured "
+            "clones, the point is on the straight line; a hollow point is outside the measured range. The other defenses "
+            "have their default parameters."
         )
         with st.expander("How far each answer moves", icon=":material/bar_chart:"):
             moved = {each.name: l1_of(card.name, repr(each), each, guide) for each, guide in shown.items()}
@@ -126,7 +127,7 @@ def owners_side(card: zoo.Card) -> None:
 
 
 def _guided(defense: Defense, card: zoo.Card) -> dict[Defense, torch.Tensor | None]:
-    """A defense to draw beside the chosen one, with its guide; nothing but the reason if it cannot be drawn."""
+    """A defense to draw beside the chosen one, with its guide. If it cannot be drawn, only the reason is shown."""
     try:
         return {ui.learned(defense, card.name): ui.guide_of(defense, card.name)}
     except ValueError as error:

@@ -57,7 +57,7 @@ def about_tradeoff(
     bare, behind = clone
     told = f"The best thief measured against it errs on {behind:.1f} % of the pictures instead of {bare:.1f} %"
     if behind - bare < 1:
-        return f"{owner}, and {cost}. {told}: it hardly notices."
+        return f"{owner}, and {cost}. {told}: hardly any effect."
     return f"{owner}, and {cost}. {told}."
 
 
