@@ -93,7 +93,7 @@ def beside_bare_loop(network: str) -> None:
 
 
 def recipes(strong: Recipe) -> dict[str, tuple[Recipe, bool]]:
-    """Recipes, each without one ingredient, by name, and whether the first convolution is whitened."""
+    """By name: recipes that each lack one part of the strong one, and whether the first convolution is whitened."""
     without = {
         "the strong recipe": strong,
         "without decay on weights alone": dataclasses.replace(strong, decay="all"),
