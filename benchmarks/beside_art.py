@@ -146,7 +146,7 @@ def steal() -> None:
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the parts that the command line names."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--steal", action="store_true")
     torch.set_num_threads(1)

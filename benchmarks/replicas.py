@@ -134,7 +134,7 @@ class Batching(Wanted):
 
 
 def main() -> None:
-    """Compare all forms; or serve with `Batching`, as `compare` asks."""
+    """Compare all forms, or serve with `Batching`, which `compare` starts as a command."""
     if "batching" in sys.argv:
         wanted = Batching(VICTIM, "dcp", Deception().values(), "cpu", False, {"action": "tell"}, fingerprint())
         deploy(wanted, None, "127.0.0.1", int(sys.argv[-1]), 1, 1)

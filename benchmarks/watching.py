@@ -34,7 +34,7 @@ THIEVES = {
 
 
 class Recorder(nn.Module):
-    """A victim that remembers the pictures it was asked."""
+    """A victim that records the pictures that it gets."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Recorder(nn.Module):
 
 
 def stolen(victim: Victim, name: str, queries: int) -> Tensor:
-    """The pictures (N, 3, H, W) that a thief asks, in their order."""
+    """The pictures (N, 3, H, W) that a thief sends, in their order."""
     attack, pool, parameters = THIEVES[name]
     recorder = Recorder(victim.model)
     side = victim.card.size

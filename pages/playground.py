@@ -194,7 +194,7 @@ def show_answer(live: ui.LiveAnswer, follow: bool) -> None:
 
 
 def show_guide(defense: ModelBased, guide: torch.Tensor, classes: tuple[str, ...]) -> None:
-    """What the second network says about this picture."""
+    """The output of the second network for this picture."""
     st.markdown(f"**{defense.guide_title}**")
     values = guide[0].numpy()
     ui.chart(

@@ -1,4 +1,4 @@
-"""What the clients of the prediction API ask, and which of them look like an attack."""
+"""The queries of the prediction API's clients, and which clients look like an attack."""
 
 import pandas as pd
 import streamlit as st

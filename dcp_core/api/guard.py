@@ -56,7 +56,7 @@ class Guard:
 
     def _note(self, request: Request, name: str, outcome: str, seconds: float, sent: int) -> None:
         path = request.url.path.removeprefix(request.scope.get("root_path", ""))
-        path = path if path in PATHS else "other"  # few labels, whatever is asked for
+        path = path if path in PATHS else "other"  # few labels, whatever path is requested
         self.metrics.seconds.labels(path, outcome).observe(seconds)
         self.metrics.sent.inc(sent)
         if not outcome.startswith("2"):

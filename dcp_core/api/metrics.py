@@ -6,7 +6,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics:
-    """The metrics of one application."""
+    """The Prometheus metrics of one API application."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -104,7 +104,7 @@ def fingerprint() -> str:
 
 
 class Counts:
-    """The actor with the watch of all replicas. It does one thing at a time, so that quotas are exact."""
+    """The actor with the watch of all replicas. It handles one call at a time, so that quotas are exact."""
 
     def __init__(self, **settings: Any) -> None:
         self.watch = Watch(**settings)
@@ -194,7 +194,7 @@ def deploy(wanted: Wanted, address: str | None, host: str, port: int, least: int
 
     Args:
         address: address of a Ray cluster, "auto" or "HOST:PORT"; None starts Ray on this machine.
-        host, port: where clients ask.
+        host, port: address at which clients send requests.
         least, most: number of replicas, which follows the number of requests between the two.
 
     Raises:

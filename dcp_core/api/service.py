@@ -112,7 +112,7 @@ class Service:
             LOG.warning("the numbers of the page Watch are not saved: %s", explained(error))
 
     def caller(self, request: Request) -> tuple[str, Key | None]:
-        """Who asks: the name of the key, or else the address.
+        """The client of a request: the name of its key, or else its address.
 
         Raises:
             HTTPException: 401 without a valid key, if keys are required; 503 if the file of keys is damaged.

@@ -1,4 +1,4 @@
-"""Watches what each client asks: how many pictures, how uncertain the answers are, and what PRADA says of them.
+"""Watches the queries of each client: number of pictures, share of uncertain answers, and PRADA's statistic.
 
 Answers are never changed. By default the owner is told, in the log, in /metrics and on the page Watch; on request, the
 answers to clients with an alarm are delayed or refused.

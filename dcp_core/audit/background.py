@@ -27,7 +27,7 @@ class Audit:
     Args:
         running: whether a process works on it.
         fraction: share of its time or its runs, 0 to 1.
-        words: what it does now.
+        words: progress, as a text.
         message: the last line of the log, if an audit that a page started has ended with an error; otherwise empty.
         report: the latest report; None if there is none.
     """

@@ -127,7 +127,7 @@ class Findings:
         rows: the result rows of all runs that are done.
         unfinished: command of each run that was begun and is not done, and its state.
         left_out: defenses that do not fit the limits, and why.
-        asked: queries of all runs together.
+        asked: number of queries of all runs together.
         answered: different pictures among them; the victim answered each once.
         sent: requests to a victim that is a service, counted before each was sent, also those of the check and those that
             failed; None for other victims.
@@ -347,7 +347,7 @@ def _price(series: Series, target: float) -> Price:
 
 
 def _distinct(runs: list[RunSpec], done: Collection[str]) -> int:
-    """Different pictures that the finished runs asked about, in all pools together."""
+    """Number of different pictures that the finished runs sent, in all pools together."""
     asked: dict[str, set[int]] = {}
     sizes = {
         pool: pictures(pool, "train", zoo.card(runs[0].victim).size)

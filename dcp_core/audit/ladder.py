@@ -26,7 +26,7 @@ EPOCHS = {500: 60, 1000: 45, 2000: 30, 5000: 15, 10_000: 9}  # by query budget, 
 
 
 def budgets(request: Request) -> list[int]:
-    """The query budgets of an audit, as far as the pools have pictures; three below `FIRST` for a small pool."""
+    """The query budgets of an audit that the pools have enough pictures for; for a small pool, three below `FIRST`."""
     largest = pictures(request.pool, "train", request.card.size)
     fitting = [budget for budget in BUDGETS if budget <= largest]
     usual = [budget for budget in fitting if budget >= FIRST]

@@ -88,7 +88,7 @@ def audit(request: Request, hours: float) -> Iterator[Progress]:
 
 
 def plan(request: Request) -> Plan:
-    """The runs of an audit and the defenses that fit, from what is stored; nothing is asked or run.
+    """The runs of an audit and the defenses that fit, from what is stored. No query is sent, and nothing is run.
 
     Raises:
         ValueError: as `Request.check_pools`.
@@ -98,7 +98,7 @@ def plan(request: Request) -> Plan:
 
 
 def _first_answers(request: Request) -> Tensor | None:
-    """The clean logits for the pictures that every audit asks about first; None while they are not all stored.
+    """The clean logits (N, K) for the pictures that every audit sends first; None while they are not all stored.
 
     Later pictures are left out, so that the plan of an audit that continues is the same.
     """
@@ -117,7 +117,7 @@ def _work(request: Request, hours: float) -> Iterator[Progress]:
     threads = torch.get_num_threads()
     torch.set_num_threads(launch.threads())
     try:
-        yield Progress(0.0, "reading the pictures, asking about the first ones")
+        yield Progress(0.0, "reading the pictures, sending the first queries")
         share(first_specs(request)[:2], queue.deadline)
         runs = plan(request).runs
         known = finished(runs)
@@ -183,7 +183,7 @@ class _Queue:
         self.active[spec.key] = store.view(folder)
 
     def look(self) -> None:
-        """Read the states of the runs; what has ended leaves the queue."""
+        """Read the states of the runs, and remove those that have ended from the queue."""
         if self.active:
             launch.start_workers()  # replaces workers that were killed
         for key in list(self.active):

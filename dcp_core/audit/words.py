@@ -12,7 +12,7 @@ from dcp_core.results.verdict import FAILED, OWNED
 THIEVES = {
     AS_IS: "trains on the probabilities as they are",
     "top-1": "keeps only the top class of each answer",
-    "average": "asks repeatedly and averages the answers",
+    "average": "sends each picture several times and averages the answers",
     "recovery (bayes)": "knows the defense and computes the clean answers back (partial Bayes)",
     "recovery (inverse)": "knows the defense and computes the clean answers back (learned inverse)",
 }

@@ -131,7 +131,7 @@ def command(
     preprocessing or order of the classes are named. Nothing is stored until the result is accepted.
 
     FILE can also be a TOML file that describes a prediction service. Use only a service that is yours or that you may test.
-    It is asked within the limits on requests and money. Answers are kept, so that no picture is sent twice.
+    Requests stay within the limits on their number and price. Answers are kept, so that no picture is sent twice.
 
     \b
       python -m dcp_core victims add mine model.onnx --data test_pictures/
@@ -157,7 +157,7 @@ def command(
     asked = (Preprocessing.PRESETS[preprocess] if preprocess else {}) | {
         key: value for key, value in given.items() if value is not None
     }
-    if preprocess == "unit":  # a preset of default values is also something that was asked for
+    if preprocess == "unit":  # a preset with default values also counts as given
         asked = {"order": "RGB"} | asked
     names = read_classes(classes) if classes else None
     found = _measured(

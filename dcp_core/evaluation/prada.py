@@ -82,7 +82,7 @@ class Prada:
 
     @property
     def alarm(self) -> bool:
-        """Whether the queries look like an attack."""
+        """Whether the queries look like an attack: W is below `delta`."""
         statistic = self.statistic
         return statistic is not None and statistic < self.delta
 

@@ -111,12 +111,12 @@ def examine(
 
 
 def _side_of_ours(network: str | None, pictures: LabelledPictures) -> int | None:
-    """The size at which a network of this project is exported: it takes any, so it gets that of the pictures."""
+    """The picture size at which a network of this project is exported: that of the pictures; None for other networks."""
     return pictures.side if network in ARCHITECTURES else None
 
 
 def preprocessing_of(given: Given, pictures: LabelledPictures, asked: dict[str, Any]) -> tuple[Preprocessing, str]:
-    """The preprocessing to measure first, and who chose it: "you", "the file", or "trying" if nobody.
+    """The preprocessing to measure first, and where it comes from: "you", "the file", or "trying" if neither gave it.
 
     Raises:
         SourceError: if the size is unknown, or is not the network's.

@@ -356,7 +356,7 @@ def _gain(better: Tensor, base: Tensor) -> tuple[float, float] | None:
 
 
 def _difference(before: Preprocessing, after: Preprocessing) -> str:
-    """How two preprocessings differ, in words for the second, with the options that ask for it."""
+    """How the second of two preprocessings differs from the first, in words, with its command-line options."""
     words = []
     if before.order != after.order:
         words.append(f"the channel order {after.order} (--order {after.order})")

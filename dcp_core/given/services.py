@@ -1,4 +1,4 @@
-"""Add a prediction service as a victim: it is asked about labelled test pictures first."""
+"""Add a prediction service as a victim. First, its answers to labelled test pictures are checked."""
 
 import dataclasses
 from collections.abc import Callable
@@ -106,7 +106,7 @@ def examine_service(
         path: the description, see `models/service.py`.
         data: see `pictures.find_pictures`.
         most_requests: limit on requests in all, also for later attacks on this victim.
-        price_per_1000: of requests, in any currency.
+        price_per_1000: price of 1,000 requests, in any currency.
         most: largest number of test pictures.
         wait: function that waits for a number of seconds. Default: `time.sleep`.
 

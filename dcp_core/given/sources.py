@@ -32,7 +32,7 @@ class Given:
     Args:
         network: the classifier, which can be run with any preprocessing.
         file: name of the file or folder.
-        sha256: of the file.
+        sha256: sha256 of the file.
         form: what it is, in words.
         says: what the file says about its preprocessing, as arguments of `Preprocessing`; empty if nothing.
         classes: what it says about the names of its outputs.
@@ -91,7 +91,7 @@ def open_given(
 
 
 def _exported(path: Path, loaded: weights.Loaded, file: Path, size: int | None) -> Given:
-    """A torch network as an ONNX file. Its pictures have the asked size, or the one that it was trained for."""
+    """A torch network as an ONNX file. Its pictures have the given size, or the one that it was trained for."""
     from dcp_core.models.onnx_file import QuantizationError, to_onnx  # imported here because it takes seconds
 
     side = size or loaded.size

@@ -31,7 +31,7 @@ OURS = ("before_", "after_")  # nodes of `models/given_onnx.py` around the given
 
 
 class _Pictures(CalibrationDataReader):
-    """Calibration pictures in batches, as ONNX Runtime asks for them."""
+    """Calibration pictures in batches, in the form that ONNX Runtime reads."""
 
     def __init__(self, images: Tensor, batch: int | None) -> None:
         step = batch or BATCH

@@ -82,7 +82,7 @@ class Ledger:
         if not done:
             raise RemoteError(
                 f"the limit of {most:,} requests is reached: add the service again with --replace and a higher "
-                "--most-requests. Answers that arrived are kept and not asked again"
+                "--most-requests. Answers that arrived are kept and not requested again"
             )
 
     def set_probe(self, picture: bytes | None) -> None:

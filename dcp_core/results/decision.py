@@ -56,7 +56,7 @@ def measured_cases(points: pd.DataFrame) -> dict[str, pd.DataFrame]:
     Bounds that no thief reaches (`attacks.base.BOUND`) are left out, so no recommendation uses them.
 
     Args:
-        points: of `rows.thief_points`.
+        points: points of `rows.thief_points`.
     """
     of_thieves = (points["source"] == "measured") & ~points["thief"].astype("str").str.startswith(BOUND)
     groups = settings(points[of_thieves], ["thief"])

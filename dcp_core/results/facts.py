@@ -27,7 +27,7 @@ def values_of(points: pd.DataFrame, fact: str) -> dict[str, str]:
     Values that most points have come first; of the training recipes, the strong one comes first.
 
     Args:
-        points: of `rows.thief_points`.
+        points: points of `rows.thief_points`.
         fact: one of `FACTS`.
     """
     if fact == RECIPE:
@@ -71,7 +71,7 @@ def about_thief(points: pd.DataFrame, increase: float, max_l1: float, l1: L1) ->
     """What the best defense within the owner's limits does to one thief, as a sentence.
 
     Args:
-        points: of one thief.
+        points: points of one thief.
         increase: largest rise of the owner's error, percentage points.
         max_l1: largest mean l1 distance on the answers `l1`.
     """

@@ -25,7 +25,7 @@ def strongest_case(points: pd.DataFrame, victim: str, defense: str = "dcp") -> p
     """The reliable points of the case whose undefended clone has the lowest error.
 
     Args:
-        points: of `rows.thief_points`.
+        points: points of `rows.thief_points`.
         victim: name of the victim.
         defense: name of a defense that must have been measured in that case.
 
@@ -153,7 +153,7 @@ def learning(points: pd.DataFrame, case: pd.DataFrame, strength: float, defense:
     """How the clones of `accuracies` improve with the number of queries.
 
     Args:
-        points: of `rows.thief_points`.
+        points: points of `rows.thief_points`.
         case: points of `strongest_case`. Points of all budgets with its victim, attack, clone and query pictures are used.
         strength: strength of the defense.
 

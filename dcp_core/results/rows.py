@@ -36,8 +36,8 @@ SETTING = [
 THIEVES = {
     AS_IS: "trusts the answers",
     "top-1": "uses the top class alone",
-    "average": "asks repeatedly and averages",
-    "average (augmented)": "asks changed copies and averages",
+    "average": "sends each picture several times and averages",
+    "average (augmented)": "sends changed copies of each picture and averages",
     **{
         thief_name(
             treatment, prior

@@ -22,7 +22,7 @@ THIEVES = {
 
 
 def labels_sentence(points: pd.DataFrame) -> list[str]:
-    """What an API that sends only labels leaves to the thief; empty if that was not measured."""
+    """The clone's error behind an API that sends only labels, as a sentence; empty if it was not measured."""
     labels = label_only(points)
     if labels is None:
         return []

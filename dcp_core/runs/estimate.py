@@ -142,7 +142,7 @@ def _theft(
 
 
 class _Silent(nn.Module):
-    """Stands for a service, which is not asked to estimate a time."""
+    """Takes the place of a service, which gets no requests for an estimate."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()

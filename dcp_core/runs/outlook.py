@@ -28,7 +28,7 @@ def measured(points: pd.DataFrame, attack: str, pool: str | None = None) -> pd.D
     """The best undefended clones of an attack, by victim and query budget.
 
     Args:
-        points: of `rows.thief_points`.
+        points: points of `rows.thief_points`.
         pool: keep only runs with this query pool.
 
     Returns:
@@ -49,7 +49,7 @@ def outlook(points: pd.DataFrame, spec: RunSpec) -> Outlook:
     this budget gave a clone that keeps at most `verdict.FAILED` of the model.
 
     Args:
-        points: of `rows.thief_points`.
+        points: points of `rows.thief_points`.
     """
     known = measured(points, spec.attack, spec.pool)
     here = known[known["victim"] == spec.victim]

@@ -114,7 +114,7 @@ def metrics(events: pd.DataFrame) -> list[tuple[str, float, int, int]]:
     """The numbers of events as MLflow metrics: name, value, time (milliseconds since 1970) and step (0 to `PARTS`).
 
     Args:
-        events: of `store.events`.
+        events: events of `store.events`.
     """
     points = []
     for event in events.to_dict("records"):

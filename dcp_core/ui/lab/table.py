@@ -1,4 +1,4 @@
-"""The table of runs: which are drawn, what they are, how far they are, and buttons for those that are selected."""
+"""The table of runs, with their state and what they are, and the buttons for the selected ones."""
 
 import hashlib
 from collections.abc import Sequence
