@@ -147,18 +147,22 @@ class SharedWatch(Watching):
         self._told = 0.0
 
     async def alarm(self, name: str) -> bool:
+        """See `Watching`."""
         return await self._answer("alarm", name)
 
     async def charge(self, name: str, count: int, quota: int | None) -> int | None:
+        """See `Watching`."""
         if quota is not None:
             return await self._answer("charge", name, count, quota)
         self._asked.append((name, count))
         return None
 
     async def all(self) -> list[dict[str, Any]]:
+        """See `Watching`."""
         return await self._answer("all")
 
     def see(self, name: str, pixels: np.ndarray, clean: np.ndarray) -> None:
+        """See `Watch.see`."""
         self._seen.append((name, small(pixels), clean))
         if time.monotonic() - self._told > TELL_SECONDS:
             self.save()

@@ -118,6 +118,7 @@ class Watch(Watching):
         return None
 
     async def all(self) -> list[dict[str, Any]]:
+        """See `Watching`."""
         return self.rows()
 
     def see(self, name: str, pixels: np.ndarray, clean: np.ndarray) -> None:
@@ -155,6 +156,7 @@ class Watch(Watching):
         }
 
     def save(self) -> None:
+        """See `Watching`."""
         text = json.dumps(
             {"version": 1, "action": self.action, "delta": self.delta, "tau": self.tau, "clients": self.rows()}
         )

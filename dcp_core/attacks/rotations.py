@@ -33,6 +33,7 @@ class RotationTask(nn.Module):
             self.head = nn.Linear(last.in_features, ANGLES).to(last.weight.device)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (N, K) of the clone for pixels (N, 3, H, W)."""
         return self.clone(pixels)
 
     def rotation_loss(self, step: int) -> Tensor:

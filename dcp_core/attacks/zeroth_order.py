@@ -26,6 +26,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, noise: Tensor) -> Tensor:
+        """Pictures before tanh (N, 3, H, W), from noise (N, latent)."""
         return self.body(self.linear(noise).view(-1, *self.grid))
 
 

@@ -33,6 +33,7 @@ class FastNet(nn.Module):
         self.head = nn.Linear(inputs, classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of normalised pictures (N, 3, H, W)."""
         return self.head(self.groups(self.first(x)).amax((2, 3)) / SCALE)
 
     def whiten(self, x: Tensor) -> None:

@@ -95,6 +95,7 @@ class FrozenNet(nn.Module):
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (N, K) of pixels (N, 3, H, W) in [0, 1]."""
         return self.head((self.features(pixels) - self.center) / self.scale)
 
     def features(self, pixels: Tensor) -> Tensor:
