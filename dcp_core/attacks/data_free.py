@@ -210,11 +210,13 @@ class DataFree(Attack):
 class ZerothOrder(DataFree):
     """Base of DFME and MAZE."""
 
-    batch: int = parameter(256, "N", "Pictures a batch.", low=2, high=1024, step=1, label="Pictures in a batch")
+    batch: int = parameter(
+        256, "N", "Number of pictures in a batch.", low=2, high=1024, step=1, label="Pictures in a batch"
+    )
     directions: int = parameter(
         1,
         "m",
-        "Random directions of one gradient estimate.",
+        "Number of random directions in one gradient estimate.",
         low=1,
         high=100,
         step=1,
@@ -254,7 +256,7 @@ class ZerothOrder(DataFree):
     latent: int = parameter(
         256,
         "z",
-        "Random numbers from which a picture is generated.",
+        "How many random numbers a picture is generated from.",
         low=2,
         high=1024,
         step=1,
@@ -264,7 +266,7 @@ class ZerothOrder(DataFree):
     width: int = parameter(
         128,
         "w",
-        "Channels of the generator; fewer are faster on a CPU.",
+        "Number of channels of the generator; fewer are faster on a CPU.",
         low=2,
         high=512,
         step=2,
@@ -278,6 +280,7 @@ class ZerothOrder(DataFree):
         choices=(True, False),
         expert=True,
         before=True,
+        label="Train the generator",
     )
 
     def improve_generator(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:

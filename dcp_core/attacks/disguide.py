@@ -34,7 +34,9 @@ LEAST = 1e-6  # added to posteriors of which the logarithm is taken
 class DisGUIDE(DataFree):
     """DisGUIDE. Queries per iteration: N. The final clone is the mean of two networks."""
 
-    batch: int = parameter(256, "N", "Pictures a batch.", low=2, high=1024, step=1, label="Pictures in a batch")
+    batch: int = parameter(
+        256, "N", "Number of pictures in a batch.", low=2, high=1024, step=1, label="Pictures in a batch"
+    )
     targets: Literal["posteriors", "labels"] = parameter(
         "posteriors",
         "y",
@@ -73,7 +75,7 @@ class DisGUIDE(DataFree):
     memory_size: int = parameter(
         50_000,
         "M",
-        "Pictures kept for replay, a uniform sample of all.",
+        "Number of earlier pictures kept for replay, a uniform sample of all.",
         low=1,
         high=1_000_000,
         step=1000,
@@ -83,7 +85,7 @@ class DisGUIDE(DataFree):
     latent: int = parameter(
         256,
         "z",
-        "Random numbers from which a picture is generated.",
+        "How many random numbers a picture is generated from.",
         low=2,
         high=1024,
         step=1,
@@ -93,7 +95,7 @@ class DisGUIDE(DataFree):
     width: int = parameter(
         128,
         "w",
-        "Channels of the generator; fewer are faster on a CPU.",
+        "Number of channels of the generator; fewer are faster on a CPU.",
         low=2,
         high=512,
         step=2,

@@ -22,11 +22,13 @@ from dcp_core.defenses.base import parameter
 class MAZE(ZerothOrder):
     """MAZE. Queries per iteration: N (m + 1 + n_c - 1)."""
 
-    batch: int = parameter(128, "N", "Pictures a batch.", low=2, high=1024, step=1, label="Pictures in a batch")
+    batch: int = parameter(
+        128, "N", "Number of pictures in a batch.", low=2, high=1024, step=1, label="Pictures in a batch"
+    )
     directions: int = parameter(
         10,
         "m",
-        "Random directions of one gradient estimate.",
+        "Number of random directions in one gradient estimate.",
         low=1,
         high=100,
         step=1,
@@ -48,6 +50,7 @@ class MAZE(ZerothOrder):
         choices=("all", "recent"),
         expert=True,
         before="recent",
+        label="Earlier pictures to keep",
     )
 
     name: ClassVar[str] = "maze"

@@ -108,7 +108,12 @@ class ModelGuardS(Learned):
     """ModelGuard-S with a fixed codebook: answers the first centroid within epsilon, or else the nearest centroid."""
 
     epsilon: float = parameter(
-        1.0, "ε", "Largest l1 distance at which a centroid replaces an answer.", low=0.05, high=2.0
+        1.0,
+        "ε",
+        "Largest l1 distance at which a centroid replaces an answer.",
+        low=0.05,
+        high=2.0,
+        label="Largest l1 distance",
     )
 
     name: ClassVar[str] = "mgs"

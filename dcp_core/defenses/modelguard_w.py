@@ -32,7 +32,9 @@ BLOCK = 2**17  # float64 numbers in one pass: 1 MB, which fits into the processo
 class ModelGuardW(Defense):
     """ModelGuard-W: the least informative answer within an l1 budget, with the same top class."""
 
-    epsilon: float = parameter(1.0, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
+    epsilon: float = parameter(
+        1.0, "ε", "Largest l1 distance to the clean posterior.", high=2.0, label="Largest l1 distance"
+    )
 
     name: ClassVar[str] = "mgw"
     title: ClassVar[str] = "ModelGuard-W"

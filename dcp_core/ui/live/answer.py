@@ -133,7 +133,14 @@ def _tiles(live: LiveAnswer, before: PerAnswer) -> list[dict[str, Any]]:
     y_max = live.answers.clean.max()
     if live.defense.alpha(y_max) is not None:
         value = live.quantity(lambda defense, _: float(detector_at(defense, y_max)))
-        found.append(tile("Detector α", value, note="1: disturb, 0: leave", help="Eq. 4."))
+        found.append(
+            tile(
+                "Detector α",
+                value,
+                note="1: change, 0: keep",
+                help="Output of the detector, Eq. 4: near 1, the answer is changed.",
+            )
+        )
     return found
 
 
