@@ -116,7 +116,7 @@ def answer(verdict: Verdict) -> None:
 
 
 def thief_against_you(case: pd.DataFrame, verdict: Verdict) -> None:
-    """How much of the model the best thief keeps, without a defense and with it, on the scale of the levels."""
+    """Draw the share of the model that the best thief keeps, without a defense and with it, over the levels."""
     if verdict.undefended is None:
         return
     shares = [("your model", 1.0, CLEAN), ("best thief, no defense", verdict.undefended, HIGHLIGHT)]
@@ -143,7 +143,7 @@ def reasons(verdict: Verdict) -> None:
 
 
 def every_defense(case: pd.DataFrame, verdict: Verdict, needs: Needs) -> None:
-    """What each defense adds to the thief's error within the limits."""
+    """Draw what each defense adds to the thief's error within the limits."""
     known = verdict.table["gain"].notna()
     if known.any():
         labels = label_only(case)

@@ -230,7 +230,7 @@ def written(given: UploadedFile | str, folder: Path) -> Path:
 
 
 def show(found: Found) -> None:
-    """What was measured, and the button that makes it a victim."""
+    """Draw the result of the check, and the button that makes the classifier a victim."""
     check = found.check
     st.subheader("What the check found", anchor=False)
     low, high = check.interval
@@ -275,7 +275,7 @@ def show(found: Found) -> None:
 
 
 def made() -> None:
-    """Where to go with the new victim."""
+    """Draw links to the pages that can use the new victim."""
     card = st.session_state[MADE]
     st.success(
         f"**{ui.plain(card.name)}** is a victim now: {card.test_accuracy:.2f} % of {card.test_pictures:,} test pictures.",

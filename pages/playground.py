@@ -172,7 +172,7 @@ def _go_to(index: int) -> None:
 
 
 def show_answer(live: ui.LiveAnswer, follow: bool) -> None:
-    """What the defense did: in a sentence, in numbers, and as bars of the clean and the defended answer."""
+    """Draw the effect of the defense: a sentence, numbers, and bars of the clean and the defended answer."""
     if not follow:
         row = engine.describe(live.answers, live.classes).iloc[0]
         st.markdown(ui.plain(about_answer(live.defense, live.clean, live.defended, live.classes)))

@@ -136,7 +136,7 @@ def first_look(family: dict[str, str]) -> None:
 
 
 def drift(family: dict[str, str], rows: pd.DataFrame) -> None:
-    """How far posteriors move, how QAT was made, and a table of all measured numbers."""
+    """Draw how far posteriors move, how QAT was made, and a table of all measured numbers."""
     moved = {precision: l1.numpy() for precision, l1 in measure.stored_drift(family["fp32"]).items()}
     left, right = st.columns(2, gap="medium")
     with left:

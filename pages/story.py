@@ -106,7 +106,7 @@ def answer() -> None:
 
 
 def doors() -> None:
-    """Where to go from here."""
+    """Draw the links to the next pages."""
     with st.container(horizontal=True, key="doors"):
         ui.link("own", "Your own model: add it, then attack it", "add_circle")
         ui.link("story", "Teach it: six steps in large type", "school", view="present")

@@ -155,7 +155,7 @@ def _cost(card: zoo.Card, defense: Defense, curves: pd.DataFrame, case: pd.DataF
 
 
 def _cost_curves(defense: Defense, curves: pd.DataFrame, x: str, y: str, follow: bool) -> None:
-    """What each strength costs the owner."""
+    """Draw the owner's costs against the strength."""
     own = curves[curves["defense"] == defense.name]
     sliders = ui.strength_slider(defense, own["strength"].tolist(), ui.TRADEOFFS)
     alt = plots.describe_strength_curves(curves, y)
@@ -171,7 +171,7 @@ def _cost_curves(defense: Defense, curves: pd.DataFrame, x: str, y: str, follow:
 
 
 def _thiefs_curves(defense: Defense, shown: list[Defense], case: pd.DataFrame | None, follow: bool) -> None:
-    """What each strength does to the clone of the best measured attack."""
+    """Draw the clone's error at each strength, for the best measured attack."""
     lines = {} if case is None else {each: line for each in shown if len(line := along(case, each))}
     if case is None or defense not in lines:
         st.info(
@@ -251,7 +251,7 @@ def thiefs_side(card: zoo.Card) -> None:
 
 
 def _choose_data(known: list[str], card: zoo.Card) -> str:
-    """Whose results are shown: those of the chosen victim's data, until the reader wants others."""
+    """Let the user choose the data set whose results are shown. At first it is that of the chosen victim."""
     if st.session_state.setdefault("t_data_follows", card.dataset) != card.dataset:
         st.session_state["t_data_follows"] = card.dataset
         if card.dataset in known:

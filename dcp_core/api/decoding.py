@@ -43,7 +43,7 @@ class Decoders:
         self._threads: CapacityLimiter | None = None
 
     async def decode(self, form: str, options: dict[str, Any], body: bytes) -> tuple[dict[str, Any], np.ndarray]:
-        """What the answer to a request needs, and its pixels, float32 (N, 3, size, size) in [0, 1].
+        """Decode a request. Returns what its answer needs later, and its pixels, float32 (N, 3, size, size) in [0, 1].
 
         The process is killed if this is cancelled, or takes too long.
 
@@ -123,7 +123,7 @@ class _Decoder:
 
 
 def _serve(pipe: Connection, size: int) -> None:
-    """What a process does: decode one body after another until the pipe is closed."""
+    """The main function of a decoding process: decode one body after another until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which closes the pipe
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # its default is to end the process
     _bound_memory()

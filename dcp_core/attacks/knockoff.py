@@ -197,7 +197,7 @@ class KnockoffNets(Attack):
 
     @property
     def stages(self) -> int:
-        """How often the clone is trained."""
+        """Number of trainings of the clone."""
         return 1 + self.rounds if self._uses(OWN) else 1
 
     def _uses(self, prior: str) -> bool:

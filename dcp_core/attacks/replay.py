@@ -34,7 +34,7 @@ class Replay:
         self.written += len(pixels)
 
     def places(self, positions: Tensor, rng: torch.Generator) -> Tensor:
-        """Where pictures are stored, (N,): a row, or the number `capacity` for a picture that is not kept.
+        """The rows (N,) in which pictures are stored, 0 to `capacity` - 1; `capacity` for a picture that is not kept.
 
         Args:
             positions: for each picture (N,), its number in the order of all pictures so far, from 0.

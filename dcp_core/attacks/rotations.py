@@ -20,7 +20,7 @@ ANGLES = 4  # 0, 90, 180 and 270 degrees
 class RotationTask(nn.Module):
     """A clone with a second head, which tells the rotation of a picture from the features of the clone's last layer.
 
-    Its logits (N, K) are those of the clone. `rotation_loss` is the further loss of a training step.
+    Its logits (N, K) are those of the clone. `rotation_loss` is the loss that is added in each training step.
     """
 
     def __init__(self, clone: nn.Module, pool: Tensor, recipe: Recipe) -> None:

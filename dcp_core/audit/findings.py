@@ -255,7 +255,7 @@ def _strongest_case(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _effects(fits: list[Fit], case: pd.DataFrame) -> list[Effect]:
-    """What each defense of the case does to the best thief."""
+    """The effect of each defense in the case on the best thief."""
     if case.empty or undefended(case).empty:
         return []
     bare = least_error(case[case["defense"] == "none"])
@@ -336,7 +336,7 @@ def _curve(errors: pd.DataFrame) -> PowerLaw:
 
 
 def _price(series: Series, target: float) -> Price:
-    """How many queries a close clone takes."""
+    """The number of queries for a clone with at most the error `target`, in percent."""
     reached = [budget for budget, error in series.points.items() if error.mean <= target]
     largest, seeds = max(series.points), min(error.seeds for error in series.points.values())
     if series.curve is None:

@@ -55,7 +55,7 @@ def ladder(request: Request, defenses: list[Defense]) -> list[RunSpec]:
 
 
 def treatments(defense: Defense) -> tuple[str, ...]:
-    """What thieves do with the answers: take them as they are, keep the top class, and invert a defense that they know."""
+    """The treatments of the answers to try: as they are, only the top class, and inversion of a known defense."""
     if isinstance(defense, NoDefense):
         return AS_IS, TOP_1
     return (AS_IS, TOP_1) if defense.needs_inputs else (AS_IS, TOP_1, RECOVERY[0])

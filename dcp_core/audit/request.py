@@ -1,4 +1,4 @@
-"""What to audit: a victim, the thief's pictures, the owner's limits; and the folder of an audit."""
+"""The request for an audit (victim, the thief's pictures, the owner's limits), and the folder of an audit."""
 
 import shlex
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class AuditError(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """What to audit. `Request.of` chooses the query pools.
+    """The request for an audit. `Request.of` chooses the query pools.
 
     Args:
         victim: name of the victim. It needs a card and stored test answers.

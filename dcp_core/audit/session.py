@@ -36,7 +36,7 @@ CLOSING = 10.0  # seconds kept for stopping the runs and writing the report, at 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an audit is: share of its time or of its runs, the larger one; and a sentence."""
+    """The progress of an audit: the larger of the shares of its time and of its runs (0 to 1), and a sentence."""
 
     fraction: float
     words: str
@@ -147,7 +147,7 @@ def _work(request: Request, hours: float) -> Iterator[Progress]:
 
 
 def _same_pictures(spec: RunSpec, runs: list[RunSpec]) -> list[RunSpec]:
-    """The runs of the plan whose pictures are all among those of this run, and itself: they share the answers."""
+    """This run, and the runs of the plan that send only pictures which this run sends too: they share the answers."""
     return [
         each for each in runs if (each.pool, each.seed) == (spec.pool, spec.seed) and each.budget <= spec.budget
     ]

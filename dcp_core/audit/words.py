@@ -160,7 +160,7 @@ def _cheapest(found: Findings) -> str:
 
 
 def _advice(found: Findings) -> list[str]:
-    """What to deploy, and what that will not stop."""
+    """Sentences on what to deploy, and which thieves that will not stop."""
     if found.verdict is None:
         return ["No defense has been measured yet, so this report recommends none."]
     best = found.effects[0]

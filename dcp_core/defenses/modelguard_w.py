@@ -63,7 +63,7 @@ def least_telling(y: Tensor, budgets: Tensor) -> Tensor:
     low, high = program.bounds()
     feasible = low <= high
     low = torch.minimum(low, high)
-    # For few answers, the time is that of the calls: more places at once need fewer rounds.
+    # For few answers, the calls of torch take most of the time: more places at once need fewer rounds.
     room = BLOCK // (4 * max(1, y.numel() * len(budgets)))
     halvings = min(AT_ONCE, max(1, room.bit_length() - 1))
     parts = 2**halvings
@@ -161,7 +161,10 @@ def _sums(values: Tensor) -> Tensor:
 
 
 def _count(holds: Tensor) -> Tensor:
-    """How often a condition (n, S, N) holds, (S, N). Torch sums 32-bit integers three times as fast as 64-bit ones."""
+    """How often a condition (n, S, N) holds along its first axis, (S, N).
+
+    Torch sums 32-bit integers three times as fast as 64-bit ones.
+    """
     return holds.sum(0, dtype=torch.int32).long()
 
 

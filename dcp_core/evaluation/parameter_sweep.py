@@ -1,4 +1,4 @@
-"""What every value of one parameter does to one answer: tables that a page looks up while a slider is dragged."""
+"""Defended answers to one picture for many values of one parameter, which a page looks up while a slider is dragged."""
 
 import dataclasses
 import time

@@ -14,7 +14,7 @@ NEAR = 0.01  # a probability this close to a threshold is told with two digits m
 
 
 def about_answer(defense: Defense, clean: np.ndarray, defended: np.ndarray, classes: Sequence[str]) -> str:
-    """What a defense did to one answer, and what to look at next.
+    """One or two sentences: how a defense changed one answer, and what a thief or customer notices of it.
 
     Args:
         clean, defended: posteriors (K,) of one picture.
@@ -37,7 +37,7 @@ def about_answer(defense: Defense, clean: np.ndarray, defended: np.ndarray, clas
 def about_tradeoff(
     defense: Defense, point: Mapping[Any, Any], undefended: float, clone: Sequence[float] = ()
 ) -> str:
-    """What a defense costs its owner over a test set, and what it costs the thief.
+    """One or two sentences: the owner's cost of a defense over a test set, and its effect on the best thief.
 
     Args:
         point: the row of `curves.tradeoff_curve` at one strength.

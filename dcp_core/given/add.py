@@ -47,7 +47,7 @@ class Examination:
     problems: tuple[str, ...]
 
     def words(self) -> list[str]:
-        """What was found, in sentences."""
+        """The result of the examination, in sentences."""
         first = f"{self.given.file}: {self.given.form}, {len(self.classes)} classes"
         return [first, *self.check.words(), *unreadable(self.problems)]
 
@@ -111,7 +111,7 @@ def examine(
 
 
 def _side_of_ours(network: str | None, pictures: LabelledPictures) -> int | None:
-    """The picture size at which a network of this project is exported: that of the pictures; None for other networks."""
+    """The side in pixels at which a network of this project is exported: the pictures' side. None for other networks."""
     return pictures.side if network in ARCHITECTURES else None
 
 

@@ -30,7 +30,7 @@ FEW_CLASSES = 3  # with so few classes, nearly uniform outputs could look like a
 SHOWN = 20  # classes whose order is printed in full
 SHOWN_WAYS = 3  # equally good preprocessings that are named
 BY = {"you": "as given", "the file": "as the file says", "trying": "the best of those that were tried"}
-"""Who chose a preprocessing, and what it is called."""
+"""Origins of a preprocessing -> their names for users."""
 
 
 class Network(Protocol):
@@ -46,7 +46,7 @@ class CheckError(ValueError):
 
 @dataclass(frozen=True)
 class Check:
-    """What was measured on the test pictures.
+    """The result of a check on the test pictures.
 
     Args:
         how: the preprocessing.
@@ -225,7 +225,7 @@ def alternatives(how: Preprocessing, channels: int, whole: bool) -> dict[str, Pr
 
 
 def kind_of(answers: Tensor) -> tuple[str, str]:
-    """What outputs (N, K) are, one of `given_onnx.OUTPUTS`, and why, in words."""
+    """The kind of outputs (N, K), one of `given_onnx.OUTPUTS`, and the reason in words."""
     sums, least = answers.double().sum(1), float(answers.min())
     if least >= -1e-6 and float((sums - 1).abs().max()) < 1e-3:
         return "probabilities", "none is negative, and each row sums to 1"

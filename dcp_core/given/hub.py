@@ -37,7 +37,7 @@ class Place:
 
 
 def place(where: str) -> Place | None:
-    """What a text such as `hf:OWNER/NAME@REVISION` names; None for a path.
+    """The repository that a text such as `hf:OWNER/NAME@REVISION` names; None for a path.
 
     Raises:
         HubError: for a text that begins like a place on the Hub, but is none.

@@ -38,7 +38,7 @@ per_second = 5                        # most requests in a second"""
 
 @dataclass(frozen=True)
 class ServiceExamination:
-    """What a service answered. Only the answers are stored yet.
+    """The result of the first requests to a service. Only its answers are stored yet.
 
     Args:
         text: the description.
@@ -65,7 +65,7 @@ class ServiceExamination:
         return self.service.classes
 
     def words(self) -> list[str]:
-        """What was found, in sentences."""
+        """The result of the examination, in sentences."""
         check = self.check
         low, high = check.interval
         return [

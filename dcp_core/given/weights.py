@@ -190,7 +190,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _library(name: str) -> Any:
     if find_spec(name) is None:
         raise WeightsError(f'this folder needs the optional library {name}: pip install "dcp[{name}]"')
-    torchvision()  # both libraries import it, and would fail where its build does not match that of torch
+    torchvision()  # both libraries import torchvision, which fails if its build does not match torch's
     return import_module(name)
 
 

@@ -62,7 +62,7 @@ def gains(table: pd.DataFrame, labels: float | None = None, within: str = "") ->
 def thief_against_owner(
     shares: Sequence[tuple[str, float, str]], zones: Sequence[tuple[str, float, float]]
 ) -> go.Figure:
-    """How much of the model each clone keeps, as bars over the scale that says how much a defense matters.
+    """Bars: the share of the model that each clone keeps, over the ranges of the levels ("stops", "slows", ...).
 
     Args:
         shares: (name, share of the model from 0 to 1, colour), from top to bottom.

@@ -14,7 +14,7 @@ from dcp_core.defenses import DEFENSES
 
 @dataclass(frozen=True)
 class Mark:
-    """How a defense is drawn."""
+    """Colour, marker and dash with which a defense is drawn."""
 
     label: str
     color: str

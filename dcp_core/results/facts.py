@@ -68,7 +68,7 @@ def what_defenses_add(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def about_thief(points: pd.DataFrame, increase: float, max_l1: float, l1: L1) -> str:
-    """What the best defense within the owner's limits does to one thief, as a sentence.
+    """A sentence: the effect of the best defense within the owner's limits on one thief.
 
     Args:
         points: points of one thief.

@@ -222,7 +222,7 @@ def _earlier(attack: str) -> dict[str, Any]:
 
 
 def words_of(column: str, point: pd.Series) -> str:
-    """What a column of a point says, in words."""
+    """The value of a column of a point, in words."""
     value = point[column]
     match column:
         case "defense":

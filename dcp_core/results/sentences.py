@@ -33,7 +33,7 @@ def labels_sentence(points: pd.DataFrame) -> list[str]:
 
 
 def best_thief_sentence(row: pd.Series, points: pd.DataFrame) -> list[str]:
-    """What the best measured thief keeps at a point, and which thieves were not measured there."""
+    """A sentence: the share of the model that the best thief keeps at a point, and which thieves were not measured."""
     if len(behind(points, row)) == 1:
         assumed = label_only(points) is not None
         more = (
@@ -48,7 +48,7 @@ def best_thief_sentence(row: pd.Series, points: pd.DataFrame) -> list[str]:
 
 
 def trade_sentence(row: pd.Series, undefended: float, share: float) -> str:
-    """What a defense changes for the best measured thief, and what it costs the owner.
+    """A sentence: the effect of a defense on the best measured thief, and its costs for the owner.
 
     Args:
         row: a row of `decision.operating_points`.

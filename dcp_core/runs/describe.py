@@ -166,7 +166,7 @@ def _short_names(views: list[RunView[RunSpec]]) -> dict[str, str]:
 
 
 def stage_of(view: RunView[Spec]) -> int:
-    """Which of `STAGES` an active run is in; -1 before the first."""
+    """The index in `STAGES` of an active run's stage; -1 before the first."""
     if view.state == "queued" or not view.phase:
         return -1
     words = {

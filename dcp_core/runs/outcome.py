@@ -1,4 +1,4 @@
-"""What the clones of some runs achieve, as one sentence computed from their scores."""
+"""One sentence on how good the clones of some runs are, computed from their scores."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -43,7 +43,7 @@ def measured(points: pd.DataFrame, attack: str, pool: str | None = None) -> pd.D
 
 
 def outlook(points: pd.DataFrame, spec: RunSpec) -> Outlook:
-    """What measured runs of the same attack say about the budget of a run.
+    """The outlook for a run: the clones that measured runs of the same attack gave at similar budgets.
 
     Runs on the same victim are used, or else on another one. A budget is hopeless if a run on the same victim with at least
     this budget gave a clone that keeps at most `verdict.FAILED` of the model.

@@ -36,7 +36,7 @@ class LiveAnswer:
 
     @property
     def sliders(self) -> dict[str, tuple[float, Sequence[float]]]:
-        """For `ui.live.live`: key of a slider -> its value now, and the values of its table."""
+        """For each slider's key: its present value, and the values of its table. For `ui.live.live`."""
         return {
             key: (float(getattr(self.defense, key.removeprefix(f"{self.defense.name}_"))), sweep.values)
             for key, sweep in self.sweeps.items()
@@ -98,7 +98,7 @@ def live_answer(
 
 
 def answer_panels(live: LiveAnswer) -> list[dict[str, Any]]:
-    """What happened as a sentence, the l1 distance, three or four numbers, and bars of clean and defended answer."""
+    """Panels: a sentence on the change, the l1 distance, three or four numbers, and bars of clean and defended answer."""
     before = per_answer(live.answers.clean, live.answers.clean)
     help = "How far the answer was moved: Σ|y′ − y| (Eq. 2)."
     return [

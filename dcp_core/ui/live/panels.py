@@ -65,7 +65,7 @@ class Line:
     name: str = ""
     dash: str = "none"
     named_at: str = "end"
-    """Where its name is written: at its "start" or its "end"."""
+    """Where the name of the line is written: at its "start" or its "end"."""
     band: tuple[Sequence[float], Sequence[float]] | None = None
 
     def sent(self) -> dict[str, Any]:

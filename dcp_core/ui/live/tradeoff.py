@@ -34,7 +34,7 @@ def strength_slider(defense: Defense, strengths: Sequence[float], prefix: str) -
 def cost_panels(
     defense: Defense, curve: pd.DataFrame, undefended: float, case: pd.DataFrame, slider: str
 ) -> list[dict]:
-    """What a defense costs: as a sentence, and in numbers.
+    """Panels with the costs of a defense: a sentence, and numbers.
 
     Args:
         curve: the trade-off curve of the defense, with its present strength.
