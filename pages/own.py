@@ -155,7 +155,7 @@ def ask_service() -> None:
     data = upload_pictures(right)
     columns = st.columns(3)
     most = columns[0].number_input(
-        "Most requests in all",
+        "Largest number of requests in all",
         1,
         10_000_000,
         5_000,

@@ -288,7 +288,9 @@ def scatter(
         thief, bounds, references = what_defenses_add(thief), added(bounds), {"no defense": 0.0}
     points = pd.concat([thief, bounds], ignore_index=True)
     trusted = placed(thief[~thief["unreliable"].astype(bool)], axis)
-    front = pareto_front(trusted, ["x"]) if axis != "budget" else None  # of several thieves: meaningless
+    front = (
+        pareto_front(trusted, ["x"]) if axis != "budget" else None
+    )  # a front over several thieves has no meaning
     selection = ui.chart(
         plots.thief_scatter(points, axis, limit=limit, y=what, front=front, levels=references),
         key="thief",

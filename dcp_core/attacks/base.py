@@ -29,7 +29,7 @@ TIMED_QUERIES = 256  # query budget of a small attack that is timed to estimate 
 AS_IS = "as is"  # what result rows call a thief who trains on the answers as they are
 TOP_1 = "top-1"  # what they call a thief who uses only the top class of each answer
 BOUND = "bound: "  # beginning of their name for a bound that no thief reaches
-PULSE = 0.5  # most seconds between two events, so that a live page and a stop request do not wait longer
+PULSE = 0.5  # longest time between two events in seconds, for live pages and stop requests
 
 
 def training_state(stage: int) -> str:
@@ -73,7 +73,7 @@ class Theft:
             `is_bound`; it is None for all others.
         evaluate: scores the clone at log points; the attack does not use the scores.
         folder: where checkpoints are saved; without it nothing is saved.
-        save_every: least seconds between two checkpoints.
+        save_every: shortest time between two checkpoints, in seconds.
         logs: number of log points (events at which the clone is scored) in the whole attack.
         seed: seed of all random numbers of the thief.
     """

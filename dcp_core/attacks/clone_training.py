@@ -26,7 +26,7 @@ from dcp_core.models.pretrained import STEPS, FrozenNet, train_head
 from dcp_core.models.training import Progress, Recipe, train
 
 FEATURE_BATCH = 256  # pictures whose features are computed between two events
-PRIOR_PICTURES = 20_000  # most pictures of the pool whose answers are the prior
+PRIOR_PICTURES = 20_000  # largest number of pictures of the pool whose answers are the prior
 RECOVERING = 0.1  # share of a stage's progress bar that the recovery of the answers gets
 FEATURES_SHARE = 0.8  # share of the progress bar that the features of a pretrained clone get
 DECAY = 0.4  # weight decay times learning rate, summed over all steps of the strong recipe

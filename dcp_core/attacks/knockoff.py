@@ -47,7 +47,7 @@ from dcp_core.models.fast import WHITEN_MOST
 from dcp_core.models.pretrained import FROZEN, FrozenNet
 from dcp_core.models.training import Recipe
 
-LEAST_PRIOR = 500  # fewest pictures for the prior `oracle`
+LEAST_PRIOR = 500  # smallest number of pictures for the prior `oracle`
 FIXED_FOR_HEAD = (
     "epochs",
     "batch",

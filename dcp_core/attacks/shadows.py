@@ -18,7 +18,7 @@ from dcp_core.data.datasets import ImageSet
 from dcp_core.models.inference import predict
 from dcp_core.models.training import Recipe, train
 
-SHADOW_PICTURES = 1000  # most pictures on which a shadow model is trained
+SHADOW_PICTURES = 1000  # largest number of pictures on which a shadow model is trained
 
 
 def check_shadows(pool: ImageSet, classes: int) -> None:

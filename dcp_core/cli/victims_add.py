@@ -221,7 +221,7 @@ def _measured(making: Making[F], kept: str) -> F:
 
 
 def _limit(most_requests: int | None, price: float, money: float | None) -> int | None:
-    """The most requests in all, from both limits."""
+    """The largest number of requests in all, from both limits; None if no limit was given."""
     if money is None:
         return most_requests
     if not price:

@@ -76,7 +76,7 @@ def per_query(
         gauge: the energy counters.
         works: functions to call, by name.
         queries: number of queries that one call answers.
-        seconds: least length of a window.
+        seconds: shortest length of a window.
         clock, sleep: seconds; replaced in tests.
         settle: function that waits until all calls are done; needed for GPUs.
 

@@ -15,8 +15,8 @@ import numpy as np
 from torch.utils.benchmark import timer
 
 CONFIDENCE = 0.95
-FEWEST = 6  # fewest values for which a confidence interval of the median exists
-FEWEST_P95 = 60  # fewest values for which the 95th percentile is not just the largest value
+FEWEST = 6  # smallest number of values for which a confidence interval of the median exists
+FEWEST_P95 = 60  # smallest number of values for which the 95th percentile is not just the largest value
 WARM_UP, WARM_SECONDS = 3, 1.0  # largest number of untimed calls; no further one starts after these seconds
 LOOK_EVERY = 10  # rounds between two checks of the precision
 

@@ -24,7 +24,7 @@ from dcp_core.defenses.base import Answer, Defense, normalise, parameter
 
 SMALL, MARGIN = 1e-6, 1e-4  # f and t
 BITS = 40  # halvings of the interval of T, to a width of 1e-12: the cost, whose slope is below 14 K, is then within 1e-8
-AT_ONCE = 8  # most halvings in one round: the slope is computed at 2^8 - 1 places
+AT_ONCE = 8  # largest number of halvings in one round: the slope is computed at 2^8 - 1 places
 BLOCK = 2**17  # float64 numbers in one pass: 1 MB, which fits into the processor's cache
 
 

@@ -126,7 +126,9 @@ def _series(
 ) -> dict[str, Any]:
     mark, paper = mark_of(name), source == "paper"
     label = " · ".join([mark.label, *varying.values(), source]) + (", at most" if bound else "")
-    apart = [value for column, value in varying.items() if column != "precision"]  # which has marks of its own
+    apart = [
+        value for column, value in varying.items() if column != "precision"
+    ]  # the precision has marks of its own
     shown = [
         column for column in SHOWN if column in series
     ]  # few columns, because iterating over a wide table is slow

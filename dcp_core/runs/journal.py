@@ -52,7 +52,7 @@ def record(
 
     Args:
         device: as in `worker.run`.
-        save_every: least seconds between two checkpoints.
+        save_every: shortest time between two checkpoints, in seconds.
         publish: also write the result to `home()/results`, from which the pages read.
 
     Raises:
