@@ -79,7 +79,7 @@ def error(model: nn.Module, test: ImageSet) -> float:
 
 
 def figure(table: pd.DataFrame, victim_error: float) -> go.Figure:
-    """Error over processor minutes, one line a thief."""
+    """Error over processor minutes, one line for each thief."""
     drawn = go.Figure()
     for name, rows in table.groupby("thief", sort=False):
         drawn.add_scatter(x=rows["seconds"] / 60, y=rows["error"], name=str(name), mode="lines+markers+text")

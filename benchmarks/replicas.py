@@ -41,7 +41,7 @@ FORMS = {  # words after `python -m`
 
 @dataclass
 class Turn:
-    """What one turn found: answers a second on the clock and of processor time, and seconds of waiting."""
+    """The measurements of one turn: answers for each elapsed and each processor second, and seconds of waiting."""
 
     clock: float
     processor: float

@@ -17,7 +17,7 @@ class Metrics:
         self.received = Counter("dcp_received_bytes", "Bytes of request bodies.", registry=self.registry)
         self.sent = Counter("dcp_sent_bytes", "Bytes of answers.", registry=self.registry)
         self.refused = Counter(
-            "dcp_refused_requests", "Requests that got no answer, by HTTP status; `gone`: the client hung up.",
+            "dcp_refused_requests", "Requests that got no answer, by HTTP status; `gone`: the client disconnected.",
             ["reason"], registry=self.registry,
         )  # fmt: skip
         self.held = Gauge("dcp_held_bytes", "Bytes of bodies that are not decoded yet.", registry=self.registry)

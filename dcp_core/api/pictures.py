@@ -62,6 +62,6 @@ def predictions(posteriors: np.ndarray, classes: tuple[str, ...]) -> list[list[d
 
 
 def largest_first(posterior: np.ndarray) -> list[tuple[int, float]]:
-    """Class and probability of a posterior (K,), the largest first."""
+    """The classes (0 to K - 1) of a posterior (K,) with their probabilities, the largest first."""
     order = np.argsort(-posterior, kind="stable")
     return list(zip(order.tolist(), posterior[order].tolist(), strict=True))

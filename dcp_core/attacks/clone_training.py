@@ -188,7 +188,7 @@ class _HeadTrainer:
 def _shown(
     working: Working, phase: str, theft: Theft, start: float, share: float
 ) -> Generator[Event, None, Tensor]:
-    """The result of some work. The events' fractions grow from `start` by `share`."""
+    """Yield an event for each progress report of `working`; returns its result. Fractions grow from `start` by `share`."""
     last = time.monotonic()
     while True:
         try:
@@ -201,7 +201,7 @@ def _shown(
 
 
 def _shadows(theft: Theft, asked: TransferSet, plan: Plan) -> Working:
-    """Answers of shadow models."""
+    """Posteriors (n, K) of shadow models, which are trained first."""
     assert theft.pool is not None
     path = theft.folder / SHADOWS_STATE if theft.folder else None
     pictures = prior_pictures(asked)

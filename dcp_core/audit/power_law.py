@@ -32,8 +32,8 @@ class PowerLaw:
     """A fitted curve.
 
     Args:
-        budgets: the measured ones (B,), rising.
-        best: a, b and c of the fit to the mean errors, (3,). b belongs to q as a multiple of `unit`.
+        budgets: the measured query budgets (B,), rising.
+        best: a, b and c of the fit to the mean errors, (3,). b is for q in multiples of `unit`.
         draws: a, b and c of each resample, (R, 3); empty (0, 3) with a single seed, because there is no interval then.
         unit: geometric mean of the budgets.
     """

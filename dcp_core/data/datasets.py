@@ -243,7 +243,10 @@ def _is_kept(name: str) -> bool:
 
 
 def _draw(name: str, split: Split, report: Callable[[str], object]) -> Path:
-    """Path of one split of a drawn set. Splits have their own files: a test set is there before 30,000 training pictures."""
+    """Path of one split of a drawn set, which is drawn if it is missing.
+
+    Each split has its own file, so that a test set is available before 30,000 training pictures are drawn.
+    """
     path = path_of(f"{name}-{split}")
 
     def follow(blocks: list) -> Iterator:

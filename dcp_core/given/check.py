@@ -347,7 +347,10 @@ def _softmax_twice(answers: Tensor) -> bool:
 
 
 def _gain(better: Tensor, base: Tensor) -> tuple[float, float] | None:
-    """Accuracies in percent of `base` and `better`, two (N,) bool on the same pictures, if the second is surely higher."""
+    """Accuracies in percent of `base` and `better`, if that of `better` is significantly higher; otherwise None.
+
+    Both arguments are bool (N,): whether each of the same N pictures is classified correctly.
+    """
     won, lost = int((better & ~base).sum()), int((base & ~better).sum())
     gain = 100 * (won - lost) / len(base)
     if gain < NOTABLE or won - lost <= SURE * math.sqrt(won + lost):

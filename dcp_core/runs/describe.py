@@ -43,7 +43,7 @@ def defense_facts(defense: Defense) -> str:
 
 
 def facts_of(view: RunView[Spec]) -> str:
-    """An attack in facts: 'KnockoffNets, 2,000 similar pictures, behind DCP 0.9'; the key if there is no attack."""
+    """A run in words: 'KnockoffNets, 2,000 similar pictures, behind DCP 0.9'; its key if it is not an attack."""
     spec = view.spec
     if not isinstance(spec, RunSpec):
         return view.key
@@ -53,7 +53,7 @@ def facts_of(view: RunView[Spec]) -> str:
 
 
 def attack_words(spec: RunSpec, *, pool: bool = True) -> str:
-    """An attack in facts: 'KnockoffNets, 2,000 similar pictures (signs_pool), uses the top class alone'.
+    """An attack in words: 'KnockoffNets, 2,000 similar pictures (signs_pool), uses the top class alone'.
 
     Args:
         pool: whether the text also has the name of the query pool.

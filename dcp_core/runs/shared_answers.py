@@ -102,10 +102,10 @@ def known_answers(victim: str, pool: ImageSet, indices: Tensor) -> Tensor:
 def share(specs: Iterable[RunSpec], until: float = math.inf) -> None:
     """Compute and cache the answers to pictures that several of these runs query, with progress on standard error.
 
-    A victim and pool that only one run uses are left to that run.
+    If only one run uses a victim with a pool, nothing is computed for it in advance.
 
     Args:
-        until: a time of `time.monotonic()` at which it stops, with what it has.
+        until: time of `time.monotonic()` at which it stops. Answers that were computed until then are kept.
 
     Raises:
         ValueError: if a victim, pool or second network is missing.
