@@ -172,7 +172,7 @@ def examples(logits: Tensor, labels: Tensor, among: Tensor | None = None) -> dic
 
     Args:
         logits: (N, K), clean.
-        labels: (N,).
+        labels: integers (N,).
         among: (N,) bool, pictures to prefer; other pictures are used only if none of these fits the description.
 
     Returns:

@@ -26,7 +26,7 @@ def misinformation_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: (N, K).
-        labels: (N,).
+        labels: integers (N,).
     """
     own = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
     others = logits.masked_fill(own, -torch.inf).logsumexp(1) - logits.logsumexp(1)

@@ -63,7 +63,7 @@ def transfer_rate(
 
     Args:
         images: uint8 (N, 3, H, W).
-        labels: (N,).
+        labels: integers (N,).
         answers: the victim's logits (N, K) for these pictures. Default: they are computed.
 
     Raises:

@@ -100,7 +100,7 @@ def check(
     Args:
         network: for example a `GivenNetwork`.
         images: uint8 (N, 3, S, S), cropped and resized, in random order.
-        labels: (N,).
+        labels: integers (N,).
         classes: names of the network's outputs.
         how: the preprocessing; with `chosen` "trying", it is replaced by the best of the alternatives.
         chosen: who chose it, one of `BY`.
@@ -176,7 +176,7 @@ def _best(samples: Mapping[str, Tensor], ways: Mapping[str, Preprocessing], trut
 
     Args:
         samples: outputs (N, K) by the name of the preprocessing.
-        truth: (N,).
+        truth: the true classes, integers (N,).
     """
     guesses = {name: answers.argmax(1) for name, answers in samples.items()}
     scores = {

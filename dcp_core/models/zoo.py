@@ -261,7 +261,7 @@ def save(
     Args:
         described: a card with all fields that cannot be computed from the model.
         logits: clean logits (N, K) on the test set.
-        labels: (N,).
+        labels: integers (N,).
         root: folder of victims. Default: `home()/victims`.
 
     Returns:
