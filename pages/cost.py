@@ -22,7 +22,7 @@ from dcp_core.runs.journal import add_to_results
 from dcp_core.runs.spec import BenchSpec
 from dcp_core.runs.store import RunView
 
-ui.frame("Cost", "What does it cost per query?")
+ui.frame("Cost", "What does a defense cost per query?")
 
 COST = "c_"  # before the names of this page's widgets
 QUANTITIES = {

@@ -32,7 +32,7 @@ from dcp_core.models.inference import to_pixels
 from dcp_core.models.preprocessing import Preprocessing
 from dcp_core.runs.store import check_unused
 
-ui.frame("Your classifier", "How well can it be stolen? First make it a victim here.")
+ui.frame("Your classifier", "How well can your classifier be stolen? First make it a victim here.")
 
 MODEL_MB, DATA_MB = 400, 400
 SHOWN = 8  # test pictures
@@ -102,7 +102,7 @@ def ask() -> None:
             **ui.IN_URL,
         )
         classes = st.text_area(
-            "Names of its outputs in their order, one a line (empty: the folders in alphabetical order)",
+            "Names of its outputs in their order, one on each line (empty: the folders in alphabetical order)",
             key="own_classes",
         )
     if st.button(
