@@ -1,12 +1,14 @@
-"""Ours beside the Adversarial Robustness Toolbox (ART): `python -m benchmarks.beside_art`. Needs requirements-art.txt.
+"""This project compared with the Adversarial Robustness Toolbox (ART): `python -m benchmarks.beside_art`.
 
-1. Microseconds of Reverse Sigmoid, ART's and ours, and of DCP, on the same posteriors; of ours also as exported ONNX nodes
-   (`dcp export`) in ONNX Runtime, which start from logits, so their softmax is included. Beside them stands the arithmetic
-   alone: the formula of Reverse Sigmoid in torch, without checks and without exactness at posteriors of 0 and 1.
+It needs the packages of requirements-art.txt.
+
+1. Microseconds of ART's Reverse Sigmoid, of ours, and of DCP, on the same posteriors. Ours are also measured as exported
+   ONNX nodes (`dcp export`) in ONNX Runtime; these start from logits, so their softmax is included. For comparison, the
+   formula of Reverse Sigmoid alone is measured in torch, without checks, and not exact at posteriors of 0 and 1.
 2. The l1 distance between ART's answers and ours, with the same beta and gamma and the printed odds (`cap_odds=False`).
-3. With `--steal`, KnockoffNets of ART and ours against one undefended victim: the same network, number of queries, epochs,
-   batch, learning rate and pool, and then our strong thief; error on the victim's test pictures, and processor seconds.
-   Ten minutes of one core, and `data download cifar10 cifar100`.
+3. With `--steal`, ART's KnockoffNets and ours against one undefended victim, with the same network, number of queries,
+   epochs, batch, learning rate and pool; then our strong thief. The output is the clone's error on the victim's test
+   pictures, and processor seconds. This takes ten minutes of one core, and needs `data download cifar10 cifar100`.
 """
 
 import argparse
@@ -144,7 +146,7 @@ def steal() -> None:
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the parts that the command line names."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--steal", action="store_true")
     torch.set_num_threads(1)

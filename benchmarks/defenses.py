@@ -1,9 +1,9 @@
-"""What AM, MAD, GRAD^2 and ModelGuard-W cost: `python -m benchmarks.defenses`.
+"""The time that AM, MAD, GRAD^2 and ModelGuard-W take: `python -m benchmarks.defenses`.
 
 ResNet-20 victim and surrogate (untrained: speed does not depend on the weights), all timed in turns in one run, in
 units of one forward pass of the victim on the same batch. "literal" is the same defense by autograd, picture by
 picture and class by class, as published implementations compute it. ModelGuard-W is compared with HiGHS, which solves
-one linear program an answer.
+one linear program for each answer.
 """
 
 import statistics

@@ -63,7 +63,7 @@ def steal(
 def measure(
     name: str, minutes: int, victim: zoo.Victim, pool: ImageSet, test: ImageSet, seed: int = 0
 ) -> list[object]:
-    """A row of the table."""
+    """Train one clone for about so many minutes of processor time, and return its row of the table."""
     network, attack = THIEVES[name]
     one, two = (steal(victim, pool, network, attack(epochs), seed)[1] for epochs in (1, 2))
     epochs = max(1, round((60 * minutes - (2 * one - two)) / (two - one)))
@@ -79,7 +79,7 @@ def error(model: nn.Module, test: ImageSet) -> float:
 
 
 def figure(table: pd.DataFrame, victim_error: float) -> go.Figure:
-    """Error over processor minutes, one line a thief."""
+    """Error over processor minutes, one line for each thief."""
     drawn = go.Figure()
     for name, rows in table.groupby("thief", sort=False):
         drawn.add_scatter(x=rows["seconds"] / 60, y=rows["error"], name=str(name), mode="lines+markers+text")

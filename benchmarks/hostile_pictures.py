@@ -166,6 +166,6 @@ BODIES: dict[str, Callable[[], bytes]] = {
 
 
 def bodies() -> Iterator[tuple[str, bytes]]:
-    """Name and body of each request, made when it is asked for."""
+    """Name and body of each request. A body is only made when the iterator reaches it."""
     for name, make in BODIES.items():
         yield name, make()

@@ -55,7 +55,7 @@ def processor_seconds(process: psutil.Process) -> float:
 
 
 def answers(address: str, process: psutil.Process) -> tuple[float, float]:
-    """Answers of a server that several connections ask: a second on the clock, and a second of processor time."""
+    """Answers of a server to several connections: for each elapsed second, and for each second of processor time."""
     end = time.monotonic() + SECONDS
 
     def ask(number: int) -> int:

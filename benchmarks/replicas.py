@@ -41,7 +41,7 @@ FORMS = {  # words after `python -m`
 
 @dataclass
 class Turn:
-    """What one turn found: answers a second on the clock and of processor time, and seconds of waiting."""
+    """The measurements of one turn: answers for each elapsed and each processor second, and seconds of waiting."""
 
     clock: float
     processor: float
@@ -112,13 +112,16 @@ class Batches(Service):
     """The API, but the pictures of several requests are answered together; a request waits for others at most 5 ms."""
 
     async def answers(self, request: Request, client: str, pixels: np.ndarray) -> np.ndarray:
+        """The answers to one request, computed together with those of others."""
         return await self.together(client, pixels)  # type: ignore[arg-type]
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.005)
     async def together(self, clients: list[str], parts: list[np.ndarray]) -> list[np.ndarray]:
+        """Defended posteriors (n, K) for each of several requests (n, 3, S, S)."""
         return await to_thread.run_sync(self.answer_all, clients, parts)
 
     def answer_all(self, clients: list[str], parts: list[np.ndarray]) -> list[np.ndarray]:
+        """The same, in one call of the victim; runs in a thread."""
         ends = np.cumsum([len(part) for part in parts])[:-1]
         clean, defended = (np.split(each, ends) for each in self.engine.answer(np.concatenate(parts)))
         for each in zip(clients, parts, clean, strict=True):
@@ -128,13 +131,16 @@ class Batches(Service):
 
 @dataclass(frozen=True)
 class Batching(Wanted):
+    """The deployment of `Batches` on Ray Serve."""
+
     def application(self) -> Starlette:
+        """See `Wanted`."""
         engine = behind(zoo.load(self.victim), make_defense(self.defense, **self.parameters))
         return Batches(engine, None, SharedWatch("tell"), one_of_many=True).application()
 
 
 def main() -> None:
-    """Compare all forms; or serve with `Batching`, as `compare` asks."""
+    """Compare all forms, or serve with `Batching`, which `compare` starts as a command."""
     if "batching" in sys.argv:
         wanted = Batching(VICTIM, "dcp", Deception().values(), "cpu", False, {"action": "tell"}, fingerprint())
         deploy(wanted, None, "127.0.0.1", int(sys.argv[-1]), 1, 1)

@@ -4,7 +4,7 @@
 2. `training.train`, data augmentation included, beside a bare forward-backward-step loop on tensors that are already
    in memory, in the precision of this machine (goal: 95 %).
 3. With `--ingredients`, a thief without each ingredient of the strong recipe, all on the same answers of an undefended
-   victim: error against the victim's top class on pictures of the pool that were not asked about (what a thief can
+   victim: error against the victim's top class on pictures of the pool that were not queried (what a thief can
    measure), and against the labels of the victim's test set. Twenty minutes of one core, and `data download`.
 """
 
@@ -29,7 +29,7 @@ from dcp_core.precision import PrecisionError, autocast, precision
 from dcp_core.provenance import hardware
 
 NETWORKS = ("resnet8", "resnet20", "fast_32_64_128", "fast_32_128_128")
-HELD_OUT = 4000  # pictures of the pool that are not asked about
+HELD_OUT = 4000  # pictures of the pool that are not queried
 
 
 def noise() -> tuple[Tensor, Tensor]:
@@ -93,7 +93,7 @@ def beside_bare_loop(network: str) -> None:
 
 
 def recipes(strong: Recipe) -> dict[str, tuple[Recipe, bool]]:
-    """Recipes, each without one ingredient, by name, and whether the first convolution is whitened."""
+    """By name: recipes that each lack one part of the strong one, and whether the first convolution is whitened."""
     without = {
         "the strong recipe": strong,
         "without decay on weights alone": dataclasses.replace(strong, decay="all"),

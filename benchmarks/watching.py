@@ -1,4 +1,4 @@
-"""What the API's query watching (PRADA) says of customers and of this project's thieves.
+"""Which customers and which thieves of this project the API's query watching (PRADA) takes for an attack.
 
 Run: python -m benchmarks.watching [QUERIES]
 """
@@ -34,7 +34,7 @@ THIEVES = {
 
 
 class Recorder(nn.Module):
-    """A victim that remembers the pictures it was asked."""
+    """A victim that records the pictures that it gets."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -47,12 +47,12 @@ class Recorder(nn.Module):
 
 
 def stolen(victim: Victim, name: str, queries: int) -> Tensor:
-    """The pictures (N, 3, H, W) that a thief asks, in their order."""
+    """The pictures (N, 3, H, W) that a thief sends, in their order."""
     attack, pool, parameters = THIEVES[name]
     recorder = Recorder(victim.model)
     side = victim.card.size
     oracle = Oracle(recorder, NoDefense(), queries, shape=(3, side, side))
-    recorder.asked.clear()  # the oracle's own trial
+    recorder.asked.clear()  # the oracle's own trial picture
     images = load_dataset(pool, "train", size=side) if pool else None
     torch.manual_seed(0)
     theft = Theft(oracle, build("resnet8", oracle.classes), pool=images, logs=1)

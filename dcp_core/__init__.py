@@ -10,7 +10,7 @@ Everything that the dashboard and the command line do can be done with this pack
 
 import os
 
-# Threads of torch sleep while they wait, instead of spinning: read when torch is loaded. See docs/speed.md.
+# torch reads this variable when it is loaded: its threads then sleep instead of spin while they wait. See docs/speed.md.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from importlib import import_module

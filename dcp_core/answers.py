@@ -38,6 +38,9 @@ def answer(victim: Victim, pixels: Tensor, defense: Defense, seed: int = 0) -> A
         pixels: (N, 3, size, size) in [0, 1]; `victim.card.size` is the size.
         seed: seed of randomised defenses.
 
+    Returns:
+        Logits, clean and defended posteriors, each (N, K).
+
     Raises:
         ValueError: if the pictures do not have the victim's size, or the second network of the defense is missing.
     """
@@ -169,8 +172,11 @@ def examples(logits: Tensor, labels: Tensor, among: Tensor | None = None) -> dic
 
     Args:
         logits: (N, K), clean.
-        labels: (N,).
+        labels: integers (N,).
         among: (N,) bool, pictures to prefer; other pictures are used only if none of these fits the description.
+
+    Returns:
+        Index of one picture (0 to N - 1) for each description, such as "sure and wrong".
     """
     top2 = logits.softmax(-1).topk(2, dim=-1)
     y_max, margin = top2.values[:, 0], top2.values[:, 0] - top2.values[:, 1]
@@ -184,7 +190,7 @@ def examples(logits: Tensor, labels: Tensor, among: Tensor | None = None) -> dic
     return {
         "sure and right": nearest(y_max, 0.995, right),
         "nearly sure": nearest(y_max, 0.85, right),
-        "torn between two": nearest(margin, 0.0, y_max > 0.4),
+        "unsure between two": nearest(margin, 0.0, y_max > 0.4),
         "unsure": nearest(y_max, 0.0, torch.ones_like(right)),
         "sure and wrong": nearest(y_max, 1.0, ~right),
     }

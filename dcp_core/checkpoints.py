@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """No checkpoint of a run is intact. The message says what to do."""
+    """All checkpoints of a run are damaged. The message says what to do."""
 
 
 def older(path: Path) -> Path:

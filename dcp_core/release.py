@@ -18,7 +18,7 @@ from dcp_core.files import PRECOMPUTED, home, write_atomic
 
 LIST = PRECOMPUTED / "archive.json"
 CARD = "card.json"  # written last, because a folder with a card counts as a complete victim
-DIRECTORY = 2**20  # most bytes that the zip's own list of members adds to its files
+DIRECTORY = 2**20  # largest size in bytes that the zip's own list of members adds
 PART = 2**20  # bytes per read
 
 
@@ -27,7 +27,7 @@ class ReleaseError(ValueError):
 
 
 def listed() -> dict[str, Any]:
-    """The content of this version's archive. Without files in a checkout of the repository, which has all victims.
+    """The content of this version's archive. A checkout of the repository has all victims, so its list is empty.
 
     Returns:
         `archive`: its file name. `files`: for each path below `home()` its `bytes` and `sha256`.

@@ -12,7 +12,7 @@ from dcp_core.runs.outcome import sentence_of
 from dcp_core.runs.store import RunView, State
 from dcp_core.ui import lab
 
-ui.frame("Attack lab", "How well can it be stolen?")
+ui.frame("Attack lab", "How well can a victim be stolen?")
 
 LINES = 6  # most settings in the comparison
 

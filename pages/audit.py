@@ -18,11 +18,11 @@ KEY = "u_"
 HOURS = {"6 minutes": 0.1, "1 hour": 1.0, "4 hours": 4.0, "12 hours": 12.0}
 CLONE_SIZES = (CLONE_SIZE, 64, 128)  # pixels
 SAMPLE = PRECOMPUTED / "audit" / PAGE
-TALL = 900  # pixels of the report's window
+TALL = 900  # height of the report's window in pixels
 
 
 def form() -> tuple[zoo.Card, float, Request | None]:
-    """What is audited, for how long and within which limits; no request if it is not possible, which is then shown."""
+    """Draw the controls. Returns the victim, the hours, and the request: None if it is not possible; the reason is shown."""
     card = ui.choose_victim(KEY)
     time = st.segmented_control(
         "Time", list(HOURS), default="6 minutes", required=True, key=f"{KEY}time", wrap=True, **ui.IN_URL

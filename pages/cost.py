@@ -22,7 +22,7 @@ from dcp_core.runs.journal import add_to_results
 from dcp_core.runs.spec import BenchSpec
 from dcp_core.runs.store import RunView
 
-ui.frame("Cost", "What does it cost per query?")
+ui.frame("Cost", "What does a defense cost per query?")
 
 COST = "c_"  # before the names of this page's widgets
 QUANTITIES = {
@@ -89,7 +89,7 @@ def chart(card: zoo.Card, measured: pd.DataFrame, cells: pd.DataFrame) -> None:
 
 
 def explained(cells: pd.DataFrame) -> str:
-    """Why MAD and GRAD^2 are shown twice."""
+    """Explain why MAD and GRAD^2 are shown twice."""
     theirs = cells[cells["who"] == PAPER].set_index("defense")["latency_ms"]
     ratios = [f"{mark_of(name).label} ×{theirs[name] / theirs['dcp']:.3g}" for name in ("mad", "grad2")]
     return (

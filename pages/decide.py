@@ -116,7 +116,7 @@ def answer(verdict: Verdict) -> None:
 
 
 def thief_against_you(case: pd.DataFrame, verdict: Verdict) -> None:
-    """How much of the model the best thief keeps, without a defense and with it, on the scale of the levels."""
+    """Draw the share of the model that the best thief keeps, without a defense and with it, over the levels."""
     if verdict.undefended is None:
         return
     shares = [("your model", 1.0, CLEAN), ("best thief, no defense", verdict.undefended, HIGHLIGHT)]
@@ -143,7 +143,7 @@ def reasons(verdict: Verdict) -> None:
 
 
 def every_defense(case: pd.DataFrame, verdict: Verdict, needs: Needs) -> None:
-    """What each defense adds to the thief's error within the limits."""
+    """Draw what each defense adds to the thief's error within the limits."""
     known = verdict.table["gain"].notna()
     if known.any():
         labels = label_only(case)
@@ -154,9 +154,10 @@ def every_defense(case: pd.DataFrame, verdict: Verdict, needs: Needs) -> None:
         figure = gains(verdict.table, above, limits([needs.increase], needs.l1, needs.l1_of))
         ui.chart(figure, key="gains", alt=describe_gains(verdict.table, above), data=verdict.table)
         st.caption(
-            "Filled marks: the thief who trusts the answers, with the 95 % interval of the differences, paired by "
-            "seed. Open marks: the best measured thief against the same defense, if it is another one. Dotted lines: "
-            f"0, and what an API adds that sends labels only. {KEPT}"
+            "Filled marks: the thief who trusts the answers (trains on them as they are), with the 95 % interval of the "
+            "differences, paired by seed. Open marks: the best measured thief against the same defense, if it is another "
+            "one. Dotted lines: "
+            f"0, and what an API that sends labels only adds. {KEPT}"
         )
     left_out = verdict.table[~known]
     if len(left_out):

@@ -32,7 +32,7 @@ from dcp_core.models.inference import to_pixels
 from dcp_core.models.preprocessing import Preprocessing
 from dcp_core.runs.store import check_unused
 
-ui.frame("Your classifier", "How well can it be stolen? First make it a victim here.")
+ui.frame("Your classifier", "How well can your classifier be stolen? First make it a victim here.")
 
 MODEL_MB, DATA_MB = 400, 400
 SHOWN = 8  # test pictures
@@ -84,19 +84,25 @@ def ask() -> None:
     with st.expander("What you know about it", icon=":material/tune:"):
         preset = ui.select("Values of pixels", PRESETS, "own_preset")
         size = st.number_input(
-            "Side of its pictures in pixels (0: what the file says)", 0, 1024, 0, key="own_size", **ui.IN_URL
+            "Side of the input pictures in pixels (0: what the file says)", 0, 1024, 0, key="own_size", **ui.IN_URL
         )
         crop = st.number_input(
-            "Share of the centre square's side that it sees", 0.1, 1.0, 1.0, 0.005, key="own_crop", **ui.IN_URL
+            "Share of the centre square's side that the classifier sees",
+            0.1,
+            1.0,
+            1.0,
+            0.005,
+            key="own_crop",
+            **ui.IN_URL,
         )
         outputs = ui.select("Its outputs are", {"": "find out"} | {each: each for each in OUTPUTS}, "own_outputs")
         network = st.text_input(
-            "Network of safetensors weights, such as resnet20, or torchvision:resnet18",
+            "Architecture, for safetensors weights: such as resnet20, or torchvision:resnet18",
             key="own_network",
             **ui.IN_URL,
         )
         classes = st.text_area(
-            "Names of its outputs in their order, one a line (empty: the folders in alphabetical order)",
+            "Names of its outputs in their order, one on each line (empty: the folders in alphabetical order)",
             key="own_classes",
         )
     if st.button(
@@ -149,7 +155,7 @@ def ask_service() -> None:
     data = upload_pictures(right)
     columns = st.columns(3)
     most = columns[0].number_input(
-        "Most requests in all",
+        "Largest number of requests in all",
         1,
         10_000_000,
         5_000,
@@ -224,7 +230,7 @@ def written(given: UploadedFile | str, folder: Path) -> Path:
 
 
 def show(found: Found) -> None:
-    """What was measured, and the button that makes it a victim."""
+    """Draw the result of the check, and the button that makes the classifier a victim."""
     check = found.check
     st.subheader("What the check found", anchor=False)
     low, high = check.interval
@@ -269,7 +275,7 @@ def show(found: Found) -> None:
 
 
 def made() -> None:
-    """Where to go with the new victim."""
+    """Draw links to the pages that can use the new victim."""
     card = st.session_state[MADE]
     st.success(
         f"**{ui.plain(card.name)}** is a victim now: {card.test_accuracy:.2f} % of {card.test_pictures:,} test pictures.",

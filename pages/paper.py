@@ -67,7 +67,8 @@ with st.container(key="table2_wide"):
     )
 st.caption(
     "In each cell: **ours**, above the paper's number. Ours is that of our strongest thief for this data set that was "
-    "measured with three seeds and trusts the answers; one who keeps the top class alone can do better (page Decide). Each "
+    "measured with three seeds and trains on the answers as they are; a thief who uses only the top class can do better "
+    "(page Decide). Each "
     f"number is the largest among the strengths that meet both limits: the owner's error, and {l1_limit(0.9, l1_of)}. "
     "A dash: not measured, or no strength meets the limits."
 )

@@ -30,9 +30,12 @@ MEGABYTE = 2**20
 
 @dataclass(frozen=True)
 class Question:
-    """A picture that the victim was asked about.
+    """The chosen picture, and the victim's answer to it.
 
-    Its clean logits (K,), its pixels (3, H, W) where they are on this machine, and its number in the test set.
+    Args:
+        logits: clean logits (K,).
+        pixels: (3, H, W) in [0, 1]; None if the picture is not on this machine.
+        number: its number in the test set; None for a picture of the user's own.
     """
 
     logits: torch.Tensor
@@ -40,7 +43,11 @@ class Question:
     number: int | None = None
 
     def seen_by(self, defense: Defense, victim: str, seed: int) -> dict[str, Any]:
-        """What a defense looks at: the picture, or what it drew from the test picture before."""
+        """What a defense needs besides the posterior, as arguments of `answers.defend`.
+
+        A defense with a second network needs the picture, or the guide that is stored for this test picture. Others need
+        nothing.
+        """
         if not isinstance(defense, ModelBased):
             return {}
         if self.pixels is not None:
@@ -52,7 +59,7 @@ class Question:
 
 
 def armed(defense: Defense, seen: dict[str, Any], victim: str) -> Defense:
-    """A defense that can answer; what it drew from a test picture before spares the second network."""
+    """The defense with what it needs for this victim. With a stored guide in `seen`, the second network is not loaded."""
     return ui.learned(defense, victim) if "guide" in seen else ui.armed(defense, victim)
 
 
@@ -165,7 +172,7 @@ def _go_to(index: int) -> None:
 
 
 def show_answer(live: ui.LiveAnswer, follow: bool) -> None:
-    """What the defense did: in a sentence, in numbers, and as bars of the clean and the defended answer."""
+    """Draw the effect of the defense: a sentence, numbers, and bars of the clean and the defended answer."""
     if not follow:
         row = engine.describe(live.answers, live.classes).iloc[0]
         st.markdown(ui.plain(about_answer(live.defense, live.clean, live.defended, live.classes)))
@@ -187,7 +194,7 @@ def show_answer(live: ui.LiveAnswer, follow: bool) -> None:
 
 
 def show_guide(defense: ModelBased, guide: torch.Tensor, classes: tuple[str, ...]) -> None:
-    """What the second network says about this picture."""
+    """The output of the second network for this picture."""
     st.markdown(f"**{defense.guide_title}**")
     values = guide[0].numpy()
     ui.chart(

@@ -53,7 +53,7 @@ def curves_of(names: tuple[str, ...]) -> pd.DataFrame:
 
 @st.cache_resource(max_entries=4, show_spinner="Writing the file and checking it against the engine ...")
 def checked_file(name: str, description: str, baked: bool, _defense: Defense) -> tuple[bytes, object]:
-    """An exported file and the report of its check; `description` is all that the file depends on."""
+    """An exported file and the report of its check. It is cached by `description`, which names all that it depends on."""
     from dcp_core.models.export import export  # the onnx package: on request only
 
     return export(name, _defense, baked=baked)
@@ -136,7 +136,7 @@ def first_look(family: dict[str, str]) -> None:
 
 
 def drift(family: dict[str, str], rows: pd.DataFrame) -> None:
-    """How far posteriors move, how QAT was made, and a table of all measured numbers."""
+    """Draw how far posteriors move, how QAT was made, and a table of all measured numbers."""
     moved = {precision: l1.numpy() for precision, l1 in measure.stored_drift(family["fp32"]).items()}
     left, right = st.columns(2, gap="medium")
     with left:

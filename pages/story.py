@@ -62,7 +62,7 @@ EDGE = f"{ui.EMBEDDED}-ptq"
 
 
 def answer() -> None:
-    """The question of the page, answered by the best measured thief of the embedded victim."""
+    """The answer to the page's question, from the best measured thief of the embedded victim."""
     case = overview.strongest_case(ui.thief_points(), ui.EMBEDDED)
     if case is None:
         return
@@ -106,7 +106,7 @@ def answer() -> None:
 
 
 def doors() -> None:
-    """Where to go from here."""
+    """Draw the links to the next pages."""
     with st.container(horizontal=True, key="doors"):
         ui.link("own", "Your own model: add it, then attack it", "add_circle")
         ui.link("story", "Teach it: six steps in large type", "school", view="present")
@@ -190,7 +190,7 @@ def theft(card: zoo.Card) -> None:
             alt="The thief sends pictures to the victim, gets posteriors through the defense, and trains a clone on them",
         )
     with right:
-        asked = st.slider("Pictures that the thief asks about", 4, 48, 12, 4, key="asked", **ui.IN_URL)
+        asked = st.slider("Pictures that the thief sends", 4, 48, 12, 4, key="asked", **ui.IN_URL)
         pool = gallery()[1][:asked]
         answers = engine.defend(engine.predict(ui.load_victim(card.name).model, pool), NoDefense())
         confidence, top = answers.clean.max(-1)

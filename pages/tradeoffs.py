@@ -52,7 +52,7 @@ def _curve(
 
 
 def curve_of(victim: str, defense: Defense, guide: torch.Tensor | None) -> pd.DataFrame:
-    """A defense's curve over its grid and at its own strength: what a slider of the strength moves is one point."""
+    """A defense's curve over its grid, and at its present strength. Only the last point depends on the slider."""
     assert defense.strength is not None
     settings = repr(dataclasses.replace(defense, **{defense.strength: defense.grid[-1]}))
     curve = grid_curve(victim, settings, defense, guide)
@@ -112,8 +112,9 @@ def owners_side(card: zoo.Card) -> None:
             f"Left: measured now on {card.title}'s {card.test_pictures:,} stored test answers; bands are 95 % "
             "intervals from the size of the test set. Right: clones of the best attack that was measured against this "
             "defense. If a thief who knows the defense, or who uses labels only, was measured and did better than the one "
-            "who trusts the answers, the best one has its own line. Between two clones, a point slides on the straight "
-            "line; a hollow point lies outside of what was measured. The other defenses have their default parameters."
+            "who trusts the answers (trains on them as they are), the best one has its own line. Between two measured "
+            "clones, the point is on the straight line; a hollow point is outside the measured range. The other defenses "
+            "have their default parameters."
         )
         with st.expander("How far each answer moves", icon=":material/bar_chart:"):
             moved = {each.name: l1_of(card.name, repr(each), each, guide) for each, guide in shown.items()}
@@ -126,7 +127,7 @@ def owners_side(card: zoo.Card) -> None:
 
 
 def _guided(defense: Defense, card: zoo.Card) -> dict[Defense, torch.Tensor | None]:
-    """A defense to draw beside the chosen one, with its guide; nothing but the reason if it cannot be drawn."""
+    """A defense to draw beside the chosen one, with its guide. If it cannot be drawn, only the reason is shown."""
     try:
         return {ui.learned(defense, card.name): ui.guide_of(defense, card.name)}
     except ValueError as error:
@@ -154,7 +155,7 @@ def _cost(card: zoo.Card, defense: Defense, curves: pd.DataFrame, case: pd.DataF
 
 
 def _cost_curves(defense: Defense, curves: pd.DataFrame, x: str, y: str, follow: bool) -> None:
-    """What each strength costs the owner."""
+    """Draw the owner's costs against the strength."""
     own = curves[curves["defense"] == defense.name]
     sliders = ui.strength_slider(defense, own["strength"].tolist(), ui.TRADEOFFS)
     alt = plots.describe_strength_curves(curves, y)
@@ -170,7 +171,7 @@ def _cost_curves(defense: Defense, curves: pd.DataFrame, x: str, y: str, follow:
 
 
 def _thiefs_curves(defense: Defense, shown: list[Defense], case: pd.DataFrame | None, follow: bool) -> None:
-    """What each strength does to the clone of the best measured attack."""
+    """Draw the clone's error at each strength, for the best measured attack."""
     lines = {} if case is None else {each: line for each in shown if len(line := along(case, each))}
     if case is None or defense not in lines:
         st.info(
@@ -250,7 +251,7 @@ def thiefs_side(card: zoo.Card) -> None:
 
 
 def _choose_data(known: list[str], card: zoo.Card) -> str:
-    """Whose results are shown: those of the chosen victim's data, until the reader wants others."""
+    """Let the user choose the data set whose results are shown. At first it is that of the chosen victim."""
     if st.session_state.setdefault("t_data_follows", card.dataset) != card.dataset:
         st.session_state["t_data_follows"] = card.dataset
         if card.dataset in known:
@@ -287,7 +288,9 @@ def scatter(
         thief, bounds, references = what_defenses_add(thief), added(bounds), {"no defense": 0.0}
     points = pd.concat([thief, bounds], ignore_index=True)
     trusted = placed(thief[~thief["unreliable"].astype(bool)], axis)
-    front = pareto_front(trusted, ["x"]) if axis != "budget" else None  # of several thieves: meaningless
+    front = (
+        pareto_front(trusted, ["x"]) if axis != "budget" else None
+    )  # a front over several thieves has no meaning
     selection = ui.chart(
         plots.thief_scatter(points, axis, limit=limit, y=what, front=front, levels=references),
         key="thief",

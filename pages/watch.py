@@ -1,4 +1,4 @@
-"""What the clients of the prediction API ask, and which of them look like an attack."""
+"""The queries of the prediction API's clients, and which clients look like an attack."""
 
 import pandas as pd
 import streamlit as st
@@ -11,7 +11,7 @@ ui.frame("Watch", "Who asks the prediction API, and does it look like an attack?
 
 st.markdown(
     "The prediction API (`dcp serve`) counts what each client asks. PRADA compares a client's pictures with each other: "
-    "the distances of ordinary questions are about normally distributed, and those of pictures that were made for an "
+    "the distances of ordinary queries are about normally distributed, and those of pictures that were made for an "
     "attack are not. W is the statistic of Shapiro and Wilk, 1 for a normal distribution. Pictures of another kind make "
     "the victim uncertain: many uncertain answers are an alarm too. The answers stay the same; "
     "`--watch delay` and `--watch refuse` slow down or refuse clients with an alarm."
@@ -24,8 +24,8 @@ def clients() -> None:
     rows = read_rows()
     if not rows:
         st.info(
-            "No client yet. Start the prediction API on this machine with `dcp serve`, or ask it something; "
-            "it writes what it sees every five seconds.",
+            "No client yet. Start the prediction API on this machine with `dcp serve`, and send it a picture. "
+            "It updates these numbers every five seconds.",
             icon=":material/visibility:",
         )
         return
@@ -52,7 +52,7 @@ def clients() -> None:
             "today": st.column_config.NumberColumn(
                 "Today", help="Pictures since midnight UTC; the quota counts these."
             ),
-            "last": st.column_config.TextColumn("Last question (UTC)"),
+            "last": st.column_config.TextColumn("Last query (UTC)"),
         },
     )
 

@@ -37,8 +37,8 @@ def application(
     answers, see `victims.behind`.
 
     Args:
-        keys: who may ask; by default everybody. Without keys, a client is an address.
-        watch: what is remembered of each client, and what an alarm leads to.
+        keys: API keys of the clients. Default: everybody may send requests, and each address counts as a client.
+        watch: records the queries of each client, and says what follows from an alarm.
 
     Raises:
         VictimError: if the second network of the defense is missing.

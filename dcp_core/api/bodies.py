@@ -1,4 +1,4 @@
-"""Reads request bodies: not too large, not too slow, and not too many at a time. Notices when a client hangs up."""
+"""Reads request bodies: not too large, not too slow, and not too many at a time. Notices when a client disconnects."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from dcp_core.data.images import MAX_BYTES, mib
 
-SECONDS = 30  # in which a whole body must arrive
-AT_A_TIME = 256 * 2**20  # most bytes of all bodies that are not decoded yet
-OF_ONE = 64 * 2**20  # of one client
+SECONDS = 30  # time in which a whole body must arrive
+AT_A_TIME = 256 * 2**20  # largest size in bytes of all bodies that are not decoded yet
+OF_ONE = 64 * 2**20  # the same limit for one client
 T = TypeVar("T")
 
 
@@ -30,7 +30,7 @@ class Bodies:
         Raises:
             HTTPException: 400 for no body, 408 if it does not arrive in time, 413 if it is too large, 503 if this client
                 or all clients together have too many bytes here.
-            ClientDisconnect: if the client hangs up.
+            ClientDisconnect: if the client disconnects.
         """
         chunks: list[bytes] = []
         held = 0
@@ -69,10 +69,10 @@ def _closing(status: int, message: str, headers: dict[str, str] | None = None) -
 
 
 async def unless_gone(request: Request, work: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """The result of `work(*arguments)`, which is cancelled as soon as the client hangs up.
+    """The result of `work(*arguments)`, which is cancelled as soon as the client disconnects.
 
     Raises:
-        ClientDisconnect: if the client hung up.
+        ClientDisconnect: if the client disconnected.
     """
     results: list[T] = []
 

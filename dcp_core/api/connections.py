@@ -8,10 +8,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dcp_core.api.guard import SECONDS
 
-HEAD_SECONDS = (
-    10.0  # in which a request's head must arrive, and after which a connection without requests is closed
-)
-GRACE = 5.0  # seconds after a request's own deadline
+# Seconds in which the head of a request must arrive, and after which a connection without requests is closed.
+HEAD_SECONDS = 10.0
+GRACE = 5.0  # seconds after a request's own deadline until its connection is closed
 CONNECTIONS = 500
 
 
@@ -19,7 +18,7 @@ def protocol(connections: int = CONNECTIONS, head_seconds: float = HEAD_SECONDS)
     """The protocol for `uvicorn.Config(http=...)`.
 
     Args:
-        connections: most connections at a time; one address may hold half of them.
+        connections: largest number of connections at a time; one address may hold half of them.
         head_seconds: see `HEAD_SECONDS`.
     """
     held: Counter[str] = Counter()

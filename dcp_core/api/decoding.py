@@ -21,9 +21,9 @@ from dcp_core.api import hugging_face, pictures, v2
 from dcp_core.data.structure import ImageError
 
 FORMS = {"pictures": pictures.read, "hugging_face": hugging_face.read, "v2": v2.read}
-PROCESSOR_SECONDS = 0.8  # most processor time of one request; the work that is allowed takes about half a second
-MEMORY = 2**30  # most bytes that decoding one request may take
-PATIENCE = 20.0  # most seconds on the clock, when the processor is busy with something else
+PROCESSOR_SECONDS = 0.8  # limit of processor time for one request; the allowed work takes about half a second
+MEMORY = 2**30  # limit of memory for decoding one request, in bytes
+PATIENCE = 20.0  # limit of elapsed seconds, for a busy processor
 
 _TOO_LONG = "Decoding takes too long. Send fewer pictures, or save them again as PNG or JPEG with fewer pixels."
 _FORKS = multiprocessing.get_context("forkserver")
@@ -33,13 +33,17 @@ class Decoders:
     """Processes that decode for an API. As many are started as there are requests at a time."""
 
     def __init__(self, size: int) -> None:
-        """Args: size: side of the pictures that the victim takes."""
+        """Start no process yet.
+
+        Args:
+            size: side in pixels of the pictures that the victim takes.
+        """
         self.size = size
         self.idle: list[_Decoder] = []
         self._threads: CapacityLimiter | None = None
 
     async def decode(self, form: str, options: dict[str, Any], body: bytes) -> tuple[dict[str, Any], np.ndarray]:
-        """What the answer to a request needs, and its pixels, float32 (N, 3, size, size) in [0, 1].
+        """Decode a request. Returns what its answer needs later, and its pixels, float32 (N, 3, size, size) in [0, 1].
 
         The process is killed if this is cancelled, or takes too long.
 
@@ -119,7 +123,7 @@ class _Decoder:
 
 
 def _serve(pipe: Connection, size: int) -> None:
-    """What a process does: decode one body after another until the pipe is closed."""
+    """The main function of a decoding process: decode one body after another until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which closes the pipe
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # its default is to end the process
     _bound_memory()

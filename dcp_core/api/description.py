@@ -1,4 +1,4 @@
-"""What the API says of itself: its OpenAPI description, and a page that tries it."""
+"""The descriptions of the API that it serves itself: OpenAPI, and a page that sends a picture."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""What answers the API's pictures: an exported file that contains victim and defense. `victims.py` has the other."""
+"""Engines, which compute the API's answers. This one is an exported file; `victims.py` has the one that needs torch."""
 
 import json
 import os

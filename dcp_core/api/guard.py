@@ -1,4 +1,4 @@
-"""What every request passes: an id, a deadline, headers for browsers, one line in the log, and the counters."""
+"""Middleware for every request: an id, a deadline, headers for browsers, one line in the log, and the counters."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from dcp_core.api.metrics import Metrics
 from dcp_core.api.v2 import MODEL
 
 LOG = logging.getLogger("dcp.api")
-SECONDS = 90  # of a whole request, from its head to the last byte of the answer
+SECONDS = 90  # time limit of a whole request, from its head to the last byte of the answer
 PATHS = ("/", "/predict", "/hf", "/try", "/metrics", "/watch", f"/v2/models/{MODEL}/infer")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -26,7 +26,7 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware."""
+    """ASGI middleware that gives each request an id, a deadline, headers, a line in the log, and counts it."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, seconds: float = SECONDS) -> None:
         self.app, self.metrics, self.seconds = app, metrics, seconds
@@ -56,7 +56,7 @@ class Guard:
 
     def _note(self, request: Request, name: str, outcome: str, seconds: float, sent: int) -> None:
         path = request.url.path.removeprefix(request.scope.get("root_path", ""))
-        path = path if path in PATHS else "other"  # few labels, whatever is asked for
+        path = path if path in PATHS else "other"  # few labels, whatever path is requested
         self.metrics.seconds.labels(path, outcome).observe(seconds)
         self.metrics.sent.inc(sent)
         if not outcome.startswith("2"):

@@ -1,4 +1,4 @@
-"""The form of Hugging Face's task "image classification", so that its clients can ask this API.
+"""The form of Hugging Face's task "image classification", so that its clients can use this API.
 
 A request is a picture, or JSON: {"inputs": BASE64, "parameters": {"top_k": 5}}. An answer is [{"label", "score"}].
 """

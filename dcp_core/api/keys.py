@@ -1,4 +1,4 @@
-"""API keys: who may ask, and how many pictures a day.
+"""API keys: which clients may send requests, and how many pictures a day.
 
 The file `DCP_HOME/api/keys.json` has one entry for each key, with its SHA-256 instead of the key. A key has 256 random bits,
 so a slow hash would add nothing. A running server notices changes of the file.
@@ -26,7 +26,7 @@ class KeyFileError(ValueError):
 
 @dataclass(frozen=True)
 class Key:
-    """One client's permission to ask."""
+    """The entry of one client's key. The key itself is not stored."""
 
     name: str
     sha256: str
@@ -67,7 +67,7 @@ class Keys:
         return list(self._keys.values())
 
     def find(self, secret: str) -> Key | None:
-        """The valid key with this secret."""
+        """The valid key with this secret; None if there is none."""
         digest = _sha256(secret)
         found = [key for key in self.all() if secrets.compare_digest(key.sha256, digest) and key.revoked is None]
         return found[0] if found else None

@@ -6,7 +6,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics:
-    """The metrics of one application."""
+    """The Prometheus metrics of one API application."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -17,7 +17,7 @@ class Metrics:
         self.received = Counter("dcp_received_bytes", "Bytes of request bodies.", registry=self.registry)
         self.sent = Counter("dcp_sent_bytes", "Bytes of answers.", registry=self.registry)
         self.refused = Counter(
-            "dcp_refused_requests", "Requests that got no answer, by HTTP status; `gone`: the client hung up.",
+            "dcp_refused_requests", "Requests that got no answer, by HTTP status; `gone`: the client disconnected.",
             ["reason"], registry=self.registry,
         )  # fmt: skip
         self.held = Gauge("dcp_held_bytes", "Bytes of bodies that are not decoded yet.", registry=self.registry)

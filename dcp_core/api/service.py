@@ -30,19 +30,23 @@ from dcp_core.data.images import MAX_BYTES, mib
 from dcp_core.data.structure import ImageError
 from dcp_core.files import explained
 
-PART = 16  # pictures that the victim answers before another client's turn
+PART = 16  # number of pictures that the victim answers before another client's turn
 SAVE_SECONDS = 5
 
 
 class Service:
-    """What the routes share."""
+    """The state that all routes share, and the routes."""
 
     def __init__(
         self, engine: Engine, keys: Keys | None, watch: Watching | None, *, one_of_many: bool = False
     ) -> None:
-        """
+        """Set up the queues and the processes for an engine.
+
         Args:
-            one_of_many: whether this is a replica behind another server: then addresses of clients are unknown.
+            engine: the defended classifier.
+            keys: API keys of the clients; None if everybody may send requests.
+            watch: records the queries of clients; None for a new `Watch`.
+            one_of_many: whether this is a replica behind another server. Addresses of clients are then unknown.
         """
         self.one_of_many = one_of_many
         self.engine, self.keys, self.watch = engine, keys, watch or Watch()
@@ -54,6 +58,7 @@ class Service:
         self.thread: CapacityLimiter | None = None
 
     def application(self) -> Starlette:
+        """The API as an ASGI application."""
         model = f"/v2/models/{v2.MODEL}"
         routes = [
             Route("/", self.about),
@@ -86,6 +91,7 @@ class Service:
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Start the decoding processes and the regular saving of the watch; end both with the application."""
         await self.decoders.prepare()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.keep_saving)
@@ -97,18 +103,20 @@ class Service:
                 self.save()
 
     async def keep_saving(self) -> None:
+        """Save the watch every `SAVE_SECONDS`, until it is cancelled."""
         while True:
             await anyio.sleep(SAVE_SECONDS)
             self.save()
 
     def save(self) -> None:
+        """Save the watch. A disk error is only logged."""
         try:
             self.watch.save()
         except OSError as error:
             LOG.warning("the numbers of the page Watch are not saved: %s", explained(error))
 
     def caller(self, request: Request) -> tuple[str, Key | None]:
-        """Who asks: the name of the key, or else the address.
+        """The client of a request: the name of its key, or else its address.
 
         Raises:
             HTTPException: 401 without a valid key, if keys are required; 503 if the file of keys is damaged.
@@ -143,6 +151,7 @@ class Service:
             raise HTTPException(403, "Only the owner of this server may read this.")
 
     async def show_metrics(self, request: Request) -> Response:
+        """GET /metrics: counters for Prometheus, for the owner."""
         self.only_owner(request)
         if self.one_of_many:
             raise HTTPException(404, "Each replica has other counters. Those of all are in the metrics of Ray.")
@@ -152,10 +161,12 @@ class Service:
         return Response(self.metrics.page(), media_type="text/plain; version=0.0.4")
 
     async def show_watch(self, request: Request) -> Response:
+        """GET /watch: the queries of each client, for the owner."""
         self.only_owner(request)
         return JSONResponse({"clients": await self.watch.all()})
 
     async def about(self, request: Request) -> Response:
+        """GET /: how to send pictures, and the classes."""
         return JSONResponse(
             {
                 "classes": self.engine.classes,
@@ -166,34 +177,42 @@ class Service:
         )
 
     async def predict(self, request: Request) -> Response:
+        """POST /predict: posteriors of one picture, or of all pictures in a zip archive."""
         said, posteriors = await self.ask(request, "pictures")
         return JSONResponse({"predictions": predictions(posteriors, self.engine.classes)} | said)
 
     async def hugging_face(self, request: Request) -> Response:
+        """POST /hf: the likeliest classes of one picture, in the form of Hugging Face's image classification."""
         said, posteriors = await self.ask(request, "hugging_face")
         return JSONResponse(hugging_face.answer(posteriors[0], self.engine.classes, said["top_k"]))
 
     async def v2_infer(self, request: Request) -> Response:
+        """POST /v2/models/classifier/infer: posteriors (N, K) of pixels (N, 3, S, S)."""
         said, posteriors = await self.ask(request, "v2", {"head": request.headers.get(v2.HEAD)})
         body, headers = v2.answer(posteriors, said)
         return Response(body, headers=headers)
 
     async def v2_server(self, request: Request) -> Response:
+        """GET /v2: name and extensions of the server."""
         return JSONResponse(v2.SERVER)
 
     async def v2_health(self, request: Request) -> Response:
+        """GET /v2/health/...: whether the server is live or ready."""
         return JSONResponse({request.path_params.get("state", "ready"): True})
 
     async def v2_model(self, request: Request) -> Response:
+        """GET /v2/models/classifier: input and output of the model."""
         return JSONResponse(v2.metadata(self.engine.classes, self.engine.size))
 
     async def openapi(self, request: Request) -> Response:
+        """GET /openapi.json: the OpenAPI description."""
         root = request.scope.get("root_path", "")
         return JSONResponse(
             description.openapi(self.engine.classes, self.engine.size, root, self.keys is not None)
         )
 
     async def try_page(self, request: Request) -> Response:
+        """GET /try: a page that sends a picture in each form."""
         page, policy = description.try_page(self.engine.size)
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
@@ -246,6 +265,7 @@ class Service:
     async def decode(
         self, client: str, form: str, options: dict[str, Any], body: bytes
     ) -> tuple[dict[str, Any], np.ndarray]:
+        """Decode a body when it is the client's turn; see `Decoders.decode`."""
         async with self.decoding.turn(client):
             return await self.decoders.decode(form, options, body)
 
@@ -273,7 +293,7 @@ def _loopback(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)  # of a server that listens to IPv6 too: ::ffff:127.0.0.1
+    mapped = getattr(address, "ipv4_mapped", None)  # an IPv4 address in IPv6 form: ::ffff:127.0.0.1
     return (mapped or address).is_loopback
 
 

@@ -7,18 +7,22 @@ from contextlib import asynccontextmanager
 import anyio
 from starlette.exceptions import HTTPException
 
-WAITING = 20  # most requests of one client that wait at a time
+WAITING = 20  # largest number of requests of one client that wait at a time
 
 
 class Turns:
-    """Lets a number of requests run at a time. The next is of the client with the fewest running; equals take turns."""
+    """A queue that lets a limited number of requests run at a time.
+
+    The next request is one of the client with the fewest running requests. Clients with equally many take turns.
+    """
 
     def __init__(self, at_once: int, of_one: int | None = None, waiting: int = WAITING) -> None:
-        """
+        """Start with an empty queue.
+
         Args:
-            at_once: requests that run at a time.
-            of_one: how many of these may be of the same client; by default all.
-            waiting: requests of one client that may wait; more are refused.
+            at_once: largest number of requests that run at a time.
+            of_one: how many of these may be of the same client. Default: all.
+            waiting: largest number of waiting requests of one client; more are refused.
         """
         self.at_once, self.of_one, self.most_waiting = at_once, of_one or at_once, waiting
         self.running: Counter[str] = Counter()

@@ -17,7 +17,7 @@ SERVER = {"name": "dcp", "version": "2", "extensions": ["binary_tensor_data"]}
 
 
 def metadata(classes: tuple[str, ...], size: int) -> dict[str, Any]:
-    """The description of the model."""
+    """The model's name, input and output, as the V2 protocol describes them."""
     return {
         "name": MODEL,
         "versions": [VERSION],
@@ -87,7 +87,7 @@ def answer(posteriors: np.ndarray, said: dict[str, Any]) -> tuple[bytes, dict[st
 
     Args:
         posteriors: (N, K).
-        said: from `read`.
+        said: the first result of `read`.
     """
     values = posteriors.astype("<f4")
     output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": list(values.shape)}

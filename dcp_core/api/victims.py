@@ -48,7 +48,7 @@ def behind(victim: Victim, defense: Defense, device: str = "cpu") -> Engine:
 
 
 def _noise(key: bytes, picture: Tensor) -> torch.Generator:
-    """The random numbers of one picture (1, 3, H, W): those of its 8-bit pixels, and of nobody who lacks the key."""
+    """A random generator seeded from the 8-bit pixels of a picture (1, 3, H, W) and the secret key."""
     digest = hmac.digest(key, (picture * 255).round().byte().numpy().tobytes(), hashlib.sha256)
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
 

@@ -1,4 +1,4 @@
-"""Watches what each client asks: how many pictures, how uncertain the answers are, and what PRADA says of them.
+"""Watches the queries of each client: number of pictures, share of uncertain answers, and PRADA's statistic.
 
 Answers are never changed. By default the owner is told, in the log, in /metrics and on the page Watch; on request, the
 answers to clients with an alarm are delayed or refused.
@@ -22,15 +22,15 @@ from dcp_core.files import home, read_object, write_atomic
 LOG = logging.getLogger("dcp.api")
 Action = Literal["tell", "delay", "refuse"]
 TAU = 0.7
-UNCERTAIN = 0.5  # share of answers below tau that is an alarm
-DELAY = 5.0  # seconds for each request
-MOST_CLIENTS = 100  # the one that asked least recently is forgotten first
+UNCERTAIN = 0.5  # share of answers below tau above which there is an alarm
+DELAY = 5.0  # seconds by which a request is delayed
+MOST_CLIENTS = 100  # of more clients, the one with the oldest last query is forgotten
 SIDE = 32  # larger pictures are reduced before they are compared: 3 kB each
 
 
 @dataclass
 class Client:
-    """What is known of one client since the server's start; `today` also outlives restarts."""
+    """The record of one client since the server's start; `today` (pictures) is also kept after a restart."""
 
     prada: Prada
     pictures: int = 0
@@ -42,7 +42,7 @@ class Client:
 
 
 class Watching(Protocol):
-    """What the API needs of a watch: `Watch`, or one that several processes share."""
+    """Interface of a watch, which records the queries of clients: `Watch`, or one that several processes share."""
 
     action: Action
 
@@ -50,7 +50,7 @@ class Watching(Protocol):
         """Whether a client looks like an attack."""
 
     async def charge(self, name: str, count: int, quota: int | None) -> int | None:
-        """Count pictures of today; None. If the quota does not suffice for all, none counts, and this says what is left."""
+        """Count pictures, and return None. If they exceed today's quota, count none, and return the number that is left."""
 
     def see(self, name: str, pixels: np.ndarray, clean: np.ndarray) -> None:
         """See `Watch.see`."""
@@ -67,7 +67,7 @@ class Watching(Protocol):
 
 
 class Watch(Watching):
-    """What all clients ask."""
+    """Records the queries of all clients in one process, and raises alarms."""
 
     def __init__(
         self,
@@ -77,12 +77,15 @@ class Watch(Watching):
         uncertain: float = UNCERTAIN,
         path: Path | None = None,
     ) -> None:
-        """
+        """Start with the counts of today that an earlier server stored.
+
         Args:
-            action: what an alarm leads to: only a message, a delay of `DELAY` seconds a request, or a refusal.
-            delta: W of PRADA below which there is an alarm, 0 to 1.
-            tau: answers with a smaller largest posterior count as uncertain, 0 to 1.
-            uncertain: share of uncertain answers above which there is an alarm too, 0 to 1, after `FEWEST` pictures.
+            action: what follows from an alarm: "tell" writes a message, "delay" also delays each request by `DELAY`
+                seconds, "refuse" also refuses requests.
+            delta: PRADA's statistic W (0 to 1) below which there is an alarm.
+            tau: answers whose top posterior (0 to 1) is below this count as uncertain.
+            uncertain: share of uncertain answers (0 to 1) above which there is an alarm too, after `FEWEST` pictures.
+            path: file of the counts. Default: `api/watch.json` in `home()`.
         """
         self.action, self.delta, self.tau, self.uncertain = action, delta, tau, uncertain
         self.path = path or home() / "api" / "watch.json"
@@ -92,7 +95,7 @@ class Watch(Watching):
                 self.client(row["client"]).today = row["today"]
 
     def client(self, name: str) -> Client:
-        """What is known of a client; the newest is the last in `clients`."""
+        """The record of a client, which is made if there is none. It becomes the last, that is, the newest one."""
         found = self.clients.pop(name, None) or Client(Prada(self.delta))
         today = datetime.now(UTC).date().isoformat()
         if found.day != today:
@@ -103,9 +106,11 @@ class Watch(Watching):
         return found
 
     async def alarm(self, name: str) -> bool:
+        """See `Watching`."""
         return self.client(name).alarm
 
     async def charge(self, name: str, count: int, quota: int | None) -> int | None:
+        """See `Watching`."""
         client = self.client(name)
         if quota is not None and client.today + count > quota:
             return max(0, quota - client.today)
@@ -113,10 +118,11 @@ class Watch(Watching):
         return None
 
     async def all(self) -> list[dict[str, Any]]:
+        """See `Watching`."""
         return self.rows()
 
     def see(self, name: str, pixels: np.ndarray, clean: np.ndarray) -> None:
-        """Take in the pictures (N, 3, S, S) in [0, 1] that a client sent, and their clean posteriors (N, K)."""
+        """Record the pictures (N, 3, S, S) in [0, 1] that a client sent, and their clean posteriors (N, K)."""
         client = self.client(name)
         client.last = time.time()
         client.pictures += len(pixels)
@@ -150,6 +156,7 @@ class Watch(Watching):
         }
 
     def save(self) -> None:
+        """See `Watching`."""
         text = json.dumps(
             {"version": 1, "action": self.action, "delta": self.delta, "tau": self.tau, "clients": self.rows()}
         )

@@ -7,7 +7,7 @@ posteriors. The nearer the prior is to the victim's posteriors, the better the r
 - own: the answers of the thief's own clone to pictures of the pool, see `recovery.own_prior`. The clone is first trained
   with the wide prior.
 - shadows: the answers of other networks that the thief trains on labelled pictures, see `shadows.py`.
-- oracle: the victim's clean answers to other pictures of the pool. No thief has them. It is a bound.
+- oracle: the victim's clean answers to other pictures of the pool. No thief has them, so the result is only a bound.
 """
 
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ WIDE, OWN, SHADOWS, ORACLE = PRIORS = ("wide", "own", "shadows", "oracle")
 
 
 def thief_name(treatment: str, prior: str) -> str:
-    """What the column `thief` of result rows calls a thief who recovers the answers."""
+    """The value of the column `thief` in result rows for a thief who estimates the clean answers."""
     words = treatment if prior == WIDE else f"{treatment}, {prior} prior"
     return f"{BOUND if prior == ORACLE else ''}recovery ({words})"
 

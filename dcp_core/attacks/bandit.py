@@ -30,9 +30,9 @@ class Bandit:
         """Start with a uniform policy.
 
         Args:
-            labels: of the pool, (N,).
+            labels: class of each picture of the pool, integers (N,).
             reward: one of `REWARDS`.
-            classes: of the victim.
+            classes: number of classes K of the victim.
         """
         self.labels, self.reward = labels, reward
         self.actions = int(labels.max()) + 1
@@ -56,7 +56,7 @@ class Bandit:
         """Draw at most `count` pictures that were not queried before: a class from the policy, then a random picture of it.
 
         Returns:
-            indices (n,) of the pool.
+            indices (n,) of the pool, n <= `count`: fewer if a class runs out of pictures.
         """
         actions = self.policy().multinomial(count, replacement=True, generator=rng)
         picked = []
@@ -70,9 +70,9 @@ class Bandit:
         """Update the policy with the answers (n, K) to the pictures `indices` (n,), one by one.
 
         Args:
-            clone_logits: of the same pictures, (n, K).
+            clone_logits: logits (n, K) of the clone for the same pictures.
         """
-        left = self.left()  # when the pictures were drawn
+        left = self.left()  # the classes that had pictures left when these were drawn
         self.fresh[indices] = False
         losses = -(answers * clone_logits.log_softmax(1)).sum(1)
         top = answers.topk(2, dim=1).values

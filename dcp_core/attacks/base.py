@@ -23,13 +23,13 @@ from dcp_core.evaluation.stealing import Scores
 from dcp_core.precision import precision
 
 ATTACK_STATE, SHADOWS_STATE = "state.pt", "shadows.pt"  # checkpoints in a theft's folder
-MOST_STAGES = 16  # trainings of the clone, one after another
+MOST_STAGES = 16  # largest number of trainings of the clone, one after another
 SAMPLE = 8  # pictures shown with an event
-TIMED_QUERIES = 256  # of a small theft that is timed to estimate a large one
+TIMED_QUERIES = 256  # query budget of a small attack that is timed to estimate the duration of a large one
 AS_IS = "as is"  # what result rows call a thief who trains on the answers as they are
-TOP_1 = "top-1"  # and one who uses only the top class of each answer
-BOUND = "bound: "  # beginning of what they call a bound that no thief reaches
-PULSE = 0.5  # most seconds between two events, so that a live page and a stop request do not wait longer
+TOP_1 = "top-1"  # what they call a thief who uses only the top class of each answer
+BOUND = "bound: "  # beginning of their name for a bound that no thief reaches
+PULSE = 0.5  # longest time between two events in seconds, for live pages and stop requests
 
 
 def training_state(stage: int) -> str:
@@ -45,8 +45,8 @@ class Event:
         phase: what is being done.
         fraction: share of the work that is done, 0 to 1.
         queries: number of queries used.
-        losses: means since the last event.
-        scores: of the clone, at log points only.
+        losses: mean of each loss since the last event, by its name.
+        scores: scores of the clone at log points, otherwise None. A log point is an event at which the clone is scored.
         images: at most `SAMPLE` pictures (n, 3, H, W), uint8, sent to the victim; at log points only.
         answers: the victim's answers to `images`, (n, K).
     """
@@ -73,9 +73,9 @@ class Theft:
             `is_bound`; it is None for all others.
         evaluate: scores the clone at log points; the attack does not use the scores.
         folder: where checkpoints are saved; without it nothing is saved.
-        save_every: least seconds between two checkpoints.
-        logs: number of log points in the whole attack.
-        seed: of all random numbers of the thief.
+        save_every: shortest time between two checkpoints, in seconds.
+        logs: number of log points (events at which the clone is scored) in the whole attack.
+        seed: seed of all random numbers of the thief.
     """
 
     oracle: Oracle
@@ -128,23 +128,25 @@ class Attack(Declared):
 
     @property
     def passes(self) -> int:
-        """Passes through the network for one answer of the clone."""
+        """Number of forward passes of a network for one answer of the clone."""
         return 1
 
     def for_clone(self, clone: str) -> "Attack":
-        """This attack with its default for every parameter that does not matter for a clone of this architecture.
+        """This attack, with the default for each parameter that has no effect on a clone of this architecture.
 
-        Runs that do the same are then one run.
+        Two runs that differ only in such parameters are then the same run.
         """
         return self
 
     def will_ask(self, pool: int, budget: int, seed: int) -> Tensor | None:
-        """Indices of the pictures that an attack will query; None if they depend on the answers.
+        """Indices (n,) of the pictures of the pool that an attack will query; None if they depend on the answers.
 
         Several runs that query the same pictures compute the victim's answers once.
 
         Args:
             pool: number of pictures in the query pool.
+            budget: largest number of queries.
+            seed: seed of the attack.
         """
         return None
 

@@ -26,9 +26,9 @@ from dcp_core.models.pretrained import STEPS, FrozenNet, train_head
 from dcp_core.models.training import Progress, Recipe, train
 
 FEATURE_BATCH = 256  # pictures whose features are computed between two events
-PRIOR_PICTURES = 20_000  # most pictures of the pool whose answers are the prior
-RECOVERING = 0.1  # share of a stage's progress for the recovery of the answers
-FEATURES_SHARE = 0.8  # share of the progress of a pretrained clone for its features
+PRIOR_PICTURES = 20_000  # largest number of pictures of the pool whose answers are the prior
+RECOVERING = 0.1  # share of a stage's progress bar that the recovery of the answers gets
+FEATURES_SHARE = 0.8  # share of the progress bar that the features of a pretrained clone get
 DECAY = 0.4  # weight decay times learning rate, summed over all steps of the strong recipe
 
 
@@ -64,16 +64,16 @@ def strong_recipe(pictures: int, epochs: int, batch: int, lr: float, *, flip: bo
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done with the answers.
+    """How the clone is trained on the answers.
 
     Args:
         treatment: one of `adaptive.TREATMENTS`.
         stages: number of trainings.
-        recipe: of each training.
-        mirrored: the clone answers with the mean over a picture and its mirror image.
+        recipe: training recipe, the same in each stage.
+        mirrored: whether the clone answers with the mean over a picture and its mirror image.
         prior: posteriors (n, K) of the prior in the first stage. Default: the wide prior.
         shadows: number of shadow models whose answers are the prior in the first stage.
-        rotations: also learn to tell rotations of pictures of the pool, see `rotations.py`.
+        rotations: whether the clone also learns to recognise rotations of pictures of the pool, see `rotations.py`.
     """
 
     treatment: str
@@ -86,7 +86,7 @@ class Plan:
 
 
 def prior_pictures(asked: TransferSet) -> Tensor:
-    """Indices of at most `PRIOR_PICTURES` pictures of the pool in random order, those that were not queried first."""
+    """Indices (n,) of at most `PRIOR_PICTURES` pictures of the pool: first unqueried ones, then others, in random order."""
     fresh = torch.ones(len(asked.images), dtype=torch.bool)
     fresh[asked.indices[: asked.count]] = False
     order = asked.order
@@ -179,7 +179,7 @@ class _HeadTrainer:
         yield from train_head(self.network, self.features, targets, self.theft.seed, STEPS)
 
     def logits(self) -> tuple[Tensor, Tensor]:
-        """Logits (n, K) of the clone, twice, for the pictures that were queried, because their features are known."""
+        """Logits (n, K) of the clone for queried pictures, returned twice, because only these have known features."""
         network = self.network.eval()
         features = self.features[:PRIOR_PICTURES].to(network.center.device)
         with torch.inference_mode():
@@ -190,7 +190,7 @@ class _HeadTrainer:
 def _shown(
     working: Working, phase: str, theft: Theft, start: float, share: float
 ) -> Generator[Event, None, Tensor]:
-    """The result of some work. The events' fractions grow from `start` by `share`."""
+    """Yield an event for each progress report of `working`; returns its result. Fractions grow from `start` by `share`."""
     last = time.monotonic()
     while True:
         try:
@@ -203,7 +203,7 @@ def _shown(
 
 
 def _shadows(theft: Theft, asked: TransferSet, plan: Plan) -> Working:
-    """Answers of shadow models."""
+    """Posteriors (n, K) of shadow models, which are trained first."""
     assert theft.pool is not None
     path = theft.folder / SHADOWS_STATE if theft.folder else None
     pictures = prior_pictures(asked)

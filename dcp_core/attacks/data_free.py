@@ -32,7 +32,7 @@ from dcp_core.attacks.zeroth_order import Generator, estimate_gradient, probes, 
 from dcp_core.defenses.base import parameter
 from dcp_core.precision import autocast
 
-TIMED_ITERATIONS, TIMED_BATCH = 2, 32  # timed to estimate how long a theft takes
+TIMED_ITERATIONS, TIMED_BATCH = 2, 32  # of the small attack that is timed to estimate the duration
 ANSWER_FLOOR = 1e-12  # smallest posterior of which the logarithm is taken
 
 
@@ -210,11 +210,13 @@ class DataFree(Attack):
 class ZerothOrder(DataFree):
     """Base of DFME and MAZE."""
 
-    batch: int = parameter(256, "N", "Pictures a batch.", low=2, high=1024, step=1, label="Pictures in a batch")
+    batch: int = parameter(
+        256, "N", "Number of pictures in a batch.", low=2, high=1024, step=1, label="Pictures in a batch"
+    )
     directions: int = parameter(
         1,
         "m",
-        "Random directions of one gradient estimate.",
+        "Number of random directions in one gradient estimate.",
         low=1,
         high=100,
         step=1,
@@ -254,7 +256,7 @@ class ZerothOrder(DataFree):
     latent: int = parameter(
         256,
         "z",
-        "Random numbers from which a picture is generated.",
+        "How many random numbers a picture is generated from.",
         low=2,
         high=1024,
         step=1,
@@ -264,7 +266,7 @@ class ZerothOrder(DataFree):
     width: int = parameter(
         128,
         "w",
-        "Channels of the generator; fewer are faster on a CPU.",
+        "Number of channels of the generator; fewer are faster on a CPU.",
         low=2,
         high=512,
         step=2,
@@ -274,16 +276,17 @@ class ZerothOrder(DataFree):
     train_generator: bool = parameter(
         True,
         "G",
-        "Train the generator; without, it stays random, a control that takes as many queries.",
+        "Train the generator. If off, it stays random: a control that uses the same number of queries.",
         choices=(True, False),
         expert=True,
         before=True,
+        label="Train the generator",
     )
 
     def improve_generator(self, run: Run) -> tuple[Tensor, Tensor, Tensor]:
         """One training step of the generator, to increase the disagreement.
 
-        A generator that is not trained takes the same queries and stays as it is.
+        If `train_generator` is off, the same queries are sent, but the generator does not change.
 
         Returns:
             pixels (N, 3, H, W), the answers to them (N, K) and the mean disagreement.

@@ -15,7 +15,7 @@ HALVED = 100  # epoch from which the learning rate is half
 
 
 def hidden(classes: int) -> tuple[int, int]:
-    """Widths of the two hidden layers: the published ones for 10, 43 and 100 classes, and the next larger in between."""
+    """Widths of the two hidden layers, as published for 10, 43 and 100 classes; other numbers use the next larger case."""
     if classes <= 10:
         return 128, 64
     return (512, 256) if classes <= 43 else (1024, 512)
@@ -44,7 +44,7 @@ def denoised(
     Args:
         answers: defended posteriors (N, K).
         defense: the known defense.
-        seed: of weights and batches.
+        seed: seed of weights and batches.
         clean: posteriors (n, K) of the prior: in D-DAE, the answers of shadow models. Default: the wide prior (D-DAE+).
     """
     classes, device = answers.shape[1], answers.device

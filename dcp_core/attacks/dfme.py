@@ -29,11 +29,11 @@ class DFME(ZerothOrder):
         return self.batch * (self.directions + 1 + self.clone_steps)
 
     def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
-        """Adam."""
+        """See `DataFree`. Adam."""
         return torch.optim.Adam(generator.parameters(), self.lr_generator)
 
     def schedule(self, done: float) -> float:
-        """Multiplied by 0.3 after 10, 30 and 50 % of the iterations."""
+        """See `DataFree`. The factor is multiplied by 0.3 after 10, 30 and 50 % of the iterations."""
         return DECAY ** sum(done >= milestone for milestone in MILESTONES)
 
     def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:

@@ -34,7 +34,9 @@ LEAST = 1e-6  # added to posteriors of which the logarithm is taken
 class DisGUIDE(DataFree):
     """DisGUIDE. Queries per iteration: N. The final clone is the mean of two networks."""
 
-    batch: int = parameter(256, "N", "Pictures a batch.", low=2, high=1024, step=1, label="Pictures in a batch")
+    batch: int = parameter(
+        256, "N", "Number of pictures in a batch.", low=2, high=1024, step=1, label="Pictures in a batch"
+    )
     targets: Literal["posteriors", "labels"] = parameter(
         "posteriors",
         "y",
@@ -73,7 +75,7 @@ class DisGUIDE(DataFree):
     memory_size: int = parameter(
         50_000,
         "M",
-        "Pictures kept for replay, a uniform sample of all.",
+        "Number of earlier pictures kept for replay, a uniform sample of all.",
         low=1,
         high=1_000_000,
         step=1000,
@@ -83,7 +85,7 @@ class DisGUIDE(DataFree):
     latent: int = parameter(
         256,
         "z",
-        "Random numbers from which a picture is generated.",
+        "How many random numbers a picture is generated from.",
         low=2,
         high=1024,
         step=1,
@@ -93,7 +95,7 @@ class DisGUIDE(DataFree):
     width: int = parameter(
         128,
         "w",
-        "Channels of the generator; fewer are faster on a CPU.",
+        "Number of channels of the generator; fewer are faster on a CPU.",
         low=2,
         high=512,
         step=2,
@@ -125,7 +127,7 @@ class DisGUIDE(DataFree):
         theft.clone = Ensemble([theft.clone, reinitialised(theft.clone, theft.seed + 1)])
 
     def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
-        """Adam."""
+        """See `DataFree`. Adam."""
         return torch.optim.Adam(generator.parameters(), self.lr_generator)
 
     def memory(self, oracle: Oracle) -> Replay:
@@ -134,7 +136,7 @@ class DisGUIDE(DataFree):
         return Reservoir(size, oracle.shape, oracle.classes, oracle.device)
 
     def schedule(self, done: float) -> float:
-        """Multiplied by 0.3 after 40 and 80 % of the iterations."""
+        """See `DataFree`. The factor is multiplied by 0.3 after 40 and 80 % of the iterations."""
         return DECAY ** sum(done >= milestone for milestone in MILESTONES)
 
     def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:
@@ -162,7 +164,7 @@ class DisGUIDE(DataFree):
             logits = members(run.clone).each(some_grey(pixels))
         run.clone.train()
         disagreement, loss = self.generator_loss(torch.stack(logits).float().softmax(-1))
-        (gradient,) = torch.autograd.grad(loss, pixels)  # of the pictures alone, not of the clones' weights
+        (gradient,) = torch.autograd.grad(loss, pixels)  # for the pictures only, not for the clones' weights
         run.generator_optimizer.zero_grad(set_to_none=True)
         to_range(before).backward(gradient)
         run.generator_optimizer.step()
@@ -202,12 +204,12 @@ class DisGUIDE(DataFree):
 
 
 def members(clone: nn.Module) -> Ensemble:
-    """The clone as the two networks that it is made of."""
+    """The clone as an ensemble of its two networks."""
     assert isinstance(clone, Ensemble)
     return clone
 
 
 def some_grey(pixels: Tensor) -> Tensor:
-    """Pixels (N, 3, H, W), in which every 8th picture has the mean of the three colours in each of them."""
+    """Pixels (N, 3, H, W), with every 8th picture turned grey: each channel is the mean of the three."""
     grey = (torch.arange(len(pixels), device=pixels.device) % GREY == 0)[:, None, None, None]
     return torch.where(grey, pixels.mean(1, keepdim=True), pixels)

@@ -50,10 +50,22 @@ class JBDA(Attack):
     """JBDA. Each round queries as many new pictures as there were before, until the budget is used."""
 
     start: int = parameter(
-        200, "n", "Pictures of the pool that the thief has at the start.", low=2, high=100_000, step=10
+        200,
+        "n",
+        "Number of pictures of the pool that the thief has at the start.",
+        low=2,
+        high=100_000,
+        step=10,
+        label="Pictures at the start",
     )
     growth: int = parameter(
-        6, "ρ", "Most rounds in which the number of pictures doubles.", low=1, high=10, step=1, label="Most rounds"
+        6,
+        "ρ",
+        "Largest number of rounds, in each of which the number of pictures doubles.",
+        low=1,
+        high=10,
+        step=1,
+        label="Largest number of rounds",
     )
     variant: Literal["jbda", "i-fgsm", "t-rnd"] = parameter(
         "jbda",
@@ -61,12 +73,20 @@ class JBDA(Attack):
         "How a picture is changed: jbda, one step that raises its class; i-fgsm, small steps that lower its class; t-rnd, "
         "small steps that raise a random other class.",
         choices=("jbda", "i-fgsm", "t-rnd"),
+        label="How pictures are changed",
     )
     change: float = parameter(
         0.1, "λ", "Largest change of a pixel (0 to 1) in a round.", low=1 / 255, label="Change of a pixel"
     )
     small_steps: int = parameter(
-        8, "k", "Small steps of i-fgsm and t-rnd in a round.", low=1, high=100, step=1, expert=True
+        8,
+        "k",
+        "Number of small steps of i-fgsm and t-rnd in a round.",
+        low=1,
+        high=100,
+        step=1,
+        expert=True,
+        label="Small steps in a round",
     )
     targets: Literal["posteriors", "labels"] = parameter(
         "labels",

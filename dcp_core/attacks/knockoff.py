@@ -47,7 +47,7 @@ from dcp_core.models.fast import WHITEN_MOST
 from dcp_core.models.pretrained import FROZEN, FrozenNet
 from dcp_core.models.training import Recipe
 
-LEAST_PRIOR = 500  # pictures for the prior `oracle`
+LEAST_PRIOR = 500  # smallest number of pictures for the prior `oracle`
 FIXED_FOR_HEAD = (
     "epochs",
     "batch",
@@ -197,7 +197,7 @@ class KnockoffNets(Attack):
 
     @property
     def stages(self) -> int:
-        """How often the clone is trained."""
+        """Number of trainings of the clone."""
         return 1 + self.rounds if self._uses(OWN) else 1
 
     def _uses(self, prior: str) -> bool:

@@ -22,11 +22,13 @@ from dcp_core.defenses.base import parameter
 class MAZE(ZerothOrder):
     """MAZE. Queries per iteration: N (m + 1 + n_c - 1)."""
 
-    batch: int = parameter(128, "N", "Pictures a batch.", low=2, high=1024, step=1, label="Pictures in a batch")
+    batch: int = parameter(
+        128, "N", "Number of pictures in a batch.", low=2, high=1024, step=1, label="Pictures in a batch"
+    )
     directions: int = parameter(
         10,
         "m",
-        "Random directions of one gradient estimate.",
+        "Number of random directions in one gradient estimate.",
         low=1,
         high=100,
         step=1,
@@ -48,6 +50,7 @@ class MAZE(ZerothOrder):
         choices=("all", "recent"),
         expert=True,
         before="recent",
+        label="Earlier pictures to keep",
     )
 
     name: ClassVar[str] = "maze"
@@ -61,7 +64,7 @@ class MAZE(ZerothOrder):
         return self.batch * (self.directions + self.clone_steps)
 
     def generator_optimizer(self, generator: nn.Module) -> torch.optim.Optimizer:
-        """SGD with momentum, as for the clone."""
+        """See `DataFree`. SGD with momentum, as for the clone."""
         return torch.optim.SGD(generator.parameters(), self.lr_generator, momentum=0.9, weight_decay=5e-4)
 
     def memory(self, oracle: Oracle) -> Replay:
@@ -70,7 +73,7 @@ class MAZE(ZerothOrder):
         return kind(self.buffer, oracle.shape, oracle.classes, oracle.device)
 
     def schedule(self, done: float) -> float:
-        """Half a cosine period, from 1 to 0."""
+        """See `DataFree`. The factor falls from 1 to 0 along half a cosine period."""
         return (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
     def disagreement(self, logits: Tensor, answers: Tensor) -> Tensor:

@@ -83,10 +83,10 @@ class Oracle:
         Args:
             model: pixels (N, 3, H, W) in [0, 1] -> logits (N, K). It is switched to eval mode and channels-last.
             budget: number of queries that are answered.
-            shape: (3, H, W) of the pictures that are sent.
-            side: size to which the service resizes them for victim and defense; by default they are not resized.
+            shape: shape (3, H, W) of the pictures that are sent.
+            side: side in pixels to which the service resizes them for victim and defense. Default: no resizing.
             device: where to compute and answer; by default the device of the model.
-            seed: of the random numbers of the defense.
+            seed: seed of the random numbers of the defense.
             guides: cached guides of the defense, which then need not be computed again.
 
         Raises:
@@ -100,7 +100,8 @@ class Oracle:
         self.ledger = Ledger()
         self._generator = torch.Generator(self.device).manual_seed(seed)
         model.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        known = getattr(model, "known_classes", None)  # of a service, which would count the trial
+        # A service declares its classes: a trial picture would count as a request.
+        known = getattr(model, "known_classes", None)
         self.classes: int = known or self._try(model, side)
         self._ask = _answerer(model, defense, self._generator, self.ledger, self.device, guides, side)
 

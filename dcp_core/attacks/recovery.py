@@ -23,7 +23,7 @@ NEIGHBOURS = 8
 STEPS, BATCH, HIDDEN = 3000, 256, 128  # training steps, batch size and width of the learned inverse
 TEMPERATURES = tuple(1.15**power for power in range(-24, 9))  # 0.03 to 3.1
 JITTER = 1.0  # standard deviation of the noise on the clone's logits
-CALIBRATING = 2000  # most pictures on which the temperature is chosen
+CALIBRATING = 2000  # largest number of pictures on which the temperature is chosen
 REPORT = 50  # training steps between two reports
 
 Working = Generator[float, None, Tensor]
@@ -59,10 +59,10 @@ def own_prior(logits: Tensor, asked: Tensor, answers: Tensor, defense: Defense, 
     dense enough for a table. The wide half helps where the clone is wrong.
 
     Args:
-        logits: of the clone for pictures of the pool, (n, K).
-        asked: of the clone for the pictures that were queried, (N, K).
+        logits: logits (n, K) of the clone for pictures of the pool.
+        asked: logits (N, K) of the clone for the pictures that were queried.
         answers: the victim's answers (N, K) to them.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
     """
     asked, answers = asked[:CALIBRATING], answers[:CALIBRATING].to(asked)
     rng = torch.Generator().manual_seed(seed)

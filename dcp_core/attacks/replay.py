@@ -13,7 +13,7 @@ class Replay:
     """
 
     def __init__(self, capacity: int, shape: tuple[int, int, int], classes: int, device: torch.device) -> None:
-        # One row more than the capacity: pictures that are not kept are written there. No step then waits for a GPU
+        # One row more than the capacity: pictures that are not kept are written there. No step must then wait for a GPU
         # to say how many are kept.
         self.images = torch.zeros(capacity + 1, *shape, dtype=torch.uint8, device=device)
         self.answers = torch.zeros(capacity + 1, classes, device=device)
@@ -34,10 +34,10 @@ class Replay:
         self.written += len(pixels)
 
     def places(self, positions: Tensor, rng: torch.Generator) -> Tensor:
-        """Where pictures are stored, (N,): a row, or the number `capacity` for a picture that is not kept.
+        """The rows (N,) in which pictures are stored, 0 to `capacity` - 1; `capacity` for a picture that is not kept.
 
         Args:
-            positions: of the pictures among all pictures so far, from 0, (N,).
+            positions: for each picture (N,), its number in the order of all pictures so far, from 0.
         """
         raise NotImplementedError
 

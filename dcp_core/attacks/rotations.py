@@ -1,7 +1,8 @@
 """S4L: while the clone learns the answers, it also learns to tell how pictures were rotated.
 
-Zhai, Oliver, Kolesnikov and Beyer, "S4L: Self-Supervised Semi-Supervised Learning", ICCV 2019; as a thief, Jagielski et al.,
-USENIX Security 2020. This needs no answers, so the clone also learns from pictures of the pool that were not queried.
+Zhai, Oliver, Kolesnikov and Beyer, "S4L: Self-Supervised Semi-Supervised Learning", ICCV 2019. Jagielski et al., USENIX
+Security 2020, use it in a thief. It needs no answers, so the clone also learns from pictures of the pool that were not
+queried.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ ANGLES = 4  # 0, 90, 180 and 270 degrees
 class RotationTask(nn.Module):
     """A clone with a second head, which tells the rotation of a picture from the features of the clone's last layer.
 
-    Its logits (N, K) are those of the clone. `rotation_loss` is the further loss of a training step.
+    Its logits (N, K) are those of the clone. `rotation_loss` is the loss that is added in each training step.
     """
 
     def __init__(self, clone: nn.Module, pool: Tensor, recipe: Recipe) -> None:
@@ -32,6 +33,7 @@ class RotationTask(nn.Module):
             self.head = nn.Linear(last.in_features, ANGLES).to(last.weight.device)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (N, K) of the clone for pixels (N, 3, H, W)."""
         return self.clone(pixels)
 
     def rotation_loss(self, step: int) -> Tensor:

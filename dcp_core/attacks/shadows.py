@@ -18,7 +18,7 @@ from dcp_core.data.datasets import ImageSet
 from dcp_core.models.inference import predict, reduced
 from dcp_core.models.training import Recipe, train
 
-SHADOW_PICTURES = 1000  # most pictures on which a shadow model is trained
+SHADOW_PICTURES = 1000  # largest number of pictures on which a shadow model is trained
 
 
 def check_shadows(pool: ImageSet, classes: int) -> None:
@@ -42,11 +42,11 @@ def shadow_answers(
 
     Args:
         clone: an untrained clone; each shadow model starts from its weights.
-        pool: with labels.
+        pool: a pool with labels.
         pictures: indices (n,) of pictures of the pool. Each of them is answered by one shadow model.
         classes: number of classes K of the victim.
         count: number of shadow models.
-        recipe: of each training. Its seed is also that of the classes.
+        recipe: training recipe of each shadow model. Its seed also draws the classes.
         path: checkpoint with the answers of the shadow models that are done.
     """
     state = None if path is None else checkpoints.load(path, "cpu")

@@ -28,7 +28,7 @@ def check_pool(pool: ImageSet, shape: tuple[int, int, int]) -> None:
     """Check that a pool has pictures for a victim.
 
     Raises:
-        AttackError: if they have another shape or are no uint8.
+        AttackError: if the pictures have another shape or are not uint8.
     """
     if pool.images.dtype != torch.uint8 or tuple(pool.images.shape[1:]) != shape:
         raise AttackError(
@@ -46,9 +46,9 @@ class TransferSet:
         """Start with no pictures.
 
         Args:
-            theft: with a pool.
+            theft: a theft with a query pool.
             repeats: how often each picture is sent.
-            change: shift and mirror each repeat at random, as in this training. Default: all repeats are the same.
+            change: recipe whose random shifts and mirroring each repeat gets. Default: all repeats are the same.
             reward: choose pictures by a bandit over the classes of the pool, with this reward. Default: at random.
         """
         assert theft.pool is not None

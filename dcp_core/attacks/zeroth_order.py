@@ -26,6 +26,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, noise: Tensor) -> Tensor:
+        """Pictures before tanh (N, 3, H, W), from noise (N, latent)."""
         return self.body(self.linear(noise).view(-1, *self.grid))
 
 
@@ -56,7 +57,7 @@ def estimate_gradient(values: Tensor, units: Tensor, length: float) -> Tensor:
     unbiased if L is linear within the distance `length`.
 
     Args:
-        values: of L, ((m + 1) N,), in the order of the points of `probes`.
+        values: values of L ((m + 1) N,) at the points of `probes`, in their order.
         units: directions (m, N, C, H, W), from `probes`.
     """
     directions, count = units.shape[:2]

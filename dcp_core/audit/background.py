@@ -17,7 +17,7 @@ from dcp_core.runs.launch import PACKAGE_ROOT, check_allowed
 from dcp_core.runs.status import Status
 
 LOG = "audit.log"
-TAIL = 2000  # characters of the log that are looked at
+TAIL = 2000  # characters at the end of the log that are read
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Audit:
     Args:
         running: whether a process works on it.
         fraction: share of its time or its runs, 0 to 1.
-        words: what it does now.
-        message: the last line of the log of an audit from a page that has ended with an error; else empty.
+        words: progress, as a text.
+        message: the last line of the log, if an audit that a page started has ended with an error; otherwise empty.
         report: the latest report; None if there is none.
     """
 

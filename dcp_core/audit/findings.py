@@ -90,11 +90,13 @@ class Effect:
     """A defense against the best measured thief, and its price for customers.
 
     Args:
-        error: of the best thief behind the defense.
-        rise: of the best thief's error by the defense, paired by seed, percentage points.
-        thieves: every thief that was measured behind it, and the estimate of his error.
-        kept: what the best thief keeps of the model, 0 to 1.
-        increase: of the owner's error, percentage points.
+        error: error of the best thief behind the defense.
+        rise: how much the defense raises the best thief's error, paired by seed, percentage points.
+        thieves: the error of every thief that was measured behind the defense, by values of the column `thief`.
+        best: the best of these thieves.
+        kept: share of the model that the best thief keeps, 0 to 1, see `results.decision.kept`.
+        increase: rise of the owner's error, percentage points.
+        l1, l1_queries: mean l1 distance (0 to 2) on the test answers, and on the thief's queries.
         changed, changed_high: answers to customers with another top class, percent, and the upper end of the interval.
     """
 
@@ -125,7 +127,7 @@ class Findings:
         rows: the result rows of all runs that are done.
         unfinished: command of each run that was begun and is not done, and its state.
         left_out: defenses that do not fit the limits, and why.
-        asked: queries of all runs together.
+        asked: number of queries of all runs together.
         answered: different pictures among them; the victim answered each once.
         sent: requests to a victim that is a service, counted before each was sent, also those of the check and those that
             failed; None for other victims.
@@ -232,8 +234,11 @@ def _requests_sent(card: zoo.Card) -> int | None:
 
 
 def _strongest_case(points: pd.DataFrame) -> pd.DataFrame:
-    """The case on which the comparison of defenses rests: most seeds (three are enough), then most defenses that have as
-    many, then most queries."""
+    """The case on which the comparison of defenses is based.
+
+    It has the most common seeds with the undefended thief (more than three count as three), then the most defenses with so
+    many seeds, then the most queries.
+    """
     if points.empty:
         return points
     known = list(measured_cases(points).values()) or [
@@ -250,7 +255,7 @@ def _strongest_case(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _effects(fits: list[Fit], case: pd.DataFrame) -> list[Effect]:
-    """What each defense of the case does to the best thief."""
+    """The effect of each defense in the case on the best thief."""
     if case.empty or undefended(case).empty:
         return []
     bare = least_error(case[case["defense"] == "none"])
@@ -295,7 +300,7 @@ def _series(request: Request, points: pd.DataFrame, own: pd.DataFrame, effects: 
 
 
 def _all_thieves(points: pd.DataFrame) -> pd.DataFrame:
-    """The points at budgets where more than the thief who trusts the answers was measured."""
+    """The points at budgets where more than one kind of thief was measured."""
     known = points.groupby("budget")["thief"].nunique()
     return points[points["budget"].isin(known[known > 1].index)]
 
@@ -331,7 +336,7 @@ def _curve(errors: pd.DataFrame) -> PowerLaw:
 
 
 def _price(series: Series, target: float) -> Price:
-    """How many queries a close clone takes."""
+    """The number of queries for a clone with at most the error `target`, in percent."""
     reached = [budget for budget, error in series.points.items() if error.mean <= target]
     largest, seeds = max(series.points), min(error.seeds for error in series.points.values())
     if series.curve is None:
@@ -342,7 +347,7 @@ def _price(series: Series, target: float) -> Price:
 
 
 def _distinct(runs: list[RunSpec], done: Collection[str]) -> int:
-    """Different pictures that the finished runs asked about, in all pools together."""
+    """Number of different pictures that the finished runs sent, in all pools together."""
     asked: dict[str, set[int]] = {}
     sizes = {
         pool: pictures(pool, "train", zoo.card(runs[0].victim).size)

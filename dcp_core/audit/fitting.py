@@ -1,4 +1,4 @@
-"""Which defenses fit an owner's limits, and how strong each may be."""
+"""Which defenses fit an owner's limits, and the strongest setting of each that does."""
 
 import dataclasses
 from dataclasses import dataclass

@@ -22,11 +22,11 @@ BUDGETS = tuple(digit * 10**power for power in range(1, 8) for digit in (1, 2, 5
 FIRST = 500  # the lowest query budget
 TOP_1, RECOVERY = "top-1", ("bayes", "inverse")
 RATE = 0.2  # peak learning rate of the clone
-EPOCHS = {500: 60, 1000: 45, 2000: 30, 5000: 15, 10_000: 9}  # by budget, as in the plan `strong-signs`
+EPOCHS = {500: 60, 1000: 45, 2000: 30, 5000: 15, 10_000: 9}  # by query budget, as in the plan `strong-signs`
 
 
 def budgets(request: Request) -> list[int]:
-    """The query budgets of an audit, as far as the pools have pictures; three below `FIRST` for a small pool."""
+    """The query budgets of an audit that the pools have enough pictures for; for a small pool, three below `FIRST`."""
     largest = pictures(request.pool, "train", request.card.size)
     fitting = [budget for budget in BUDGETS if budget <= largest]
     usual = [budget for budget in fitting if budget >= FIRST]
@@ -55,7 +55,7 @@ def ladder(request: Request, defenses: list[Defense]) -> list[RunSpec]:
 
 
 def treatments(defense: Defense) -> tuple[str, ...]:
-    """What thieves do with the answers: take them as they are, keep the top class, and invert a defense that they know."""
+    """The treatments of the answers to try: as they are, only the top class, and inversion of a known defense."""
     if isinstance(defense, NoDefense):
         return AS_IS, TOP_1
     return (AS_IS, TOP_1) if defense.needs_inputs else (AS_IS, TOP_1, RECOVERY[0])
@@ -66,9 +66,7 @@ def _stage(request: Request, defenses: list[Defense], sizes: list[int]) -> Itera
     top, lower, seeds = sizes[-1], sizes[:-1], range(request.seeds)
     first, others = defenses[:1], defenses[1:]
     for seed in seeds:
-        yield from (
-            _spec(request, budget, seed) for budget in sizes
-        )  # the shortest first: something is soon known
+        yield from (_spec(request, budget, seed) for budget in sizes)  # the shortest first, for early results
         yield _spec(request, top, seed, treatment=TOP_1)
         yield from _against(request, first, top, seed)
     if request.other and top <= pictures(request.other, "train", request.card.size):

@@ -32,8 +32,8 @@ class PowerLaw:
     """A fitted curve.
 
     Args:
-        budgets: the measured ones (B,), rising.
-        best: a, b and c of the fit to the mean errors, (3,). b belongs to q as a multiple of `unit`.
+        budgets: the measured query budgets (B,), rising.
+        best: a, b and c of the fit to the mean errors, (3,). b is for q in multiples of `unit`.
         draws: a, b and c of each resample, (R, 3); empty (0, 3) with a single seed, because there is no interval then.
         unit: geometric mean of the budgets.
     """
@@ -88,7 +88,7 @@ def fit(budgets: Numbers, errors: Numbers, *, seed: int = 0) -> PowerLaw:
     Args:
         budgets: numbers of queries (B,), rising, at least `FEWEST`.
         errors: the clone's error in percent (S, B), a row for each seed.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Raises:
         CurveError: for fewer than three budgets, or numbers of another shape.

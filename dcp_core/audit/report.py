@@ -249,7 +249,7 @@ def _deploy(found: Findings) -> str:
         }[verdict.answer]
         return (
             f"<h2>What to deploy</h2><p>{escape(reason)} What helps with any model: limit the queries of an account, watch "
-            "for accounts that ask much or oddly, and set terms of use.</p>"
+            "for accounts with many or unusual queries, and set terms of use.</p>"
         )
     chosen = next(effect for effect in found.effects if effect.defense == verdict.defense.name)
     stops = "".join(f"<li>{escape(line)}</li>" for line in verdict.not_stopped)
@@ -321,7 +321,7 @@ def _method(found: Findings) -> str:
         "Thief": f"KnockoffNets (Orekondy et al., CVPR 2019): sends {sent}, each once, chosen at random, and "
         f"trains the network {request.clone} on the answers"
         + (f"; this network sees the pictures at {sees} x {sees} pixels." if sees < found.card.size else "."),
-        "Seeds": f"up to {request.seeds} for each setting. Runs of one seed ask about the same pictures.",
+        "Seeds": f"up to {request.seeds} for each setting. Runs with the same seed send the same pictures.",
         "Queries": f"{found.asked:,} by all runs together, {found.answered:,} of them different. On one machine, the model "
         "answers each picture once, because runs share the stored answers." + service,
         "Intervals": "95 %, Student's t over seeds; differences are paired by seed. For the learning curve: a bootstrap "

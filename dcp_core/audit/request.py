@@ -1,4 +1,4 @@
-"""What to audit: a victim, the thief's pictures, the owner's limits; and the folder of an audit."""
+"""The request for an audit (victim, the thief's pictures, the owner's limits), and the folder of an audit."""
 
 import shlex
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ from dcp_core.models.pretrained import FROZEN
 from dcp_core.results.decision import Needs
 from dcp_core.runs.spec import LEAST_SIDE, MOST_SIDE
 
-CLONE, CLONE_SIZE = "fast_32_64_64", 32  # learn fast enough for two cores; twice the side takes four times as long
-DEFENSES_TRIED = ("dcp", "mgs", "rs", "mgw")  # the first is tried first
+CLONE, CLONE_SIZE = "fast_32_64_64", 32  # fast enough for two cores; twice the side takes four times as long
+DEFENSES_TRIED = ("dcp", "mgs", "rs", "mgw")  # in the order in which they are tried
 MOST_HOURS = 1000.0
-FEWEST_PICTURES = 40  # of a query pool: three budgets must differ
+FEWEST_PICTURES = 40  # smallest query pool: the three budgets must differ
 FOREIGN = (
     "voc",
     "cub200",
@@ -32,14 +32,14 @@ class AuditError(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """What to audit. `Request.of` chooses the query pools.
+    """The request for an audit. `Request.of` chooses the query pools.
 
     Args:
         victim: name of the victim. It needs a card and stored test answers.
         pool: query pool of the main thief; where there is one, with pictures of the same kind as the victim's.
         other: a second query pool, with pictures of another kind; None without one.
         needs: the owner's limits.
-        price: of 1,000 queries, in any currency; None if it is unknown.
+        price: price of 1,000 queries, in any currency; None if it is unknown.
         seeds: number of seeds, at least 1. Intervals need two, conclusions three.
         defenses: short names of the defenses that are tried, in this order.
         clone: network of the thief.

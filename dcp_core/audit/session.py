@@ -30,13 +30,13 @@ from dcp_core.runs.spec import RunSpec, Spec
 from dcp_core.runs.status import Status
 
 LOCK = "lock"
-TICK = 0.5  # seconds between two looks at the runs
+TICK = 0.5  # seconds between two checks of the runs
 CLOSING = 10.0  # seconds kept for stopping the runs and writing the report, at most a tenth of the time
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an audit is: share of its time or of its runs, the larger one; and a sentence."""
+    """The progress of an audit: the larger of the shares of its time and of its runs (0 to 1), and a sentence."""
 
     fraction: float
     words: str
@@ -44,7 +44,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Plan:
-    """The defenses that were looked at, with the settings that fit, and all runs of the ladder."""
+    """Each considered defense with its fitting setting or the reason why there is none, and all runs of the ladder."""
 
     fits: list[Fit]
     runs: list[RunSpec]
@@ -88,7 +88,7 @@ def audit(request: Request, hours: float) -> Iterator[Progress]:
 
 
 def plan(request: Request) -> Plan:
-    """The runs of an audit and the defenses that fit, from what is stored; nothing is asked or run.
+    """The runs of an audit and the defenses that fit, from what is stored. No query is sent, and nothing is run.
 
     Raises:
         ValueError: as `Request.check_pools`.
@@ -98,7 +98,7 @@ def plan(request: Request) -> Plan:
 
 
 def _first_answers(request: Request) -> Tensor | None:
-    """The clean logits for the pictures that every audit asks about first; None while they are not all stored.
+    """The clean logits (N, K) for the pictures that every audit sends first; None while they are not all stored.
 
     Later pictures are left out, so that the plan of an audit that continues is the same.
     """
@@ -117,7 +117,7 @@ def _work(request: Request, hours: float) -> Iterator[Progress]:
     threads = torch.get_num_threads()
     torch.set_num_threads(launch.threads())
     try:
-        yield Progress(0.0, "reading the pictures, asking about the first ones")
+        yield Progress(0.0, "reading the pictures, sending the first queries")
         share(first_specs(request)[:2], queue.deadline)
         runs = plan(request).runs
         known = finished(runs)
@@ -147,7 +147,7 @@ def _work(request: Request, hours: float) -> Iterator[Progress]:
 
 
 def _same_pictures(spec: RunSpec, runs: list[RunSpec]) -> list[RunSpec]:
-    """The runs of the plan whose pictures are all among those of this run, and itself: they share the answers."""
+    """This run, and the runs of the plan that send only pictures which this run sends too: they share the answers."""
     return [
         each for each in runs if (each.pool, each.seed) == (spec.pool, spec.seed) and each.budget <= spec.budget
     ]
@@ -167,12 +167,12 @@ class _Queue:
 
     @property
     def has_room(self) -> bool:
-        """Whether another run can be queued: one waits behind those that run, so that no worker goes home."""
+        """Whether another run can be queued. One waiting run is enough: a worker that finds none would end."""
         return len(self.active) <= launch.slots()
 
     @property
     def words(self) -> str:
-        """What runs now."""
+        """The names and progress of the running runs, as a text."""
         running = [view for view in self.active.values() if view.state == "running"]
         return " and ".join(f"{name_of(view)} {view.fraction:.0%}" for view in running) or "waiting for a worker"
 
@@ -183,7 +183,7 @@ class _Queue:
         self.active[spec.key] = store.view(folder)
 
     def look(self) -> None:
-        """Read the states of the runs; what has ended leaves the queue."""
+        """Read the states of the runs, and remove those that have ended from the queue."""
         if self.active:
             launch.start_workers()  # replaces workers that were killed
         for key in list(self.active):

@@ -13,7 +13,7 @@ from dcp_core.audit.findings import Estimate, Findings, Series, estimate
 WIDTHS = {"wide": 760, "narrow": 340}
 SHOWN = 3  # learning curves in one figure
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 26, 46
-POINTS = 80  # of a drawn curve
+POINTS = 80  # number of points in a drawn curve
 
 
 def learning_curves(found: Findings, alt: str) -> str:

@@ -12,7 +12,7 @@ from dcp_core.results.verdict import FAILED, OWNED
 THIEVES = {
     AS_IS: "trains on the probabilities as they are",
     "top-1": "keeps only the top class of each answer",
-    "average": "asks repeatedly and averages the answers",
+    "average": "sends each picture several times and averages the answers",
     "recovery (bayes)": "knows the defense and computes the clean answers back (partial Bayes)",
     "recovery (inverse)": "knows the defense and computes the clean answers back (learned inverse)",
 }
@@ -102,7 +102,7 @@ def _queries_from_curve(price: Price) -> str:
 
 
 def money(price: Price, per_1000: float | None) -> str:
-    """What these queries cost; empty without a price."""
+    """The price of these queries as a text; empty if the price of 1,000 queries is unknown."""
     if per_1000 is None:
         return ""
     cost = {name: None if value is None else _round(value) * per_1000 / 1000
@@ -160,7 +160,7 @@ def _cheapest(found: Findings) -> str:
 
 
 def _advice(found: Findings) -> list[str]:
-    """What to deploy, and what that will not stop."""
+    """Sentences on what to deploy, and which thieves that will not stop."""
     if found.verdict is None:
         return ["No defense has been measured yet, so this report recommends none."]
     best = found.effects[0]

@@ -22,7 +22,7 @@ COMMANDS = {
     "serve": "Start an HTTP prediction API with a defense in front of a victim.",
     "serve-file": "Start the same API for a file from `export --for server`. It needs no torch.",
     "keys": "Add, list and revoke keys of the prediction API.",
-    "attack": "Steal a victim with KnockoffNets, DFME or MAZE. An interrupted attack can be resumed.",
+    "attack": "Steal a victim with one of the attacks, and measure the clone. An interrupted attack can be resumed.",
     "sweep": "Run a plan of many attacks on this machine or on a Ray cluster.",
     "track": "Mirror runs to MLflow.",
     "reproduce": "Repeat an experiment of the paper or of this repository, from its plan to its result rows.",

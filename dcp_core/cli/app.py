@@ -1,4 +1,4 @@
-"""`app`: open the dashboard, on request together with the prediction API."""
+"""`app`: open the dashboard, optionally together with the prediction API."""
 
 import json
 import os

@@ -26,7 +26,11 @@ from dcp_core.runs.spec import RunSpec, Spec
 @attack_options
 @defense_options
 @click.option(
-    "--budget", type=click.IntRange(1), default=10_000, show_default=True, help="Most queries the thief may send."
+    "--budget",
+    type=click.IntRange(1),
+    default=10_000,
+    show_default=True,
+    help="Query budget: largest number of pictures that the thief may send.",
 )
 @click.option(
     "--pool",

@@ -47,7 +47,13 @@ from dcp_core.runs.spec import LEAST_SIDE, MOST_SIDE
     multiple=True,
     help=f"A defense to try; can be given several times. Default: {', '.join(DEFENSES_TRIED)}.",
 )
-@click.option("--seeds", type=click.IntRange(1, 20), default=3, show_default=True, help="Runs of each kind.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 20),
+    default=3,
+    show_default=True,
+    help="Number of seeds: runs of each attack that differ only in their random numbers.",
+)
 @click.option("--clone", default=CLONE, show_default=True, help="Network that the thief trains.")
 @click.option(
     "--clone-size",
@@ -61,14 +67,14 @@ from dcp_core.runs.spec import LEAST_SIDE, MOST_SIDE
     type=click.FloatRange(0, 100),
     default=1.0,
     show_default=True,
-    help="Most percentage points by which the error of your own answers may rise.",
+    help="Largest allowed rise of the error of your own answers, in percentage points.",
 )
 @click.option(
     "--l1",
     type=click.FloatRange(0, 2),
     default=0.9,
     show_default=True,
-    help="Largest mean l1 distance between defended and clean posteriors.",
+    help="Largest allowed mean l1 distance between defended and clean posteriors, 0 to 2.",
 )
 @click.option(
     "--l1-of",

@@ -19,14 +19,14 @@ SHOWN += ["l1_queries", "l1"]
     type=click.FloatRange(0, 100),
     default=1.0,
     show_default=True,
-    help="Most percentage points by which the error of your own answers may rise.",
+    help="Largest allowed rise of the error of your own answers, in percentage points.",
 )
 @click.option(
     "--l1",
     type=click.FloatRange(0, 2),
     default=0.9,
     show_default=True,
-    help="Largest mean l1 distance between defended and clean posteriors.",
+    help="Largest allowed mean l1 distance between defended and clean posteriors, 0 to 2.",
 )
 @click.option(
     "--l1-of",

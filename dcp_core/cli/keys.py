@@ -1,4 +1,4 @@
-"""`keys`: who may ask the prediction API, and how much."""
+"""`keys`: which clients may use the prediction API, and how much."""
 
 import click
 
@@ -13,7 +13,11 @@ def command() -> None:
 @command.command()
 @click.argument("name")
 @click.option(
-    "--quota", type=click.IntRange(min=0), default=QUOTA, show_default=True, help="Pictures a day (UTC)."
+    "--quota",
+    type=click.IntRange(min=0),
+    default=QUOTA,
+    show_default=True,
+    help="Largest number of pictures a day (UTC).",
 )
 @click.option("--operator", is_flag=True, help="The key may also read /metrics and /watch.")
 def add(name: str, quota: int, operator: bool) -> None:

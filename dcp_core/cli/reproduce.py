@@ -43,7 +43,7 @@ from dcp_core.runs.spec import RunSpec
     type=click.FloatRange(0, min_open=True),
     help="Stop after this time; unfinished runs can be resumed.",
 )
-@click.option("--anew", is_flag=True, help="Also repeat runs whose results are in precomputed/, to compare them.")
+@click.option("--anew", is_flag=True, help="Also repeat runs whose results are in precomputed/, for comparison.")
 @click.option("--at-once", type=click.IntRange(1), help="Number of attacks at once: 2 on a CPU; try 8 on a GPU.")
 @click.option("--into", type=click.Path(path_type=Path, dir_okay=False), help="Also write the rows to this file.")
 @click.option(

@@ -12,7 +12,7 @@ from dcp_core.models import zoo
 
 
 def _replicas(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int]:
-    """Least and most replicas, from "2" or "1-4"."""
+    """Smallest and largest number of replicas, from "2" or "1-4"."""
     if text is None:
         return 1, os.cpu_count() or 1
     found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", text)
@@ -34,7 +34,8 @@ def _replicas(context: click.Context, parameter: click.Parameter, text: str | No
 )  # fmt: skip
 @click.option(
     "--replicas", callback=_replicas, metavar="N or MIN-MAX",
-    help="With --ray: their number, or its range, in which it follows the requests. Default: 1 to the number of cores.",
+    help="With --ray: number of replicas, or a range within which it follows the number of requests. "
+    "Default: 1 to the number of cores.",
 )  # fmt: skip
 def command(
     victim: str, defense: str, host: str, port: int, keys: bool | None, connections: int, action: Any, delta: float,

@@ -1,4 +1,4 @@
-"""What the commands that start the prediction API share: options, the check of keys, and the server."""
+"""What all commands that start the prediction API use: options, the check of keys, and the server."""
 
 import ipaddress
 import logging
@@ -15,19 +15,19 @@ Command = Callable[..., Any]
 _WATCHING = (
     click.option(
         "--watch", "action", type=click.Choice(["tell", "delay", "refuse"]), default="tell", show_default=True,
-        help="What to do about clients whose questions look like an attack.",
+        help="What to do about clients whose queries look like an attack: only tell the owner, delay, or refuse.",
     ),
     click.option(
         "--watch-below", "delta", type=click.FloatRange(0, 1), default=DELTA, show_default=True,
-        help="W of PRADA that is an alarm.",
+        help="PRADA's statistic W, 0 to 1, below which there is an alarm. W is low for attacks.",
     ),
     click.option(
         "--watch-tau", "watch_tau", type=click.FloatRange(0, 1), default=TAU, show_default=True,
-        help="Answers with a smaller largest posterior count as uncertain.",
+        help="Answers whose top posterior is below this count as uncertain.",
     ),
     click.option(
         "--watch-uncertain", "uncertain", type=click.FloatRange(0, 1), default=UNCERTAIN, show_default=True,
-        help="A larger share of uncertain answers is an alarm; 1 for never.",
+        help="Share of uncertain answers above which there is an alarm; 1 turns this alarm off.",
     ),
 )  # fmt: skip
 _PLACE = (
@@ -40,7 +40,8 @@ _PLACE = (
         help="Whether clients need a key. The default is yes, except on 127.0.0.1 and ::1.",
     ),
     click.option(
-        "--connections", type=click.IntRange(min=2), default=CONNECTIONS, show_default=True, help="Most connections."
+        "--connections", type=click.IntRange(min=2), default=CONNECTIONS, show_default=True,
+        help="Largest number of open connections.",
     ),
 )  # fmt: skip
 

@@ -38,7 +38,7 @@ def command(ctx: click.Context) -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Delete without asking for confirmation.")
 def remove(name: str, yes: bool) -> None:
     """Delete the victim NAME of your own, with its second networks and its test pictures. Its runs and results stay."""
     if not zoo.removable(name):

@@ -67,25 +67,36 @@ def _three(context: click.Context, parameter: click.Parameter, text: str | None)
 )
 @click.option("--crop", type=float, help="Share of the centre square's side that the model sees. Default: 1.")
 @click.option("--range", "highest", type=click.Choice(["1", "255"]), help="Value of a white pixel.")
-@click.option("--mean", callback=_three, metavar="R,G,B", help="Subtracted, in units of --range.")
-@click.option("--std", callback=_three, metavar="R,G,B", help="Divided by, in units of --range.")
+@click.option(
+    "--mean",
+    callback=_three,
+    metavar="R,G,B",
+    help="Number that is subtracted from each pixel, in units of --range.",
+)
+@click.option("--std", callback=_three, metavar="R,G,B", help="Divisor, in units of --range.")
 @click.option("--order", type=click.Choice(ORDERS), help="Order of the channels.")
 @click.option(
-    "--outputs", type=click.Choice(OUTPUTS), help="What the model returns. Default: concluded from its answers."
+    "--outputs", type=click.Choice(OUTPUTS), help="What the model returns. Default: inferred from its answers."
 )
 @click.option("--output", help="Name of the output with the classes, for a model with several.")
 @click.option("--network", help="Architecture of safetensors weights: one of this package or of torchvision.")
 @click.option(
-    "--most", type=click.IntRange(2), help=f"Most test pictures. Default: {MOST:,}, for a service {USUAL}."
+    "--most",
+    type=click.IntRange(2),
+    help=f"Largest number of test pictures. Default: {MOST:,}, for a service {USUAL}.",
 )
 @click.option(
-    "--most-requests", type=click.IntRange(1), help="For a service: most requests in all, also for attacks."
+    "--most-requests",
+    type=click.IntRange(1),
+    help="For a service: largest number of requests in all, including later attacks.",
 )
 @click.option(
     "--price-per-1000", type=click.FloatRange(0), default=0.0, help="For a service: price of 1,000 requests."
 )
 @click.option(
-    "--most-money", type=click.FloatRange(0), help="For a service: most money that its requests may cost."
+    "--most-money",
+    type=click.FloatRange(0),
+    help="For a service: largest sum of money that its requests may cost.",
 )
 @click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all cores.")
 @click.option("--replace", is_flag=True, help="Replace your own victim of this name.")
@@ -120,7 +131,7 @@ def command(
     preprocessing or order of the classes are named. Nothing is stored until the result is accepted.
 
     FILE can also be a TOML file that describes a prediction service. Use only a service that is yours or that you may test.
-    It is asked within the limits on requests and money. Answers are kept, so that no picture is sent twice.
+    Requests stay within the limits on their number and price. Answers are kept, so that no picture is sent twice.
 
     \b
       python -m dcp_core victims add mine model.onnx --data test_pictures/
@@ -146,7 +157,7 @@ def command(
     asked = (Preprocessing.PRESETS[preprocess] if preprocess else {}) | {
         key: value for key, value in given.items() if value is not None
     }
-    if preprocess == "unit":  # a preset of default values is also something that was asked for
+    if preprocess == "unit":  # a preset with default values also counts as given
         asked = {"order": "RGB"} | asked
     names = read_classes(classes) if classes else None
     found = _measured(
@@ -210,7 +221,7 @@ def _measured(making: Making[F], kept: str) -> F:
 
 
 def _limit(most_requests: int | None, price: float, money: float | None) -> int | None:
-    """The most requests in all, from both limits."""
+    """The largest number of requests in all, from both limits; None if no limit was given."""
     if money is None:
         return most_requests
     if not price:

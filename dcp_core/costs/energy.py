@@ -15,7 +15,7 @@ import torch
 
 from dcp_core.costs.latency import TimingProgress, Work
 
-WINDOW, WINDOWS = 5.0, 3  # least seconds of a measuring window; number of windows of each work
+WINDOW, WINDOWS = 5.0, 3  # shortest measuring window in seconds; number of windows for each function
 REPORT_EVERY = 0.25  # seconds between two reports of progress
 POWERCAP = Path("/sys/class/powercap")
 IDLE = "idle"
@@ -68,7 +68,7 @@ def per_query(
     sleep: Callable[[float], None] = time.sleep,
     settle: Callable[[], None] = lambda: None,
 ) -> Generator[TimingProgress, None, dict[str, list[float]]]:
-    """Measure the joules of one query above idle, for each work; yields its progress.
+    """Measure the energy of one query (joules above idle) for each function in `works`; yields its progress.
 
     In every window, all works and an idle period run once, in random order.
 
@@ -76,12 +76,12 @@ def per_query(
         gauge: the energy counters.
         works: functions to call, by name.
         queries: number of queries that one call answers.
-        seconds: least length of a window.
+        seconds: shortest length of a window.
         clock, sleep: seconds; replaced in tests.
-        settle: waits until all calls are done, for GPUs.
+        settle: function that waits until all calls are done; needed for GPUs.
 
     Returns:
-        for each work, one value a window.
+        for each function, joules of one query: one value for each window.
     """
     found: dict[str, list[float]] = {name: [] for name in works}
     calls, done = 0, 0

@@ -15,9 +15,9 @@ import numpy as np
 from torch.utils.benchmark import timer
 
 CONFIDENCE = 0.95
-FEWEST = 6  # fewest values for which a confidence interval of the median exists
-FEWEST_P95 = 60  # fewest values for which the 95th percentile is not just the largest value
-WARM_UP, WARM_SECONDS = 3, 1.0  # most untimed calls of a work, and seconds after which no further one is made
+FEWEST = 6  # smallest number of values for which a confidence interval of the median exists
+FEWEST_P95 = 60  # smallest number of values for which the 95th percentile is not just the largest value
+WARM_UP, WARM_SECONDS = 3, 1.0  # largest number of untimed calls; no further one starts after these seconds
 LOOK_EVERY = 10  # rounds between two checks of the precision
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": timer, "processor": time.process_time}
@@ -62,9 +62,9 @@ class Latency:
     """Latency of one work.
 
     Args:
-        milliseconds: of one call, which answers a whole batch.
+        milliseconds: latency of one call, which answers a whole batch.
         p95: 95th percentile of the milliseconds; NaN for fewer than `FEWEST_P95` values.
-        ratio: to the reference, within a round.
+        ratio: ratio to the latency of the reference, within a round.
         repeats: number of timed calls.
     """
 
@@ -121,7 +121,7 @@ def in_turns(
 def _share(
     rounds: list[Round], waiting: Sequence[str], works: Mapping[str, Work], e: Effort, spent: float
 ) -> float:
-    """Share done: the largest of the shares of the time, of the calls and of the works."""
+    """The share done, 0 to 1: the largest of the used share of the time limit, of the calls, and of the finished works."""
     others = max(1, len(works) - 1)
     return min(1.0, max(spent / e.seconds, (len(rounds) - 1) / e.most, 1 - len(waiting) / others))
 

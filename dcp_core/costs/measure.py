@@ -22,7 +22,7 @@ from dcp_core.costs.variants import DefenseVariant, defense_variants
 from dcp_core.models import zoo
 from dcp_core.provenance import hardware, today, versions
 
-BATCHES = {1: 60, 64: 8}  # batch size, and least number of calls
+BATCHES = {1: 60, 64: 8}  # batch size -> smallest number of timed calls
 ENERGY_BATCH = 64
 NONE = "none"
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Costs:
     """Costs of all defenses.
 
     Args:
-        rows: of the common schema, without `where` and `key`, which the caller adds.
+        rows: result rows, without the columns `where` and `key`, which the caller adds.
         missing: why a defense was not measured, by its name.
         no_energy: why energy was not measured; empty if it was.
     """
@@ -65,7 +65,7 @@ def measure(
     """Measure all defenses on a victim; yields its progress and returns the costs.
 
     Args:
-        seed: of the random order of calls.
+        seed: seed of the random order of calls.
         seconds: time limit of each of the four timing sessions: batches of 1 and 64, our implementations and literal
             ones. The current round is then the last one.
         clock: one of `CLOCKS`. "processor" counts only the time that this process computes, for machines with other load.

@@ -95,8 +95,8 @@ def side_by_side(
     Args:
         compared: as `victim_versions` gives them.
         images: test pictures, uint8 (N, 3, H, W), at least 64.
-        labels: of the test pictures, (N,).
-        logits: of each version (N, K), if they are stored; the pictures are then only used to measure the latency.
+        labels: labels of the test pictures, integers (N,).
+        logits: stored logits of each version, (N, K) each. With them, the pictures are only used to measure the latency.
         seconds: about how long the latency measurement takes.
         progress: called with the share done, 0 to 1.
 

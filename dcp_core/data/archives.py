@@ -27,10 +27,10 @@ def read_archive(
     is written to disk. Folders, dot files and __MACOSX are skipped.
 
     Args:
-        max_files: most pictures in the archive.
-        max_total_bytes: most bytes of all pictures together, unpacked.
+        max_files: largest number of pictures in the archive.
+        max_total_bytes: largest size of all pictures together, unpacked, in bytes.
         max_bytes, max_pixels: limits of one picture.
-        work: what may be done for all pictures together; by default, each has a limit of its own.
+        work: limit on the work of decoding, shared by all pictures. Default: each picture has its own limit.
 
     Raises:
         ImageError: at the first step, before anything is decoded, for a file that is no zip archive, and for an
@@ -95,7 +95,7 @@ def _read_member(
 
 
 class _CappedReads:
-    """Limits the size of the central directory: zipfile creates one object an entry before entries can be counted."""
+    """Limits the size of the central directory: zipfile creates an object for each entry before any can be counted."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable

@@ -59,7 +59,7 @@ class DatasetInfo:
         flip: whether a mirrored picture keeps its label.
         make: creates the arrays of the `.npz` file, given a scratch folder.
         drawn: whether this package draws it, so that no download is needed.
-        related: query pools of similar pictures, for a thief who knows what the victim was trained on.
+        related: names of query pools with similar pictures, for a thief who knows what the victim was trained on.
     """
 
     title: str
@@ -100,7 +100,7 @@ DATASETS: dict[str, DatasetInfo] = {
 
 
 DRAWN_PICTURES = {"signs-train": 30_000, "signs-test": 10_000, "signs_pool_small-train": 4096}
-MOST_DRAWN = 30_000  # of every other drawn set
+MOST_DRAWN = 30_000  # pictures in every other drawn set
 
 
 def thief_knowledge(dataset: str, pool: str | None) -> Knowledge:
@@ -120,7 +120,7 @@ def pool_words(dataset: str, pool: str, *, named: bool = True) -> str:
     training data are unknown, "pictures (mine)".
 
     Args:
-        named: also give the pool's name.
+        named: whether the text also has the pool's name.
     """
     known = dataset in (*DATASETS, pool)
     kind = "similar " if thief_knowledge(dataset, pool) == "knowledgeable" else "other "
@@ -156,7 +156,7 @@ def available(name: str) -> bool:
 
 
 def pictures(name: str, split: Split, size: int = 32) -> int:
-    """Number of pictures in one split of a data set. A drawn set is not drawn for this, and no folder is decoded.
+    """Number of pictures in one split of a data set. Nothing is drawn or decoded to find it.
 
     Raises:
         DataError: as `load`.
@@ -243,7 +243,10 @@ def _is_kept(name: str) -> bool:
 
 
 def _draw(name: str, split: Split, report: Callable[[str], object]) -> Path:
-    """Path of one split of a drawn set. Splits have their own files: a test set is there before 30,000 training pictures."""
+    """Path of one split of a drawn set, which is drawn if it is missing.
+
+    Each split has its own file, so that a test set is available before 30,000 training pictures are drawn.
+    """
     path = path_of(f"{name}-{split}")
 
     def follow(blocks: list) -> Iterator:

@@ -51,7 +51,7 @@ def read_image(
 
     Args:
         max_bytes, max_pixels: largest file and picture that are read.
-        work: what may still be done for this picture and others; by default, `MAX_WORK` for this picture alone.
+        work: limit on the work of decoding, shared with other pictures. Default: `MAX_WORK` for this picture alone.
 
     Raises:
         ImageError: for every file that cannot be read; no other error is raised, whatever the file contains.

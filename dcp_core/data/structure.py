@@ -1,4 +1,4 @@
-"""The structure of an untrusted picture file, read without decoding it: what decoding would cost, and how it is turned.
+"""The structure of an untrusted picture file, read without decoding it: the cost of decoding, and the orientation.
 
 Work is counted before a decoder runs, because decoders cannot be interrupted. A unit is about the time to write one
 pixel of an ordinary picture: at most 5 ns on a desktop processor (`python -m benchmarks.hostile` measures it). The costs
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 MAX_WORK = 100_000_000  # units of one picture or of one request: about half a second
 MAX_SEGMENTS = 1_000  # JPEG segments, or PNG chunks without pixels; ordinary files have tens of them
-MAX_CHUNKS = 20_000  # of a PNG or WebP; with the usual 8 kB, the largest PNG that is read has 2,560
+MAX_CHUNKS = 20_000  # chunks of a PNG or WebP; a PNG of the largest size with the usual chunks of 8 kB has 2,560
 MAX_BLOCKS = 100_000  # TIFF strips or tiles
 
 # Units of work
 _A_BLOCK = 400  # a TIFF strip or tile: Python objects
 _A_SEGMENT = 1_000  # a JPEG segment, PNG or WebP chunk: Python, here and in Pillow
-_A_TABLE_BYTE = 25  # of a JPEG's quantisation tables, which Pillow reads in Python; a photograph has 130 bytes
+_A_TABLE_BYTE = 25  # a byte of JPEG quantisation tables, read by Pillow in Python; a photograph has 130
 _A_ROW = 10  # a row of any picture, however short
 
 # A JPEG marker that has a length, or the end marker (D9). Stuffed FF, RSTn, SOI, JPG and JPGn have no length.
@@ -42,7 +42,7 @@ class ImageError(ValueError):
 
 
 class Work:
-    """The work that may still be done: for one picture, or for all pictures of a request together."""
+    """The work of decoding that is still allowed, for one picture or for all pictures of a request together."""
 
     def __init__(self, units: float = MAX_WORK) -> None:
         self.left = units
@@ -64,7 +64,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Structure:
-    """A file without its metadata, what decoding its first picture costs, and its EXIF orientation (1 to 8)."""
+    """A file without its metadata, the cost of decoding its first picture, and its EXIF orientation (1 to 8)."""
 
     data: bytes
     work: float  # units that do not depend on the picture's size
@@ -78,7 +78,7 @@ class Structure:
 
 
 def structure(data: bytes, kind: str) -> Structure:
-    """What decoding a file of the format `kind` would cost, and the file without its metadata.
+    """The cost of decoding a file of the format `kind`, and the file without its metadata.
 
     Raises:
         ImageError: for a file that no ordinary program writes.

@@ -48,10 +48,10 @@ def to_image(tensor: Tensor) -> Image.Image:
 
 
 def sharpness(images: Tensor) -> Tensor:
-    """How clearly the middle of each picture shows something, (N,), of uint8 pictures (N, 3, H, W).
+    """The amount of detail in the middle of each uint8 picture (N, 3, H, W): values (N,), 0 to 2.
 
-    The mean absolute difference (0 to 2) of neighbouring pixels of the grey picture, averaged over 2 x 2 pixels against
-    noise. Dark, blurred and empty pictures have little.
+    It is the mean absolute difference of neighbouring pixels of the grey picture, which is first averaged over 2 x 2 pixels
+    to reduce noise. Dark, blurred and empty pictures have small values.
     """
     grey = avg_pool2d(images.float().mean(1) / 255, 2)
     height, width = (side // 5 for side in grey.shape[1:])

@@ -2,6 +2,8 @@
 
     y' = (1 - alpha) y + alpha F_M(x),   alpha = S(nu (tau - y_max))
 
+S is the logistic function.
+
 The network F_M is trained to be wrong, with the loss -log(1 - p_label). It replaces uncertain answers, which pictures from
 another distribution than the training set usually get. The sign in alpha is that of DCP's released code.
 """
@@ -24,7 +26,7 @@ def misinformation_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: (N, K).
-        labels: (N,).
+        labels: integers (N,).
     """
     own = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
     others = logits.masked_fill(own, -torch.inf).logsumexp(1) - logits.logsumexp(1)
@@ -61,11 +63,11 @@ class AdaptiveMisinformation(ModelBased):
 
     @property
     def threshold(self) -> float:
-        """tau."""
+        """The threshold tau."""
         return self.tau
 
     def alpha(self, y_max: Tensor) -> Tensor:
-        """S(nu (tau - y_max))."""
+        """The share (0 to 1) of the second network's answer, S(nu (tau - y_max)), in the shape of `y_max`."""
         return detector(y_max, self.tau, self.nu, "uncertain")
 
     @property

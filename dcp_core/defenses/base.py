@@ -357,7 +357,7 @@ def _checked(posteriors: Tensor | None, logits: Tensor | None) -> tuple[Tensor, 
 def _on_simplex(y: Tensor) -> bool:
     """Whether each row of y (N, K) is finite, non-negative and sums to 1.
 
-    NaN fails every comparison, and a row with an infinity has no sum near 1.
+    NaN fails every comparison, and a row with an infinite value has no sum near 1.
     """
     if y.numel() <= FEW:
         return all(abs(sum(row) - 1) <= SUM_TOLERANCE and min(row) >= 0 for row in y.tolist())

@@ -5,6 +5,8 @@
     r     = S(gamma log(y / (1 - y))) - 1/2                                                            Eq. 6
     y'    = N(max(0, y - beta alpha r))                                                                Eq. 7
 
+S is the logistic function. N divides each row by its sum. y_max is the top posterior.
+
 The released code limits the odds y / (1 - y) to at most 1, so that a class with y > 1/2 is never lowered directly. This is
 the default here too; `cap_odds=False` gives the printed form.
 """
@@ -215,24 +217,24 @@ class Deception(Defense):
 
     @property
     def threshold(self) -> float:
-        """tau, or beta if tau follows it."""
+        """The threshold: tau, or beta if tau is None (it then follows beta)."""
         return self.beta if self.tau is None else self.tau
 
     def alpha(self, y_max: Tensor) -> Tensor:
-        """Eq. 4."""
+        """The detector's output (0 to 1) for top posteriors of any shape, Eq. 4."""
         return detector(y_max, self.threshold, self.nu, self.perturb)
 
     def noise(self, answer: Answer) -> Tensor:
-        """Eq. 6."""
+        """The noise r (N, K) for an answer, Eq. 6."""
         return reverse_sigmoid_noise(answer, self.gamma, self.cap_odds)
 
     @property
     def formula(self) -> str:
-        """Eq. 6 and 7."""
+        """Eq. 6 and 7 in LaTeX."""
         return formula(self.cap_odds)
 
     def steps(self, answer: Answer) -> dict[str, Tensor]:
-        """The terms of Eq. 7."""
+        """The terms of Eq. 7 by name, each (N, K)."""
         return noise_steps(answer, self.alpha(answer.y_max), self.beta, self.gamma, self.cap_odds)
 
     def remarks(self) -> list[str]:

@@ -49,14 +49,27 @@ def transport(y: Tensor, gain: Tensor, epsilon: Any) -> Tensor:
 
 
 def gains(network: nn.Module, inputs: Tensor, target: Parameters) -> Tensor:
-    """g (N, K): inner products of grad log p_k(x) and `target`, for the parameters in `target`."""
+    """g (N, K): inner products of grad log p_k(x) and `target`, for the parameters in `target`.
+
+    Args:
+        network: the surrogate, pixels -> logits (N, K).
+        inputs: pictures (N, 3, H, W) in [0, 1].
+        target: a tensor of the parameter's shape for each parameter name.
+    """
     own = dict(network.named_parameters())
     primal = {name: own[name].detach() for name in target}
     return jvp(log_posteriors(network, inputs), (primal,), (target,))[1]
 
 
 def gains_against_own(network: nn.Module, inputs: Tensor, y: Tensor, parameters: Parameters) -> Tensor:
-    """-<grad log p_k(x), G y> (N, K), separately for each picture. G y is the gradient for the picture's clean answer."""
+    """-<grad log p_k(x), G y> (N, K), separately for each picture. G y is the gradient for the picture's clean answer.
+
+    Args:
+        network: the surrogate, pixels -> logits (N, K).
+        inputs: pictures (N, 3, H, W) in [0, 1].
+        y: clean posteriors (N, K).
+        parameters: the surrogate's parameters, by name.
+    """
 
     def one(picture: Tensor, answer: Tensor) -> Tensor:
         compute = log_posteriors(network, picture[None])

@@ -28,13 +28,18 @@ FLOATS = 2**26  # numbers of class gradients or Gram matrices in memory at once
 
 
 def last_layer_gram(surrogate: Tensor) -> Tensor:
-    """M (N, K, K), up to a positive factor for each picture, from the surrogate's posteriors (N, K)."""
+    """The Gram matrix M (N, K, K), up to a positive factor for each picture, from the surrogate's posteriors (N, K)."""
     centred = torch.eye(surrogate.shape[1], dtype=surrogate.dtype, device=surrogate.device) - surrogate[:, None]
     return centred @ centred.transpose(1, 2)
 
 
 def gram(network: nn.Module, inputs: Tensor) -> Tensor:
-    """M (N, K, K) of the class gradients grad log p_k(x) for all parameters of the network."""
+    """The Gram matrices M (N, K, K) of the class gradients grad log p_k(x), for all parameters of the network.
+
+    Args:
+        network: the surrogate, pixels -> logits (N, K).
+        inputs: pictures (N, 3, H, W) in [0, 1].
+    """
     parameters = parameters_of(network, "all")
     classes = network(inputs[:1]).shape[1]
 
@@ -51,9 +56,9 @@ def deviation(inner: Tensor, length: Tensor, own: Tensor) -> Tensor:
     """1 - cos of the angle between two gradients u and v; 1 if one of them is 0.
 
     Args:
-        inner: <u, v>.
-        length: |u|^2.
-        own: |v|^2.
+        inner: inner products <u, v>, any shape; the other arguments broadcast to it.
+        length: squared lengths |u|^2.
+        own: squared lengths |v|^2.
     """
     product = (length * own).sqrt()
     return 1 - torch.where(product > 0, inner / product, 0.0)
@@ -63,6 +68,10 @@ def corner_deviation(y: Tensor, surrogate: Tensor) -> Tensor:
     """1 - cos(G e_k, G y), (N, K), for the last layer, in O(K).
 
     This is fast because the gradient for any answer is (answer - p_S) times the features.
+
+    Args:
+        y: clean posteriors (N, K).
+        surrogate: posteriors p_S (N, K) of the surrogate.
     """
     apart = y - surrogate
     inner = apart - (apart * surrogate).sum(1, keepdim=True)  # <e_k - p_S, y - p_S>
@@ -154,11 +163,11 @@ class MAD(ModelBased):
     objective: Literal["angle", "distance"] = parameter(
         "angle",
         "H",
-        "What is maximised: the angle between the gradients, or their distance.",
+        "What is maximised: the angle or the distance between the gradients for the clean and the sent answer.",
         choices=("angle", "distance"),
         expert=True,
         guides=True,
-        label="Quantity to enlarge",
+        label="What to maximise",
     )
     surrogate: Literal["untrained", "trained"] = parameter(
         "untrained",

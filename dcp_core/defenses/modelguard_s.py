@@ -108,7 +108,12 @@ class ModelGuardS(Learned):
     """ModelGuard-S with a fixed codebook: answers the first centroid within epsilon, or else the nearest centroid."""
 
     epsilon: float = parameter(
-        1.0, "ε", "Largest l1 distance at which a centroid replaces an answer.", low=0.05, high=2.0
+        1.0,
+        "ε",
+        "Largest l1 distance at which a centroid replaces an answer.",
+        low=0.05,
+        high=2.0,
+        label="Largest l1 distance",
     )
 
     name: ClassVar[str] = "mgs"
@@ -141,6 +146,9 @@ class ModelGuardS(Learned):
 def learn_codebook(y: Tensor, epsilon: float) -> Tensor:
     """The codebook of a sequence of posteriors (n, K) by the published rule, with its order of centroids.
 
+    Args:
+        epsilon: largest l1 distance at which an earlier centroid replaces a posterior, 0 to 2.
+
     Returns:
         C centroids for each top class, (K, C, K). If a class has fewer, the rest has the value `FAR`.
     """
@@ -160,6 +168,10 @@ def learn_codebook(y: Tensor, epsilon: float) -> Tensor:
 
 def look_up(y: Tensor, codebook: Tensor, epsilon: float) -> Tensor:
     """Answers (N, K) of the form with a fixed codebook to posteriors (N, K).
+
+    Args:
+        codebook: (K, C, K), from `learn_codebook`.
+        epsilon: l1 distance within which a centroid is near enough, 0 to 2.
 
     Raises:
         ValueError: if the codebook has another number of classes.

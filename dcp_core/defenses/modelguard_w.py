@@ -24,7 +24,7 @@ from dcp_core.defenses.base import Answer, Defense, normalise, parameter
 
 SMALL, MARGIN = 1e-6, 1e-4  # f and t
 BITS = 40  # halvings of the interval of T, to a width of 1e-12: the cost, whose slope is below 14 K, is then within 1e-8
-AT_ONCE = 8  # most halvings in one round: the slope is computed at 2^8 - 1 places
+AT_ONCE = 8  # largest number of halvings in one round: the slope is computed at 2^8 - 1 places
 BLOCK = 2**17  # float64 numbers in one pass: 1 MB, which fits into the processor's cache
 
 
@@ -32,7 +32,9 @@ BLOCK = 2**17  # float64 numbers in one pass: 1 MB, which fits into the processo
 class ModelGuardW(Defense):
     """ModelGuard-W: the least informative answer within an l1 budget, with the same top class."""
 
-    epsilon: float = parameter(1.0, "ε", "Largest l1 distance to the clean posterior.", high=2.0)
+    epsilon: float = parameter(
+        1.0, "ε", "Largest l1 distance to the clean posterior.", high=2.0, label="Largest l1 distance"
+    )
 
     name: ClassVar[str] = "mgw"
     title: ClassVar[str] = "ModelGuard-W"
@@ -61,7 +63,7 @@ def least_telling(y: Tensor, budgets: Tensor) -> Tensor:
     low, high = program.bounds()
     feasible = low <= high
     low = torch.minimum(low, high)
-    # For few answers, the time is that of the calls: more places at once need fewer rounds.
+    # For few answers, the calls of torch take most of the time: more places at once need fewer rounds.
     room = BLOCK // (4 * max(1, y.numel() * len(budgets)))
     halvings = min(AT_ONCE, max(1, room.bit_length() - 1))
     parts = 2**halvings
@@ -159,7 +161,10 @@ def _sums(values: Tensor) -> Tensor:
 
 
 def _count(holds: Tensor) -> Tensor:
-    """How often a condition (n, S, N) holds, (S, N). Torch sums 32-bit integers three times as fast as 64-bit ones."""
+    """How often a condition (n, S, N) holds along its first axis, (S, N).
+
+    Torch sums 32-bit integers three times as fast as 64-bit ones.
+    """
     return holds.sum(0, dtype=torch.int32).long()
 
 

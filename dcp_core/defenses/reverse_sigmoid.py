@@ -20,7 +20,10 @@ from dcp_core.defenses.nodes import Nodes
 
 @dataclass(frozen=True)
 class ReverseSigmoid(Defense):
-    """RS: y' = N(max(0, y - beta r(y))). It equals DCP with a detector that selects every answer."""
+    """RS: y' = N(max(0, y - beta r(y))), where N divides each row by its sum.
+
+    It equals DCP with a detector that selects every answer.
+    """
 
     beta: float = parameter(0.64, "β", "Strength of the noise.", high=1.5, step=0.0025, label="Strength")
     gamma: float = parameter(
@@ -51,11 +54,11 @@ class ReverseSigmoid(Defense):
     mark: ClassVar[tuple[str, str, str] | None] = ("#2f8fd8", "square", "dash")
 
     def alpha(self, y_max: Tensor) -> Tensor:
-        """1: every answer is perturbed."""
+        """1 for each top posterior: every answer is perturbed."""
         return torch.ones_like(y_max)
 
     def noise(self, answer: Answer) -> Tensor:
-        """r(y)."""
+        """The noise r(y) (N, K), Eq. 6 of the paper of DCP."""
         return reverse_sigmoid_noise(answer, self.gamma, self.cap_odds)
 
     @property
@@ -64,7 +67,7 @@ class ReverseSigmoid(Defense):
         return formula(self.cap_odds)
 
     def steps(self, answer: Answer) -> dict[str, Tensor]:
-        """The terms of the formula."""
+        """The terms of the formula by name, each (N, K)."""
         return noise_steps(answer, self.alpha(answer.y_max), self.beta, self.gamma, self.cap_odds)
 
     def nodes(self, classes: int) -> Nodes:

@@ -43,7 +43,7 @@ def tradeoff_curve(
         generator: random numbers of `randomised` defenses.
 
     Returns:
-        One row a strength, in the order given. Columns: defense; strength; in percent defender_error, touched (answers
+        One row per strength, in the order given. Columns: defense; strength; in percent defender_error, touched (answers
         with l1 > 1e-3), changed (answers with another top class than the clean ones) and ece; the means of l1 (0 to 2)
         and of entropy (nats); the quantiles l1_q05 to l1_q95; n_test; and X_low, X_high, the 95 % interval due to the
         size of the test set, for defender_error, touched and changed (Wilson), l1 and entropy (+- 1.96 SE).

@@ -21,7 +21,7 @@ from dcp_core.files import home, read_regular, write_atomic
 from dcp_core.models import auxiliary, zoo
 from dcp_core.models.inference import to_pixels
 
-ROWS = 64  # pictures between two reports of progress
+ROWS = 64  # number of pictures between two reports of progress
 
 
 def guide_of_test_set(
@@ -35,8 +35,8 @@ def guide_of_test_set(
     """A defense's guide (N, K) for a victim's whole test set. It is read if it is stored, else computed and stored.
 
     Args:
-        defense: with or without its second network; the guide does not depend on its strength.
-        seed: of the random numbers of a randomised defense, whose guide is not stored.
+        defense: the defense, with or without its second network. The guide does not depend on its strength.
+        seed: seed of a randomised defense. Its guide is not stored.
         root: folder of victims in which to store; by default `home()/victims`.
         progress: called with the share done, 0 to 1, while the guide is computed, which may take a minute.
 

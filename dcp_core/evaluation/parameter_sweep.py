@@ -1,4 +1,4 @@
-"""What every value of one parameter does to one answer: tables that a page looks up while a slider is dragged."""
+"""Defended answers to one picture for many values of one parameter, which a page looks up while a slider is dragged."""
 
 import dataclasses
 import time
@@ -11,13 +11,13 @@ from torch import Tensor
 
 from dcp_core.defenses.base import Defense, Parameter
 
-MOST = 151  # values a sweep; a slider is about two pixels long for each
+MOST = 151  # largest number of values in a sweep; on a slider, they are about two pixels apart
 FIRST = 5  # values that are timed before the others
-TRIALS = 3  # of that timing; the shortest counts, because other programs delay the others
-SHARED = (
-    20  # a sweep of the strength shares its work, so its values are fewer only if each takes this share of SECONDS
-)
-SECONDS = 0.1  # for one sweep; a slow defense gets fewer values
+TRIALS = 3  # repeats of that timing; the shortest time is used, because other programs can only make it longer
+# A sweep of the strength computes most things once for all values. It gets fewer values only if one value takes longer than
+# SECONDS / SHARED.
+SHARED = 20
+SECONDS = 0.1  # time for one sweep; a slow defense gets fewer values
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def sweep_parameter(
         name: one of `movable(defense)`.
         logits: clean logits (K,) of one picture.
         guide: the guide (1, K) of a model-based defense for this picture.
-        seed: every value gets random numbers with this seed, as one answer of `answers.defend` does.
-        seconds: about how long it may take. All steps of the parameter's slider are tried, but at most `MOST`, and fewer
-            of a defense that is slower.
+        seed: seed of a randomised defense, the same for every value, as in `answers.defend`.
+        seconds: approximate time limit. All steps of the parameter's slider are tried, but at most `MOST`, and fewer
+            for a slow defense.
 
     Raises:
         ValueError: if the parameter is not movable, or as the defense does.

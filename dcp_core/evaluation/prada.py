@@ -1,4 +1,4 @@
-"""PRADA: tells a model stealing attack from the distribution of a client's queries (Juuti, Szyller, Marchal and Asokan,
+"""PRADA: detects a model stealing attack from the distribution of a client's queries (Juuti, Szyller, Marchal and Asokan,
 "PRADA: Protecting Against DNN Model Stealing Attacks", EuroS&P 2019, Algorithm 3)."""
 
 import warnings
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-DELTA = 0.9  # of W; the paper uses 0.90 to 0.96
-FEWEST = 100  # distances before anything is said
-MOST_KEPT = 1000  # pictures that are kept for comparison, of all classes together; the paper keeps all
-MOST_DISTANCES = 5000  # the newest are tested; the coefficients of Shapiro and Wilk are not known beyond
+DELTA = 0.9  # default threshold of W; the paper uses 0.90 to 0.96
+FEWEST = 100  # smallest number of distances for a test
+MOST_KEPT = 1000  # largest number of pictures kept for comparison, all classes together; the paper keeps all
+MOST_DISTANCES = 5000  # only the newest are tested; the test of Shapiro and Wilk is not defined for more
 
 
 @dataclass
 class Prada:
-    """What PRADA remembers of one client.
+    """The state of PRADA for one client.
 
     Each new picture's distance is the smallest to the kept pictures for which the victim predicted the same class. A
     customer's distances are about normally distributed, those of pictures made or collected for an attack are not. The
@@ -32,16 +32,16 @@ class Prada:
     thresholds: dict[int, float] = field(default_factory=dict)
 
     def see(self, pictures: np.ndarray, classes: np.ndarray) -> None:
-        """Take in a client's next pictures in their order.
+        """Add a client's next pictures, in the order in which they were sent.
 
         Args:
-            pictures: (N, ...) pixels of any type; they are kept in this type.
-            classes: (N,) what the victim predicts, before the defense.
+            pictures: pixels (N, ...) of any type, in which they are also kept.
+            classes: the classes (N,) that the victim predicts, before the defense.
         """
         new = pictures.reshape(len(pictures), -1)
         kept = new[:0] if self.kept is None else self.kept
         between = _distances(new, np.concatenate([kept, new]))
-        rows: list[int] = []  # of `new`, which are kept
+        rows: list[int] = []  # indices of the pictures in `new` that are kept
         for row, each in enumerate(classes.tolist()):
             near = self.members.setdefault(each, [])
             columns = [column if column < len(kept) else len(kept) + rows[column - len(kept)] for column in near]
@@ -77,12 +77,12 @@ class Prada:
         from scipy import stats  # takes longer to import than a whole server without torch
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the p-value, which is not used
+            warnings.simplefilter("ignore")  # a warning about the p-value, which is not used here
             return float(stats.shapiro(values).statistic)
 
     @property
     def alarm(self) -> bool:
-        """Whether the queries look like an attack."""
+        """Whether the queries look like an attack: W is below `delta`."""
         statistic = self.statistic
         return statistic is not None and statistic < self.delta
 

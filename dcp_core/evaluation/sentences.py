@@ -14,7 +14,7 @@ NEAR = 0.01  # a probability this close to a threshold is told with two digits m
 
 
 def about_answer(defense: Defense, clean: np.ndarray, defended: np.ndarray, classes: Sequence[str]) -> str:
-    """What a defense did to one answer, and what to look at next.
+    """One or two sentences: how a defense changed one answer, and what a thief or customer notices of it.
 
     Args:
         clean, defended: posteriors (K,) of one picture.
@@ -37,13 +37,13 @@ def about_answer(defense: Defense, clean: np.ndarray, defended: np.ndarray, clas
 def about_tradeoff(
     defense: Defense, point: Mapping[Any, Any], undefended: float, clone: Sequence[float] = ()
 ) -> str:
-    """What a defense costs its owner over a test set, and what it costs the thief.
+    """One or two sentences: the owner's cost of a defense over a test set, and its effect on the best thief.
 
     Args:
         point: the row of `curves.tradeoff_curve` at one strength.
         undefended: the owner's error without a defense, percent.
-        clone: errors of measured clones, percent: undefended, and the least behind the defense at this strength. Empty if
-            none was measured there.
+        clone: errors in percent of two measured clones: the undefended one, and the best one behind the defense at this
+            strength. Empty if none was measured at this strength.
     """
     symbol = "" if defense.strength is None else defense.parameters()[defense.strength].symbol
     at = f"At {symbol} = {point['strength']:g}, {defense.short}" if symbol else defense.short
@@ -57,12 +57,12 @@ def about_tradeoff(
     bare, behind = clone
     told = f"The best thief measured against it errs on {behind:.1f} % of the pictures instead of {bare:.1f} %"
     if behind - bare < 1:
-        return f"{owner}, and {cost}. {told}: it hardly notices."
+        return f"{owner}, and {cost}. {told}: hardly any effect."
     return f"{owner}, and {cost}. {told}."
 
 
 def _why_untouched(defense: Defense, y_max: float) -> str:
-    """Why an answer is as it was, with what would be disturbed instead."""
+    """Why a defense did not change an answer, and which picture to try to see a change."""
     if defense.name == "none":
         return "There is no defense: a thief gets the victim's own answer."
     alpha, limit = defense.alpha(torch.tensor([y_max])), defense.threshold
@@ -78,5 +78,5 @@ def _why_untouched(defense: Defense, y_max: float) -> str:
 
 
 def _percent(share: float, limit: float = 2.0) -> str:
-    """A probability in percent; with two digits where it would look equal to `limit`."""
+    """A probability in percent, with two digits after the point if it would otherwise look equal to `limit`."""
     return f"{100 * share:.{2 if abs(share - limit) < NEAR else 0}f} %"

@@ -20,7 +20,7 @@ class Scores:
     Args:
         error: pictures that the clone classifies wrongly.
         fidelity: pictures for which the clone's top class is that of the undefended victim.
-        class_errors: the error on each class, 0 for a class without pictures.
+        class_errors: the error on each class; 0 for a class without test pictures.
     """
 
     error: float

@@ -28,7 +28,7 @@ def pgd(
         labels: (N,), the classes that the adversarial pictures should avoid.
         epsilon: largest change of a pixel.
         step: change of a pixel in one of the `steps` sign steps.
-        seed: of the random start.
+        seed: seed of the random start.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
@@ -63,8 +63,8 @@ def transfer_rate(
 
     Args:
         images: uint8 (N, 3, H, W).
-        labels: (N,).
-        answers: the victim's logits (N, K) for these pictures, if they are known; else it is asked.
+        labels: integers (N,).
+        answers: the victim's logits (N, K) for these pictures. Default: they are computed.
 
     Raises:
         ValueError: if the victim classifies none of the pictures correctly.

@@ -1,4 +1,4 @@
-"""Victims that were made elsewhere: open a classifier, check it on test pictures, and store it.
+"""Classifiers that were trained elsewhere, as victims: open a classifier, check it on test pictures, and store it.
 
 found = finish(examine(Path("model.onnx"), "test_pictures/"))
 print(*found.words(), sep="\\n")

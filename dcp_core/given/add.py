@@ -24,7 +24,7 @@ from dcp_core.models.inference import to_pixels
 from dcp_core.models.preprocessing import Preprocessing
 
 COMPARED = 8  # test pictures on which the stored file is compared with the given one
-ALIGNED = 0.1  # share of the progress until the test pictures are asked
+ALIGNED = 0.1  # share of the progress before the network answers the test pictures
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Examination:
     problems: tuple[str, ...]
 
     def words(self) -> list[str]:
-        """What was found, in sentences."""
+        """The result of the examination, in sentences."""
         first = f"{self.given.file}: {self.given.form}, {len(self.classes)} classes"
         return [first, *self.check.words(), *unreadable(self.problems)]
 
@@ -69,12 +69,12 @@ def examine(
         file: see `sources.open_given`.
         data: see `pictures.find_pictures`.
         classes: names of the outputs in their order; by default the file's, else the data's.
-        preprocessing: arguments of `Preprocessing`. What is missing is taken from the file. If neither says anything about
+        preprocessing: arguments of `Preprocessing`. Missing ones are taken from the file. If neither says anything about
             the values of pixels, common preprocessings are tried and the best is taken.
-        outputs: "logits" or "probabilities"; by default concluded from the answers.
+        outputs: "logits" or "probabilities". Default: inferred from the answers.
         output: name of the output with the classes, for an ONNX file with several.
         network: architecture of safetensors weights, one of this project or of torchvision.
-        most: number of test pictures.
+        most: largest number of test pictures.
 
     Raises:
         ValueError: if file, pictures and classes cannot be used, or do not fit together. The message says what to do.
@@ -111,12 +111,12 @@ def examine(
 
 
 def _side_of_ours(network: str | None, pictures: LabelledPictures) -> int | None:
-    """The size at which a network of this project is exported: it takes any, so it gets that of the pictures."""
+    """The side in pixels at which a network of this project is exported: the pictures' side. None for other networks."""
     return pictures.side if network in ARCHITECTURES else None
 
 
 def preprocessing_of(given: Given, pictures: LabelledPictures, asked: dict[str, Any]) -> tuple[Preprocessing, str]:
-    """The preprocessing to measure first, and who chose it: "you", "the file", or "trying" if nobody.
+    """The preprocessing to measure first, and where it comes from: "you", "the file", or "trying" if neither gave it.
 
     Raises:
         SourceError: if the size is unknown, or is not the network's.
@@ -142,11 +142,11 @@ def preprocessing_of(given: Given, pictures: LabelledPictures, asked: dict[str, 
 def aligned(
     pictures: LabelledPictures, labels: Tensor, outputs: int, names: tuple[str, ...] | None
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels (N,) as numbers of the network's outputs, and the names of the outputs.
+    """Labels (N,) as numbers of the network's outputs (0 to K - 1), and the names of the outputs.
 
     Args:
         outputs: number of outputs.
-        names: of the outputs in their order, if known.
+        names: names of the outputs in their order, if known.
 
     Raises:
         CheckError: if names, data and outputs do not fit together.
@@ -178,7 +178,10 @@ def aligned(
 def _numbers_as_names(
     labels: Tensor, outputs: int, names: tuple[str, ...] | None
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels that are no places of outputs, such as angles: they are names, in the order of their size if none are given."""
+    """Labels (N,) and names of the outputs, for labels that are not numbers of outputs, such as angles.
+
+    The labels are then names of classes. Without given names, the outputs have them in increasing order.
+    """
     numbers, places = labels.unique(return_inverse=True)
     texts = [str(number) for number in numbers.tolist()]
     order = list(names or texts)
@@ -200,7 +203,7 @@ def accept(name: str, found: Examination, *, replace: bool = False, root: Path |
     If this is interrupted, there is no victim, or the old one.
 
     Args:
-        name: of the new victim.
+        name: name of the new victim.
         replace: replace a victim of the same name that a user made.
         root: folder of victims. Default: `home()/victims`.
 
@@ -282,7 +285,7 @@ def check_name(name: str, replace: bool = False) -> None:
 
 
 def remove(name: str) -> None:
-    """Delete a victim of the user's own, and the test pictures that were stored for it.
+    """Delete one of the user's own victims, and the test pictures that were stored for it.
 
     Raises:
         VictimError: if the victim is unknown or an included one.

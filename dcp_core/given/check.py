@@ -24,17 +24,17 @@ SAMPLE, SMALL_SAMPLE = 256, 96  # pictures on which alternatives are tried; the 
 LARGE = 64
 CHUNK = 64
 NOTABLE = 2.0  # smallest gain in accuracy, in percentage points, that is worth a sentence
-SURE = 2.0  # a gain must also be that many standard deviations of its paired difference
+SURE = 2.0  # a gain must also be at least so many standard deviations of its paired difference
 FEW = 200  # test pictures below which the check says that its interval is wide
-FEW_CLASSES = 3  # with which nearly uniform outputs could look like a softmax of probabilities
+FEW_CLASSES = 3  # with so few classes, nearly uniform outputs could look like a softmax of probabilities
 SHOWN = 20  # classes whose order is printed in full
 SHOWN_WAYS = 3  # equally good preprocessings that are named
 BY = {"you": "as given", "the file": "as the file says", "trying": "the best of those that were tried"}
-"""Who chose a preprocessing, and what it is called."""
+"""Origins of a preprocessing -> their names for users."""
 
 
 class Network(Protocol):
-    """A network that can be asked with any preprocessing."""
+    """A network that can be run with any preprocessing."""
 
     def __call__(self, pixels: Tensor, how: Preprocessing) -> Tensor:
         """Outputs (N, K) of pixels (N, 3, S, S) in [0, 1]."""
@@ -46,7 +46,7 @@ class CheckError(ValueError):
 
 @dataclass(frozen=True)
 class Check:
-    """What was measured on the test pictures.
+    """The result of a check on the test pictures.
 
     Args:
         how: the preprocessing.
@@ -100,11 +100,11 @@ def check(
     Args:
         network: for example a `GivenNetwork`.
         images: uint8 (N, 3, S, S), cropped and resized, in random order.
-        labels: (N,).
+        labels: integers (N,).
         classes: names of the network's outputs.
         how: the preprocessing; with `chosen` "trying", it is replaced by the best of the alternatives.
         chosen: who chose it, one of `BY`.
-        outputs: what the network returns; by default this is concluded from its answers.
+        outputs: what the network returns. Default: inferred from its answers.
         alternatives: preprocessings to try on a sample.
 
     Raises:
@@ -168,13 +168,15 @@ def check(
 
 
 def _best(samples: Mapping[str, Tensor], ways: Mapping[str, Preprocessing], truth: Tensor) -> str:
-    """The preprocessing with the most correct guesses; of several, the one that gives the true classes most probability,
-    but values from 0 to 255 last, because large values make any answer surer.
-    If even this one is near chance, the classes may be in another order: then the one whose guesses fit best in any order.
+    """The preprocessing with the most correct guesses.
+
+    Among equally good ones, those with pixel values from 0 to 255 come last, because large values make every answer more
+    confident; then the one that gives the true classes the highest probability is taken. If even the best one is near
+    chance, the classes may be in another order: then the one is taken that is best after any reordering of the classes.
 
     Args:
         samples: outputs (N, K) by the name of the preprocessing.
-        truth: (N,).
+        truth: the true classes, integers (N,).
     """
     guesses = {name: answers.argmax(1) for name, answers in samples.items()}
     scores = {
@@ -209,7 +211,7 @@ def alternatives(how: Preprocessing, channels: int, whole: bool) -> dict[str, Pr
 
     Args:
         how: its size, crop and layout are kept.
-        channels: of the network's input.
+        channels: number of channels of the network's input, 1 or 3.
         whole: whether the input has whole numbers, which allows values from 0 to 255 only.
     """
     plain: dict[str, Any] = {"highest": 1.0, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "order": "RGB"}
@@ -223,7 +225,7 @@ def alternatives(how: Preprocessing, channels: int, whole: bool) -> dict[str, Pr
 
 
 def kind_of(answers: Tensor) -> tuple[str, str]:
-    """What outputs (N, K) are, one of `given_onnx.OUTPUTS`, and why, in words."""
+    """The kind of outputs (N, K), one of `given_onnx.OUTPUTS`, and the reason in words."""
     sums, least = answers.double().sum(1), float(answers.min())
     if least >= -1e-6 and float((sums - 1).abs().max()) < 1e-3:
         return "probabilities", "none is negative, and each row sums to 1"
@@ -345,7 +347,10 @@ def _softmax_twice(answers: Tensor) -> bool:
 
 
 def _gain(better: Tensor, base: Tensor) -> tuple[float, float] | None:
-    """Accuracies in percent of `base` and `better`, two (N,) bool on the same pictures, if the second is surely higher."""
+    """Accuracies in percent of `base` and `better`, if that of `better` is significantly higher; otherwise None.
+
+    Both arguments are bool (N,): whether each of the same N pictures is classified correctly.
+    """
     won, lost = int((better & ~base).sum()), int((base & ~better).sum())
     gain = 100 * (won - lost) / len(base)
     if gain < NOTABLE or won - lost <= SURE * math.sqrt(won + lost):
@@ -354,7 +359,7 @@ def _gain(better: Tensor, base: Tensor) -> tuple[float, float] | None:
 
 
 def _difference(before: Preprocessing, after: Preprocessing) -> str:
-    """How two preprocessings differ, in words for the second, with the options that ask for it."""
+    """How the second of two preprocessings differs from the first, in words, with its command-line options."""
     words = []
     if before.order != after.order:
         words.append(f"the channel order {after.order} (--order {after.order})")

@@ -1,7 +1,7 @@
 """Models and data sets of the Hugging Face Hub: only their numbers and pictures are downloaded, never code.
 
 `hf:OWNER/NAME` is a model, `timm:NAME` the model `hf:timm/NAME`, and `hf-dataset:OWNER/NAME` a data set of pictures. Each
-can end in `@REVISION`: a branch, a tag or a commit. The commit that was used is always said.
+can end in `@REVISION`: a branch, a tag or a commit. The commit that was used is always reported.
 
 `huggingface_hub`, which is optional, downloads into its cache and uses what is there. With HF_HUB_OFFLINE=1 it uses only
 that.
@@ -18,13 +18,13 @@ from dcp_core.data.folders import SUFFIXES
 from dcp_core.models.given_onnx import MOST_BYTES
 
 MODEL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
-MOST_PICTURES = 2 * 2**30  # bytes of a data set's files
+MOST_PICTURES = 2 * 2**30  # largest size of a data set's files in bytes
 SPLITS = ("test", "val", "train")  # the first that a data set has is used; "val" also stands for "validation"
 _PLACE = re.compile(r"(hf|timm|hf-dataset):((?:[\w.-]+/)?[\w.-]+)(?:@([\w./-]+))?")
 
 
 class HubError(ValueError):
-    """A model or data set cannot be had from the Hub. The message says why, and what to do."""
+    """A model or data set cannot be downloaded from the Hub. The message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Place:
 
 
 def place(where: str) -> Place | None:
-    """What a text such as `hf:OWNER/NAME@REVISION` names; None for a path.
+    """The repository that a text such as `hf:OWNER/NAME@REVISION` names; None for a path.
 
     Raises:
         HubError: for a text that begins like a place on the Hub, but is none.
@@ -85,7 +85,10 @@ def fetch_pictures(where: Place) -> tuple[list[Path], str]:
 
 
 def of_a_split(names: list[str]) -> list[str]:
-    """Of the files of a data set those of the first of `SPLITS` that it has: Parquet files, or else pictures."""
+    """The names of the files of one split: the first of `SPLITS` that the data set has.
+
+    They are Parquet files if the split has any, otherwise pictures. A data set without these splits gives all such files.
+    """
     parquet = sorted(name for name in names if name.endswith(".parquet"))
     pictures = sorted(name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES)
     for split in SPLITS:
@@ -117,9 +120,9 @@ def _fetched(where: Place, patterns: Sequence[str], choose: Callable[[list[str]]
     """The folder of a commit in the cache of `huggingface_hub`; its name is the commit.
 
     Args:
-        patterns: of the files that are wanted.
-        choose: says which of them, by their names.
-        most: bytes of all together.
+        patterns: patterns of the names of files to download.
+        choose: function that selects some of these names.
+        most: largest size of all files together, in bytes.
     """
     if find_spec("huggingface_hub") is None:
         raise HubError("models and data sets of the Hub need an optional library: pip install huggingface_hub")

@@ -43,7 +43,7 @@ def read_parquet(files: list[Path]) -> tuple[list[bytes], list[int], tuple[str, 
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """What the library `datasets` says about the columns; empty if nothing."""
+    """The description of the columns that the library `datasets` stored in the schema; empty if there is none."""
     features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     return {name: about for name, about in features.items() if isinstance(about, dict) and name in schema.names}
 

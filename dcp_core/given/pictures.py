@@ -21,7 +21,7 @@ from dcp_core.given.hub import Place, fetch_pictures, place
 from dcp_core.given.parquet import read_parquet
 from dcp_core.making.progress import Progress
 
-MOST = 10_000  # pictures
+MOST = 10_000  # largest number of pictures
 MOST_MEMORY = 2**30  # bytes of all of them together at the network's size
 MOST_UNPACKED = 4 * 2**30  # bytes of all files in an .npz file or archive
 MOST_FILES = 100_000
@@ -99,11 +99,11 @@ def find_pictures(where: str, seed: int = 0) -> LabelledPictures:
         where: a folder with one folder for each class (below `test/` if there is one); an `.npz` file with the arrays
             `images`, uint8 (N, H, W, 3), and `labels` (N,), optionally `classes`; the name of a data set; or
             `hf-dataset:OWNER/NAME`, see `hub.py`.
-        seed: of the random order.
+        seed: seed of the random order.
 
     Raises:
         DataError: if there are none, or the arrays are not as described.
-        HubError: if a data set cannot be had from the Hub.
+        HubError: if a data set cannot be downloaded from the Hub.
     """
     path = Path(where).expanduser()
     if (there := place(where)) is not None:

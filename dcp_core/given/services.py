@@ -1,4 +1,4 @@
-"""Add a prediction service as a victim: it is asked about labelled test pictures first."""
+"""Add a prediction service as a victim. First, its answers to labelled test pictures are checked."""
 
 import dataclasses
 from collections.abc import Callable
@@ -38,7 +38,7 @@ per_second = 5                        # most requests in a second"""
 
 @dataclass(frozen=True)
 class ServiceExamination:
-    """What a service answered; nothing is stored yet but the answers.
+    """The result of the first requests to a service. Only its answers are stored yet.
 
     Args:
         text: the description.
@@ -65,7 +65,7 @@ class ServiceExamination:
         return self.service.classes
 
     def words(self) -> list[str]:
-        """What was found, in sentences."""
+        """The result of the examination, in sentences."""
         check = self.check
         low, high = check.interval
         return [
@@ -106,9 +106,9 @@ def examine_service(
         path: the description, see `models/service.py`.
         data: see `pictures.find_pictures`.
         most_requests: limit on requests in all, also for later attacks on this victim.
-        price_per_1000: of requests, in any currency.
-        most: number of test pictures.
-        wait: called with seconds to wait; default `time.sleep`.
+        price_per_1000: price of 1,000 requests, in any currency.
+        most: largest number of test pictures.
+        wait: function that waits for a number of seconds. Default: `time.sleep`.
 
     Raises:
         ValueError: if description, pictures and answers do not fit together, or the limit is reached.

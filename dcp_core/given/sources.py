@@ -14,7 +14,7 @@ from dcp_core.models.onnx_session import OnnxError
 
 CODE = (".pt", ".pth", ".pt2", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib")
 TORCH_STARTS = (b"PK\x03\x04", b"\x80")  # a zip archive, as torch.save and TorchScript write; a pickle
-MOST_NAMES = 2**20  # bytes of a file with class names
+MOST_NAMES = 2**20  # largest size of a file with class names in bytes
 EXPORT = """\
 model.eval()  # your network, with its weights
 example = torch.zeros(2, 3, 224, 224)  # two pictures of your network's size
@@ -30,9 +30,9 @@ class Given:
     """A given classifier.
 
     Args:
-        network: can be asked with any preprocessing.
+        network: the classifier, which can be run with any preprocessing.
         file: name of the file or folder.
-        sha256: of the file.
+        sha256: sha256 of the file.
         form: what it is, in words.
         says: what the file says about its preprocessing, as arguments of `Preprocessing`; empty if nothing.
         classes: what it says about the names of its outputs.
@@ -61,7 +61,7 @@ def open_given(
     Raises:
         SourceError: for a kind of file that can run code when it is opened.
         WeightsError: for weights that cannot be used.
-        HubError: for a model that cannot be had from the Hub.
+        HubError: for a model that cannot be downloaded from the Hub.
         OnnxError: for an ONNX file that cannot be used, or a network that cannot be exported.
         OSError: for a file that cannot be read.
     """
@@ -91,7 +91,7 @@ def open_given(
 
 
 def _exported(path: Path, loaded: weights.Loaded, file: Path, size: int | None) -> Given:
-    """A torch network as an ONNX file. Its pictures have the asked size, or the one that it was trained for."""
+    """A torch network as an ONNX file. Its pictures have the given size, or the one that it was trained for."""
     from dcp_core.models.onnx_file import QuantizationError, to_onnx  # imported here because it takes seconds
 
     side = size or loaded.size

@@ -21,7 +21,7 @@ from dcp_core.models.zoo import TORCHVISION
 from dcp_core.vision import torchvision
 
 WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
-MOST_CONFIG = 4 * 2**20  # bytes of a JSON file
+MOST_CONFIG = 4 * 2**20  # largest size of a JSON file in bytes
 PROBE = 1009  # number of classes of a trial network, in which the tensors of the last layer are recognised by it
 
 
@@ -50,7 +50,7 @@ def from_file(path: Path, name: str | None) -> Loaded:
     """A network of this project or of torchvision with the weights in a safetensors file.
 
     Args:
-        name: of the architecture, or torchvision:NAME where both have one of that name.
+        name: name of the architecture; torchvision:NAME if this project has one of the same name.
 
     Raises:
         WeightsError: for an unknown architecture, or weights that do not fit it.
@@ -190,7 +190,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _library(name: str) -> Any:
     if find_spec(name) is None:
         raise WeightsError(f"this folder needs the optional library {name}: pip install {name}")
-    torchvision()  # both libraries import it, and would fail where its build does not match that of torch
+    torchvision()  # both libraries import torchvision, which fails if its build does not match torch's
     return import_module(name)
 
 

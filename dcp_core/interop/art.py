@@ -1,7 +1,7 @@
 """Our defenses and victims in the Adversarial Robustness Toolbox (ART), the extra `art`.
 
-`DefensePostprocessor` puts any defense that needs only the posterior behind a classifier of ART. `black_box` gives an
-`Oracle` to attacks of ART, which then pay for every query like ours:
+`DefensePostprocessor` applies any defense that needs only the posterior to the answers of a classifier of ART. `black_box`
+lets attacks of ART query an `Oracle`, which counts their queries like those of our attacks:
 
     victim = black_box(Oracle(load_victim("signs-resnet8").model, Deception(), budget=5000))
     KnockoffNets(victim, nb_stolen=5000, use_probability=True).extract(pictures, thieved_classifier=clone)
@@ -41,11 +41,11 @@ class DefensePostprocessor(Postprocessor):
         """Take a defense.
 
         Args:
-            defense: armed, if it needs stored answers of the victim.
-            logits: the classifier predicts logits, as ART's `PyTorchClassifier` does; otherwise posteriors.
-            seed: of a randomised defense.
-            apply_fit: defend answers while the classifier is trained.
-            apply_predict: defend answers of `predict`.
+            defense: the defense, with stored answers of the victim (`arm`) if it needs them.
+            logits: whether the classifier predicts logits, as ART's `PyTorchClassifier` does, and not posteriors.
+            seed: seed of a randomised defense.
+            apply_fit: whether to defend answers while the classifier is trained.
+            apply_predict: whether to defend the answers of `predict`.
 
         Raises:
             ValueError: for a defense that uses the picture, which ART does not give to a postprocessor.

@@ -212,7 +212,7 @@ def _exported(
 
 
 def _scores(logits: Tensor, clean: Tensor, labels: Tensor) -> dict[str, float]:
-    """Compare a model's test logits (N, K) with the fp32 victim's: accuracy and agreement in percent, mean l1 (0 to 2)."""
+    """Accuracy of test logits (N, K), agreement with the fp32 victim's `clean` ones (both percent), and mean l1 (0 to 2)."""
     return {
         "test_accuracy": round(100 * float((logits.argmax(-1) == labels).double().mean()), 2),
         "agreement": round(float(fidelity(logits, clean)), 2),

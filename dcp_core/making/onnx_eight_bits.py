@@ -31,7 +31,7 @@ OURS = ("before_", "after_")  # nodes of `models/given_onnx.py` around the given
 
 
 class _Pictures(CalibrationDataReader):
-    """Calibration pictures in batches, as ONNX Runtime asks for them."""
+    """Calibration pictures in batches, in the form that ONNX Runtime reads."""
 
     def __init__(self, images: Tensor, batch: int | None) -> None:
         step = batch or BATCH
@@ -88,7 +88,12 @@ def quantize_onnx(content: bytes, size: int, classes: int, images: Tensor) -> by
 
 
 def about(images: Tensor, pool: str) -> dict[str, Any]:
-    """Entries for the card of a quantized victim."""
+    """Entries for the card of a quantized victim: the method, the calibration pictures and the number formats.
+
+    Args:
+        images: calibration pictures (N, 3, S, S).
+        pool: where they come from, in words.
+    """
     return {
         "method": "ptq",
         "pictures": len(images),

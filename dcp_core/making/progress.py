@@ -1,4 +1,4 @@
-"""Progress, training recipes and checkpoint files of the `make_...` functions."""
+"""Progress, training recipes and checkpoint files for the `make_...` functions."""
 
 import hashlib
 import json

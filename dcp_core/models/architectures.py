@@ -39,6 +39,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (N, K) of pixels (N, 3, H, W) in [0, 1]."""
         x = self.normalise(pixels)
         if self.mirrored and not self.training:
             return (self.network(x) + self.network(x.flip(3))) / 2
@@ -67,6 +68,7 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (N, C, H, W) of the block, from those of the block before."""
         y = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
@@ -81,6 +83,7 @@ class WideBlock(nn.Module):
         self.project = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (N, C, H, W) of the block, from those of the block before."""
         y = F.relu(self.bn1(x))
         shortcut = x if self.project is None else self.project(y)
         return self.conv2(F.relu(self.bn2(self.conv1(y)))) + shortcut
@@ -105,6 +108,7 @@ class InvertedBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features (N, C, H, W) of the block, from those of the block before."""
         return x + self.body(x) if self.residual else self.body(x)
 
 

@@ -36,7 +36,7 @@ EVERY = 5  # codebooks are computed from every fifth stored answer
 
 @dataclass(frozen=True)
 class AuxiliaryCard:
-    """The description of a second network. `seconds` is its training time, `accuracy` that on the test set in percent."""
+    """The description of a second network. `seconds` is its training time, `accuracy` its test accuracy in percent."""
 
     kind: str
     victim: str

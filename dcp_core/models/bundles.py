@@ -18,7 +18,7 @@ from dcp_core.models.onnx_model import open_session
 from dcp_core.models.onnx_session import fixed_batch
 
 ORT_WEB = "1.30.0"  # version of onnxruntime-web that the web page was tested with
-BATCH, DELAY_US = 64, 2000  # most pictures in a batch of Triton, and microseconds that it waits to fill one
+BATCH, DELAY_US = 64, 2000  # largest batch of Triton in pictures; longest wait to fill it in microseconds
 
 
 def for_triton(victim: str, defense: Defense) -> tuple[dict[str, bytes], Report]:

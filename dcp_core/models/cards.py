@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar, get_type_hints
 from dcp_core.files import read_regular, write_atomic
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-CARD_BYTES = 16 * 2**20  # a larger card is not this program's
+CARD_BYTES = 16 * 2**20  # largest size of a card; this program never writes a larger one
 NAMED_BY = 12  # digits of the sha256 in a file's name
 
 
@@ -95,7 +95,7 @@ def store_file(folder: Path, file: str, content: bytes) -> str:
 
 
 def replace_card(path: Path, card: NamesFiles) -> None:
-    """Write a card whose files are already stored; then remove the files that only the previous card used."""
+    """Write a card whose files are already stored; then remove the files that only the previous card named."""
     folder, old = path.parent, set[Path]()
     with suppress(VictimError):  # the files of a damaged card are unknown, so they stay
         if path.exists():

@@ -18,6 +18,7 @@ class Ensemble(nn.Module):
         return [member(pixels) for member in self.members]
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (N, K) of pixels (N, 3, H, W): the logarithm of the mean posterior."""
         posteriors = torch.stack(self.each(pixels)).float().log_softmax(-1)
         return posteriors.logsumexp(0) - torch.tensor(float(len(self.members))).log()
 

@@ -215,7 +215,7 @@ def _pictures(count: int, size: int) -> Tensor:
 
 
 def _added_latency(network: OnnxClassifier, nodes: onnx.GraphProto, pixels: Tensor, logits: Tensor) -> float:
-    """Latency of the defense nodes in percent of the network's: medians of calls in turns."""
+    """Latency of the defense nodes in percent of the network's: medians over alternating calls."""
     seconds: tuple[list[float], list[float]] = ([], [])
     works: tuple[Callable[[], object], ...] = (
         partial(network, pixels),

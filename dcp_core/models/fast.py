@@ -15,7 +15,7 @@ from torch import Tensor, nn
 FILTERS, PATCH = 12, 2  # a patch of 2x2 pixels in 3 colours has 12 numbers, so 12 principal components
 SCALE = 9  # divisor of the features, so that the last layer does not learn faster than the others
 NOISE = 5e-4  # added to each variance, so that components with almost no variance are not amplified
-WHITEN_LEAST, WHITEN_MOST = 16, 1000  # pictures; those have a million patches
+WHITEN_LEAST, WHITEN_MOST = 16, 1000  # numbers of pictures; 1,000 have a million patches
 
 
 class FastNet(nn.Module):
@@ -33,6 +33,7 @@ class FastNet(nn.Module):
         self.head = nn.Linear(inputs, classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of normalised pictures (N, 3, H, W)."""
         return self.head(self.groups(self.first(x)).amax((2, 3)) / SCALE)
 
     def whiten(self, x: Tensor) -> None:

@@ -34,7 +34,7 @@ OUTPUTS = ("logits", "probabilities")
 
 @dataclass(frozen=True)
 class Signature:
-    """What a graph takes and returns.
+    """The input and the output of a graph.
 
     Args:
         batch: the number of pictures that it takes at once; None for any number.
@@ -103,7 +103,7 @@ def _external(model: onnx.ModelProto) -> bool:
 def signature(
     model: onnx.ModelProto, session: onnxruntime.InferenceSession, output: str | None = None
 ) -> Signature:
-    """What a graph takes and returns.
+    """The input and the output of a graph, checked to be those of a classifier.
 
     Args:
         output: name of the output that has the classes; by default the only one that can have them.
@@ -178,7 +178,7 @@ def _classes(session: onnxruntime.InferenceSession, asked: str | None) -> int | 
 
 
 class GivenNetwork:
-    """A given graph that can be asked with any preprocessing, on the CPU, any number of pictures at once."""
+    """A given graph that can be run with any preprocessing, on the CPU, for any number of pictures at once."""
 
     def __init__(self, content: bytes, output: str | None = None) -> None:
         """Open a file's content.
@@ -224,7 +224,7 @@ class GivenNetwork:
 def as_victim(given: GivenNetwork, how: Preprocessing, outputs: str, pixels: Tensor) -> bytes:
     """A given network as a victim's `model.onnx`: `pixels` (N, 3, S, S) in [0, 1] -> `logits` (N, K).
 
-    Operators are raised to the version of this project and the number of pictures is made free, each only if the answers
+    The operators are converted to this project's version, and any number of pictures is allowed, each only if the answers
     stay equal.
 
     Args:
@@ -263,7 +263,7 @@ def _raised(model: onnx.ModelProto) -> onnx.ModelProto | None:
 
 
 def _difference(content: bytes, pixels: Tensor, expected: Tensor) -> str:
-    """Why a file is not the given network; empty if all its posteriors are equal."""
+    """How a file differs from the given network, as a text; empty if all posteriors are equal."""
     try:
         model = OnnxClassifier(content, pixels.shape[-1], expected.shape[1])
         found = model(pixels).softmax(-1)

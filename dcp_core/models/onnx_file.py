@@ -1,4 +1,4 @@
-"""Export a network as an ONNX file with torch's exporter. Only making victims needs this, not using them."""
+"""Export a network as an ONNX file with torch's exporter. This is needed to make victims, but not to use them."""
 
 import copy
 import logging

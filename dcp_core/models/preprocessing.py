@@ -26,9 +26,9 @@ class Preprocessing:
         crop: share of the centre square's side that is kept, above 0 to 1. A resize to 256 pixels followed by a centre crop
             of 224 is 224 / 256 = 0.875.
         highest: the value of a white pixel before normalisation, 1 or 255.
-        mean, std: of the normalisation `(value - mean) / std`, for red, green and blue, in units of `highest`.
-        order: of the channels, one of `ORDERS`. "grey" is one channel, the weighted mean of the three.
-        layout: of the input, one of `LAYOUTS`.
+        mean, std: numbers in the normalisation `(value - mean) / std`, for red, green and blue, in units of `highest`.
+        order: order of the channels, one of `ORDERS`. "grey" is one channel, the weighted mean of the three.
+        layout: layout of the input, one of `LAYOUTS`.
 
     Raises:
         PreprocessingError: for values outside these ranges.

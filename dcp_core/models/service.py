@@ -1,4 +1,4 @@
-"""How a prediction service is asked over HTTP: what a picture becomes, and where its answer has the posteriors.
+"""How to query a prediction service over HTTP: how a picture is sent, and where the answer has the posteriors.
 
 A TOML file describes this. Keys are not part of it: headers name environment variables, as in `"Bearer ${DCP_KEY_1}"`.
 """
@@ -23,9 +23,9 @@ from dcp_core.data.tensors import to_image
 FORMS = ("raw", "multipart", "json")
 PICTURE, NUMBERS = "{picture}", "{pixels}"  # in a JSON body: the picture in base64, and its values
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-VARIABLES = "DCP_KEY_"  # beginning of their names: a description must not send other variables of this machine
+VARIABLES = "DCP_KEY_"  # allowed variables begin so: a description must not send others of this machine
 SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
-MOST_BYTES = 2**20  # of a description
+MOST_BYTES = 2**20  # largest size of a description
 MOST_CLASSES = 100_000
 FLOOR = 1e-12  # smallest probability that is kept
 
@@ -47,12 +47,12 @@ class Service:
         body: the JSON that is sent, a text in which "{picture}" stands for the picture in base64, and "{pixels}" for the
             list of its values from 0 to 1 (channels, rows, columns).
         path: where the answer has the posteriors: keys and numbers with points between them, such as "predictions.0".
-        label, score: where the answer is a list with one object for each class: the names of its fields.
+        label, score: names of the fields for class and probability, if the answer is a list of objects, one for each class.
         logits: whether the answer has logits and not probabilities.
-        headers: of every request.
-        per_second: most requests in a second.
+        headers: names and values of the headers of every request.
+        per_second: largest number of requests in a second.
         timeout: seconds that an answer may take.
-        retries: how often a request is sent again after an error that may pass.
+        retries: how often a request is sent again after a temporary error.
 
     Raises:
         ServiceError: for impossible values.

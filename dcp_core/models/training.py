@@ -167,7 +167,7 @@ def train(
         images: uint8 (N, 3, H, W).
         targets: second argument of `loss`: labels (N,) or posteriors (N, K) for cross-entropy.
         loss: function of logits and targets that returns the mean loss of a batch.
-        further_loss: function of the number of a step, whose loss is added.
+        further_loss: function of the step number (from 0) that returns a second loss, a scalar, which is added.
         checkpoint: file from which the training resumes if it exists. It is written atomically, at most every `save_every`
             seconds. The caller must remove it when the result is stored.
         compile_model: use torch.compile, which is faster for trainings of more than about ten minutes.

@@ -261,7 +261,7 @@ def save(
     Args:
         described: a card with all fields that cannot be computed from the model.
         logits: clean logits (N, K) on the test set.
-        labels: (N,).
+        labels: integers (N,).
         root: folder of victims. Default: `home()/victims`.
 
     Returns:
@@ -342,7 +342,7 @@ def removable(name: str) -> bool:
 
 
 def remove(name: str) -> None:
-    """Delete a victim of the user's own, with its second networks. The card goes first, so that no part of it is found.
+    """Delete one of the user's own victims, with its second networks. The card is deleted first, which hides the rest.
 
     Raises:
         VictimError: if the victim is unknown or an included one.

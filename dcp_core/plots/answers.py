@@ -148,7 +148,7 @@ def all_defenses(classes: Sequence[str], answers: pd.DataFrame, top: int = 6) ->
     """Small multiples: bars of the posterior for each defense, with the same classes and scale in each.
 
     Args:
-        answers: one row a defense: `defense` (short name), `posterior` (K,), `l1`, `milliseconds` (NaN if unknown).
+        answers: one row for each defense: `defense` (short name), `posterior` (K,), `l1`, `milliseconds` (NaN if unknown).
         top: number of classes to show.
     """
     strongest = np.max(np.stack(answers["posterior"].tolist()), axis=0)

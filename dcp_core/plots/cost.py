@@ -75,7 +75,7 @@ def describe_costs(cells: pd.DataFrame, quantity: str = "latency") -> str:
 
 
 def latency_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """The latencies of `table3`, one row a defense, without empty columns."""
+    """The latencies of `table3`, one row for each defense, without empty columns."""
     each = {who: cells[cells["who"] == who].set_index("defense") for who in SYMBOLS}
     ours, literal, paper = each.values()
     names = in_order(cells["defense"])
@@ -98,7 +98,7 @@ def latency_table(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def energy_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """The measured energies of `table3`, one row a defense; empty if energy was not measured."""
+    """The measured energies of `table3`, one row for each defense; empty if energy was not measured."""
     known = cells.dropna(subset=["energy_mj"])
     return pd.DataFrame(
         {

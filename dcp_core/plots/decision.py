@@ -22,8 +22,10 @@ def point_name(defense: str, strength: float) -> str:
 
 
 def gains(table: pd.DataFrame, labels: float | None = None, within: str = "") -> go.Figure:
-    """What each defense adds to the thief's error, one row a defense: for the thief who trusts the answers, filled, with
-    its 95 % interval; for the best measured thief, open, where that is another one.
+    """What each defense adds to the thief's error, in percentage points, with one row for each defense.
+
+    Filled marks with a 95 % interval are for the thief who trusts the answers (trains on them as they are). Open marks are
+    for the best measured thief, if that is another one.
 
     Args:
         table: rows of `results.decision.operating_points`; those without a point are left out.
@@ -60,11 +62,11 @@ def gains(table: pd.DataFrame, labels: float | None = None, within: str = "") ->
 def thief_against_owner(
     shares: Sequence[tuple[str, float, str]], zones: Sequence[tuple[str, float, float]]
 ) -> go.Figure:
-    """How much of the model each clone keeps, as bars over the scale that says how much a defense matters.
+    """Bars: the share of the model that each clone keeps, over the ranges of the levels ("stops", "slows", ...).
 
     Args:
         shares: (name, share of the model from 0 to 1, colour), from top to bottom.
-        zones: of `results.verdict.zones`: (level, low, high), in rising order.
+        zones: ranges of the levels, from `results.verdict.zones`: (level, low, high), in rising order.
     """
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []

@@ -12,14 +12,14 @@ from dcp_core.results import overview
 COLORS = {overview.VICTIM: CLEAN, overview.CLONE: HIGHLIGHT, overview.DEFENDED: DEFENDED, overview.LABELS: CLEAN}
 DASHES = {overview.LABELS: "dash", overview.DEFENDED: "solid", overview.CLONE: "solid"}
 FREE = "rgba(0,0,0,0)"  # no background
-FRAMES, FRAME_MS = 60, 60  # of the replay
+FRAMES, FRAME_MS = 60, 60  # number of frames of the replay, and duration of each in milliseconds
 
 
 def accuracy_bars(table: pd.DataFrame) -> go.Figure:
     """One bar for the victim and one for each clone, with its accuracy; clones from labels only are a dashed line.
 
     Args:
-        table: of `results.overview.accuracies`.
+        table: accuracies, from `results.overview.accuracies`.
     """
     bars = table[table["who"] != overview.LABELS]
     figure = layout(
@@ -60,8 +60,8 @@ def learning_curves(table: pd.DataFrame, victim: float) -> go.Figure:
     """The clones' accuracies against the number of queries, with a button that replays them from the first query on.
 
     Args:
-        table: of `results.overview.learning`, with at least two numbers of queries.
-        victim: accuracy of the victim, percent: a dotted line.
+        table: learning curves, from `results.overview.learning`, with at least two numbers of queries.
+        victim: accuracy of the victim in percent, drawn as a dotted line.
     """
     first, last = int(table["queries"].min()), int(table["queries"].max())
     ends = {"x0": first, "x1": last * 1.08, "y0": victim, "y1": victim}

@@ -27,7 +27,7 @@ def edge_costs(rows: pd.DataFrame) -> go.Figure:
     """Size and latency of every version, as ratios to eager fp32 (the first row).
 
     Args:
-        rows: of `side_by_side`, for one victim.
+        rows: measurements of one victim, from `side_by_side`.
     """
     first = rows.iloc[0]
     traces = []

@@ -25,9 +25,9 @@ PATTERNS = {  # Plotly's dashes as SVG's
 DASHES = tuple(PATTERNS)
 SETTING = ["attack", "budget", "queries_from", "thief", "clone", "epochs", "differing", "victim", "seed"]
 LABEL = 56  # characters in a line of a label: fits on a phone
-DIRECT = 4  # most lines that are named at their ends
-APART = 7  # least distance of two such names, in units of the vertical axis
-LOWEST = 9  # least height of a name that stands below the end of its line
+DIRECT = 4  # largest number of lines that are named at their ends instead of in a legend
+APART = 7  # smallest distance of two such names, in units of the vertical axis
+LOWEST = 9  # smallest height of a name that stands below the end of its line
 
 
 def run_curves(
@@ -163,7 +163,7 @@ def compared(rows: pd.DataFrame, keys: set[str], limit: int) -> pd.DataFrame:
     """Result rows of attacks, grouped by setting: rows with the same `setting` differ by the defense alone.
 
     Args:
-        keys: of runs; their settings come first. Settings with both an undefended and a defended row come next.
+        keys: keys of runs. Their settings come first, then settings with both an undefended and a defended row.
         limit: number of settings to keep.
 
     Returns:

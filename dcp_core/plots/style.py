@@ -14,7 +14,7 @@ from dcp_core.defenses import DEFENSES
 
 @dataclass(frozen=True)
 class Mark:
-    """How a defense is drawn."""
+    """Colour, marker and dash with which a defense is drawn."""
 
     label: str
     color: str
@@ -97,7 +97,7 @@ def below(title: str, note: str) -> str:
 
 
 def mark_of(name: str) -> Mark:
-    """How a defense is drawn: as its class declares, or else automatically. Unknown names are grey crosses."""
+    """The mark of a defense: as its class declares, or chosen automatically. Unknown names get a grey cross."""
     if name not in DEFENSES:
         return Mark(name, CLEAN, "x")
     kind = DEFENSES[name]

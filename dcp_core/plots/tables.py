@@ -11,13 +11,13 @@ from dcp_core.plots.thief import THIEF
 
 ADDED = "thief's error above the undefended (points)"
 TABLE2 = {ADDED: "what the defense adds", THIEF: "the thief's error, as printed"}
-"""What `table2_bars` can show, and its names for a reader."""
+"""Quantities that `table2_bars` can show -> their names on pages."""
 ERROR_BARS = {
     ADDED: "95 % interval of the differences, paired by seed",
     THIEF: "one standard deviation over the seeds",
 }
 TABLE3_COSTS = {"latency": "latency relative to no defense", "energy": "energy relative to no defense"}
-"""What `cost_dots` can show, and its names for a reader."""
+"""Quantities that `cost_dots` can show -> titles of the axis."""
 INCREASES = {1.0: "#86bbe6", 2.0: "#3f8dce", 5.0: "#2763a8"}  # darker for a larger allowed increase
 GREY = "#8a8f98"  # visible on light and dark backgrounds
 OTHER_INCREASE = "#c9862b"  # for increases that the user has entered
@@ -30,7 +30,7 @@ def table2_bars(cells: pd.DataFrame, what: str = THIEF, within: str = "") -> go.
     Args:
         cells: source, defense, max_defender_increase (percentage points), adversary_error (percent or NaN), as the
             paper's rows have them; ours from `table2`, with the strength that attains it and the deviation over seeds.
-        what: the numbers are: `THIEF`, or `ADDED` for those of `constraints.added`, with their intervals.
+        what: kind of the numbers: `THIEF`, or `ADDED` for those of `constraints.added`, which have intervals.
         within: the l1 constraint of our cells in words, written below the axis.
     """
     unit = "points" if what == ADDED else "%"
@@ -118,7 +118,7 @@ def table2_grid(cells: pd.DataFrame, columns: Mapping[str, str]) -> go.Figure:
     bar = {"title": {"text": "ours − paper<br>(points)", "font": SIZE}, "tickfont": SIZE, "thickness": 14}
     color = {"colorscale": colors, "zmin": -limit, "zmax": limit, "colorbar": bar}
     heat = {"type": "heatmap", **at, "z": cells["difference"], "xgap": 2, "ygap": 2, "hoverinfo": "skip", **color}
-    # The texts are a trace of their own, because a heat map leaves out those of cells without a difference.
+    # The texts are a trace of their own, because a heat map shows no text in cells without a difference.
     hover = "%{y}, %{x}<br>ours and the paper's: %{text}<extra></extra>"
     text = {"type": "scatter", **at, "mode": "text", "text": texts, "textfont": SIZE, "hovertemplate": hover}
     place = layout(

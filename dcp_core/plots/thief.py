@@ -26,7 +26,7 @@ VERSIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "ptq": ("-dot", {"width": 2, "color": "#14161a"}),  # a dot and an edge in another colour
     "qat": ("-open-dot", {"width": 2}),
 }
-"""How the mark of a defense differs on an eight-bit victim: what is added to the symbol's name, and the mark's edge."""
+"""Marks for eight-bit victims: the suffix of the marker's symbol, and the width of its edge."""
 NEAR = 0.06  # share of the plot's height below which the names of two lines would overlap
 ARROW = "triangle-right"  # mark of a point that lies further right than the plot
 SERIES = ("attack", "queries_from", "dataset", "victim", "precision", "thief", "clone", "budget", "epochs")
@@ -126,7 +126,9 @@ def _series(
 ) -> dict[str, Any]:
     mark, paper = mark_of(name), source == "paper"
     label = " · ".join([mark.label, *varying.values(), source]) + (", at most" if bound else "")
-    apart = [value for column, value in varying.items() if column != "precision"]  # which has marks of its own
+    apart = [
+        value for column, value in varying.items() if column != "precision"
+    ]  # the precision has marks of its own
     shown = [
         column for column in SHOWN if column in series
     ]  # few columns, because iterating over a wide table is slow
@@ -191,7 +193,7 @@ def _legend(points: pd.DataFrame, *, versions: bool) -> list[dict[str, Any]]:
 
 
 def _apart(points: pd.DataFrame) -> list[float]:
-    """Where bounds lie, without those so close to one before that their words would overlap on a narrow screen."""
+    """Positions of the bounds that get a text. One too close to the last is left out: texts would overlap on a phone."""
     least = 0.06 * (points["x"].max() - points["x"].min())
     kept: list[float] = []
     for at in sorted(points.loc[points["bound"], "x"].unique()):

@@ -227,10 +227,10 @@ def _why(costs: np.ndarray, max_increase: float, max_l1: float, l1: L1) -> str:
 
 
 def pareto_front(points: pd.DataFrame, costs: Sequence[str] = ("defender_error",)) -> pd.DataFrame:
-    """The Pareto-optimal points: no other point is at least as good in the thief's error (high is good) and in all costs
-    (low is good), and better in one of them.
+    """The Pareto-optimal points: no other point is at least as good in all respects, and better in one.
 
-    Equal points all stay. Rows with a missing number are left out. The result is sorted by cost.
+    The respects are the thief's error (high is good) and the columns `costs` (low is good). Equal points all stay. Rows
+    with a missing number are left out. The result is sorted by cost.
     """
     known = points.dropna(subset=["adversary_error", *costs])
     values = np.column_stack([known[list(costs)].to_numpy(float), -known["adversary_error"].to_numpy(float)])

@@ -1,7 +1,8 @@
 """The operating points of defenses within an owner's limits, and the best measured thief against each.
 
 Points are result rows averaged over seeds (`rows.thief_points`). A case has the points of one victim and one attack, for
-all treatments of the answers by thieves. `verdict.py` derives a recommendation from them.
+all treatments of the answers by thieves. A thief who trusts the answers trains on them as they are. `verdict.py` derives
+a recommendation from a case.
 """
 
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ def measured_cases(points: pd.DataFrame) -> dict[str, pd.DataFrame]:
     Bounds that no thief reaches (`attacks.base.BOUND`) are left out, so no recommendation uses them.
 
     Args:
-        points: of `rows.thief_points`.
+        points: points of `rows.thief_points`.
     """
     of_thieves = (points["source"] == "measured") & ~points["thief"].astype("str").str.startswith(BOUND)
     groups = settings(points[of_thieves], ["thief"])
@@ -71,7 +72,7 @@ def measured_cases(points: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def undefended(case: pd.DataFrame) -> pd.DataFrame:
-    """The baseline, as a frame of one row (none if it was not measured): no defense, and a thief who trusts the answers."""
+    """The undefended point of the thief who trusts the answers, as a frame of one row (none if it was not measured)."""
     return case[(case["defense"] == "none") & (case["thief"] == AS_IS)]
 
 
@@ -154,7 +155,7 @@ def share_kept(error: float, victim_error: float, chance: float) -> float:
     """The share of the model that a clone keeps, as `kept`.
 
     Args:
-        error, victim_error: of the clone and of the victim, percent.
+        error, victim_error: errors of the clone and of the victim, percent.
         chance: accuracy of guessing, percent.
     """
     worth = 100 - victim_error - chance

@@ -17,15 +17,17 @@ FACTS = {
     "queries_from": "Pictures that it sends",
     "thief": "What it does with the answers",
 }
-"""Facts in the order in which a reader chooses -> their names."""
-CLEAR = 1.0  # percentage points; a smaller effect on the clone is none that matters
+"""Facts -> their names on pages, in the order in which a reader chooses."""
+CLEAR = 1.0  # percentage points; a smaller effect on the clone's error does not matter
 
 
 def values_of(points: pd.DataFrame, fact: str) -> dict[str, str]:
-    """The values of a fact in words, by the values as text; those of most points first, but a strong thief first.
+    """The values of a fact among the points: each value as text -> the value in words.
+
+    Values that most points have come first; of the training recipes, the strong one comes first.
 
     Args:
-        points: of `rows.thief_points`.
+        points: points of `rows.thief_points`.
         fact: one of `FACTS`.
     """
     if fact == RECIPE:
@@ -66,10 +68,10 @@ def what_defenses_add(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def about_thief(points: pd.DataFrame, increase: float, max_l1: float, l1: L1) -> str:
-    """What the best defense within the owner's limits does to one thief, as a sentence.
+    """A sentence: the effect of the best defense within the owner's limits on one thief.
 
     Args:
-        points: of one thief.
+        points: points of one thief.
         increase: largest rise of the owner's error, percentage points.
         max_l1: largest mean l1 distance on the answers `l1`.
     """

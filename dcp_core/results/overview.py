@@ -25,7 +25,7 @@ def strongest_case(points: pd.DataFrame, victim: str, defense: str = "dcp") -> p
     """The reliable points of the case whose undefended clone has the lowest error.
 
     Args:
-        points: of `rows.thief_points`.
+        points: points of `rows.thief_points`.
         victim: name of the victim.
         defense: name of a defense that must have been measured in that case.
 
@@ -84,13 +84,13 @@ def levels(case: pd.DataFrame) -> dict[str, float]:
 
 
 def best_thieves(points: pd.DataFrame) -> dict[str, float]:
-    """The least errors in percent of all measured thieves of a victim that met no defense: of those who trust the answers,
-    and of those who get labels only; and the victim's own. Empty for points of several victims.
+    """The victim's error and the smallest errors of undefended clones, percent, by names for figures.
 
-    Points of few seeds count, and are named as such: a thief needs to succeed only once.
+    One clone is of a thief who trusts the answers, one of a thief who gets labels only. Points with few seeds count too,
+    because a thief needs to succeed only once; their names then say so. Empty for points of several victims.
 
     Args:
-        points: of `rows.thief_points`.
+        points: points of `rows.thief_points`.
     """
     bare = points[(points["source"] == "measured") & (points["defense"] == "none")]
     if len(bare["victim"].unique()) != 1:
@@ -105,8 +105,10 @@ def best_thieves(points: pd.DataFrame) -> dict[str, float]:
 
 
 def least_behind(case: pd.DataFrame, defense: Defense) -> list[float]:
-    """Errors in percent of the best undefended clone, and of the best one behind a defense with exactly these parameters;
-    empty if none was measured behind it."""
+    """Two errors in percent: of the best undefended clone, and of the best one behind a defense with just these parameters.
+
+    Empty if no clone was measured without a defense or behind it.
+    """
     points = behind_defense(case, defense)
     bare = case[case["defense"] == "none"]
     if points.empty or bare.empty:
@@ -127,7 +129,7 @@ def accuracies(case: pd.DataFrame, defended: pd.Series) -> pd.DataFrame:
     top class, or know the defense.
 
     Args:
-        case: of `strongest_case`.
+        case: points of `strongest_case`.
         defended: the point of `point_at`.
 
     Returns:
@@ -151,9 +153,9 @@ def learning(points: pd.DataFrame, case: pd.DataFrame, strength: float, defense:
     """How the clones of `accuracies` improve with the number of queries.
 
     Args:
-        points: of `rows.thief_points`.
-        case: of `strongest_case`. Points of all budgets with its victim, attack, clone and query pictures are used.
-        strength: of the defense.
+        points: points of `rows.thief_points`.
+        case: points of `strongest_case`. Points of all budgets with its victim, attack, clone and query pictures are used.
+        strength: strength of the defense.
 
     Returns:
         Columns `who`, `queries`, `accuracy` (percent) and `std`, sorted by `who` and `queries`. The thief behind the defense

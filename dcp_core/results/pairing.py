@@ -71,7 +71,7 @@ def holm(p_values: Sequence[float], level: float = 1 - CONFIDENCE) -> list[bool]
     the next `level` / (n - 1), and so on. The first larger one and all after it are not rejected.
 
     Args:
-        p_values: of the n tests. NaN means that a test was impossible: it is not counted in n, and not rejected.
+        p_values: p-values of the n tests. NaN means that a test was impossible: it is not counted in n, and not rejected.
         level: family-wise error rate.
     """
     rejected = [False] * len(p_values)

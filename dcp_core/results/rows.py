@@ -36,8 +36,8 @@ SETTING = [
 THIEVES = {
     AS_IS: "trusts the answers",
     "top-1": "uses the top class alone",
-    "average": "asks repeatedly and averages",
-    "average (augmented)": "asks changed copies and averages",
+    "average": "sends each picture several times and averages",
+    "average (augmented)": "sends changed copies of each picture and averages",
     **{
         thief_name(
             treatment, prior
@@ -165,7 +165,7 @@ def settings(points: pd.DataFrame, besides: Sequence[str] = ()) -> dict[str, pd.
     """Group points by setting: victim and attack. Points of one setting differ only in the defense (and in `besides`).
 
     Args:
-        points: of `thief_points`.
+        points: points of `thief_points`.
         besides: columns of `SETTING` that may differ within a group.
 
     Returns:
@@ -222,7 +222,7 @@ def _earlier(attack: str) -> dict[str, Any]:
 
 
 def words_of(column: str, point: pd.Series) -> str:
-    """What a column of a point says, in words."""
+    """The value of a column of a point, in words."""
     value = point[column]
     match column:
         case "defense":

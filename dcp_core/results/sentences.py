@@ -22,7 +22,7 @@ THIEVES = {
 
 
 def labels_sentence(points: pd.DataFrame) -> list[str]:
-    """What an API that sends only labels leaves to the thief; empty if that was not measured."""
+    """The clone's error behind an API that sends only labels, as a sentence; empty if it was not measured."""
     labels = label_only(points)
     if labels is None:
         return []
@@ -33,7 +33,7 @@ def labels_sentence(points: pd.DataFrame) -> list[str]:
 
 
 def best_thief_sentence(row: pd.Series, points: pd.DataFrame) -> list[str]:
-    """What the best measured thief keeps at a point, and which thieves were not measured there."""
+    """A sentence: the share of the model that the best thief keeps at a point, and which thieves were not measured."""
     if len(behind(points, row)) == 1:
         assumed = label_only(points) is not None
         more = (
@@ -48,10 +48,10 @@ def best_thief_sentence(row: pd.Series, points: pd.DataFrame) -> list[str]:
 
 
 def trade_sentence(row: pd.Series, undefended: float, share: float) -> str:
-    """What a defense changes for the best measured thief, and what it costs the owner.
+    """A sentence: the effect of a defense on the best measured thief, and its costs for the owner.
 
     Args:
-        row: of `decision.operating_points`.
+        row: a row of `decision.operating_points`.
         undefended, share: what the thief keeps of the model without the defense and behind it, 0 to 1.
     """
     more = f"{row['increase']:.1f} more of 100 of your own answers are wrong"

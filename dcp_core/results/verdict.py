@@ -226,7 +226,8 @@ def _about(row: pd.Series, table: pd.DataFrame, points: pd.DataFrame, start: lis
 def _why_too_little(row: pd.Series) -> str:
     if row["kept"] >= OWNED:
         return (
-            f"A thief who keeps at least {percent(OWNED)} of the model has it, so this defense is not recommended."
+            f"A thief who keeps at least {percent(OWNED)} of the model has in effect stolen it, so this defense is not "
+            "recommended."
         )
     if row["level"] in GOOD:
         return "The gain may be due to chance, and even the upper end of its interval would not slow this thief."

@@ -16,8 +16,8 @@ from dcp_core.runs.spec import RunSpec, Spec
 from dcp_core.runs.store import RunView
 
 STAGES = ("drawing", "asking", "training", "scoring")
-"""The stages of an attack: pictures are drawn or loaded, the victim is asked, the clone is trained, and it is scored. An
-attack without pictures asks and trains at the same time."""
+"""The stages of an attack: pictures are drawn or loaded, the victim is queried, the clone is trained, and it is scored.
+Data-free attacks query and train at the same time."""
 RESULT_COLUMNS = ("adversary_error", "fidelity", "victim_error", "defender_error", "l1", "l1_queries")
 
 
@@ -43,7 +43,7 @@ def defense_facts(defense: Defense) -> str:
 
 
 def facts_of(view: RunView[Spec]) -> str:
-    """An attack in facts: 'KnockoffNets, 2,000 similar pictures, behind DCP 0.9'; the key if there is no attack."""
+    """A run in words: 'KnockoffNets, 2,000 similar pictures, behind DCP 0.9'; its key if it is not an attack."""
     spec = view.spec
     if not isinstance(spec, RunSpec):
         return view.key
@@ -53,17 +53,19 @@ def facts_of(view: RunView[Spec]) -> str:
 
 
 def attack_words(spec: RunSpec, *, pool: bool = True) -> str:
-    """An attack in facts: 'KnockoffNets, 2,000 similar pictures (signs_pool), uses the top class alone'.
+    """An attack in words: 'KnockoffNets, 2,000 similar pictures (signs_pool), uses the top class alone'.
 
     Args:
-        pool: also give the name of the pictures' set.
+        pool: whether the text also has the name of the query pool.
     """
     return ", ".join(filter(None, attack_parts(spec, pool=pool)))
 
 
 def attack_parts(spec: RunSpec, *, pool: bool = True) -> tuple[str, str, str]:
-    """The facts of `attack_words`: the attack's name, what it asks, and what it does with the answers, which is empty if it
-    trusts them."""
+    """The parts of `attack_words`: the attack's name, the pictures that it sends, and what it does with the answers.
+
+    The last part is empty for a thief who trains on the answers as they are.
+    """
     attack, card = spec.make_attack(), card_of(spec.victim)
     asked = pool_words(card.dataset if card else "", spec.pool, named=pool) if spec.pool else "queries"
     use = THIEVES.get(attack.thief, attack.thief) if attack.thief != AS_IS else ""
@@ -110,8 +112,8 @@ def table_of(views: list[RunView[RunSpec]], states: list[str], text: str) -> pd.
 def clearest_pair(views: list[RunView[RunSpec]]) -> list[str]:
     """Keys of an undefended and a defended run that differ by the defense alone.
 
-    Of all such pairs of finished runs, the one in which the defense raises the clone's error most; a pair of strong thieves
-    is preferred to one of beginners. Empty without a pair.
+    Of all such pairs of finished runs, it is the one in which the defense raises the clone's error most. Pairs with the
+    strong training recipe have priority. Empty if there is no pair.
     """
     errors = {view.key: view.result["rows"][0]["adversary_error"] for view in views if view.spec and view.result}
     pairs = []
@@ -126,9 +128,9 @@ def clearest_pair(views: list[RunView[RunSpec]]) -> list[str]:
 
 
 def courses_of(views: list[RunView[RunSpec]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The scored points of all runs in one table, and the levels of their victims: the two tables of `plots.run_curves`.
+    """The two tables of `plots.run_curves`: the scored points of all runs; the errors of each victim and of guessing.
 
-    Runs are named by what tells them apart: their defense, or else their attack too, or else the seed too.
+    A run is named by its defense. If two runs then have the same name, the attack is added, and if needed the seed.
     """
     columns = ["run", "name", "defense", "work", "queries", "error", "fidelity"]
     parts, victims = [pd.DataFrame(columns=columns)], {}
@@ -164,7 +166,7 @@ def _short_names(views: list[RunView[RunSpec]]) -> dict[str, str]:
 
 
 def stage_of(view: RunView[Spec]) -> int:
-    """Which of `STAGES` an active run is in; -1 before the first."""
+    """The index in `STAGES` of an active run's stage; -1 before the first."""
     if view.state == "queued" or not view.phase:
         return -1
     words = {

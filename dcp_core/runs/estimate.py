@@ -21,7 +21,7 @@ from dcp_core.runs.spec import RunSpec
 from dcp_core.runs.worker import LOGS, curve_pictures, transfer_pictures
 
 START = 5.0  # seconds in which a new process imports torch; a busy machine needs longer
-PIECE = 256  # pictures that are timed
+PIECE = 256  # number of pictures that are timed
 PGD_PASSES = 10 * 3  # forward passes of the clone that take as long as one adversarial picture
 
 
@@ -81,7 +81,7 @@ def _sides(spec: RunSpec) -> tuple[int, int]:
 
 
 def _frozen_seconds(spec: RunSpec) -> float:
-    """Seconds of an attack with a pretrained clone if no features are stored yet."""
+    """Seconds of an attack with a pretrained clone, if no features of its pictures are stored yet."""
     card = _victim(spec.victim).card
     pictures = spec.budget // spec.attack_parameters.get("repeats", 1)
     feature = _speed_of_clone(spec.clone, len(card.classes), card.size)
@@ -142,7 +142,7 @@ def _theft(
 
 
 class _Silent(nn.Module):
-    """Stands for a service, which is not asked to estimate a time."""
+    """Takes the place of a service, which gets no requests for an estimate."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ PLANS = PRECOMPUTED / "plans"
 SCALES = ("cpu", "full")
 STEPS = ("train", "quantize", "auxiliary")  # in the order in which they depend on each other
 SEEDS = 3  # fewer seeds than this mark a point as unreliable
-FEWER = f", fewer than {SEEDS}"  # the end of the reason that such a point gets
+FEWER = f", fewer than {SEEDS}"  # the end of the column `reason` of such a point
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def _check_result(found: dict[str, Any]) -> None:
         check_values(row, required=ACHIEVED if row_of_attack(row) else ())
     if not isinstance(queries, int) or not 0 <= queries <= MOST_QUERIES:
         raise ValueError("queries is not a whole number from 0")
-    rate = found.get("transfer_rate", "")  # null for a service, which is not asked beyond the budget
+    rate = found.get("transfer_rate", "")  # null for a service, which gets no queries beyond the budget
     if row_of_attack(rows[0]) and not (rate is None or _is_number(rate)):
         raise ValueError("transfer_rate is not a number")
     if not isinstance(missing, dict) or not all(isinstance(reason, str) for reason in missing.values()):

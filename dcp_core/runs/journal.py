@@ -32,7 +32,7 @@ from dcp_core.runs.worker import run
 
 LINES = 400  # at most this many events of a run are kept, besides those with scores
 LOG_BYTES = 1_000_000  # a longer log is deleted when the next session starts
-STATUS_EVERY, BEAT_EVERY = 0.5, 1.0  # seconds
+STATUS_EVERY, BEAT_EVERY = 0.5, 1.0  # seconds between two writes of the status, and between two heartbeats
 SAVE_EVERY = 20.0  # seconds between checkpoints: a killed worker loses at most this much work
 PATIENCE = 0.8  # seconds to wait for the next event after a request to stop; then the work is interrupted
 TOP = 3  # classes of an answer that are stored with a sample picture
@@ -52,7 +52,7 @@ def record(
 
     Args:
         device: as in `worker.run`.
-        save_every: least seconds between two checkpoints.
+        save_every: shortest time between two checkpoints, in seconds.
         publish: also write the result to `home()/results`, from which the pages read.
 
     Raises:

@@ -26,7 +26,7 @@ from dcp_core.runs.status import Status
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 SAVING = 20.0  # seconds that a worker has to save its state after it has noticed a request to stop
 MARK_BYTES = 1000  # a larger file `queued` is not this program's
-OFF = "This server starts no attacks, measurements or audits (DCP_LAUNCH=0). Results that it has can be looked at."
+OFF = "This server starts no attacks, measurements or audits (DCP_LAUNCH=0). Its stored results can be viewed."
 POLITE = 1.0  # seconds that a worker has to notice a request to stop
 
 

@@ -1,4 +1,4 @@
-"""What the clones of some runs achieve, as one sentence computed from their scores."""
+"""One sentence on how good the clones of some runs are, computed from their scores."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -40,9 +40,9 @@ def guessing_error(classes: int) -> float:
 
 
 def sentence_of(views: Sequence[RunView[RunSpec]]) -> str:
-    """How good the clones of these runs are: an undefended one beside its defended twins, or else the best one.
+    """How good the clones of these runs are, as a sentence; `UNSCORED` if no clone has been scored.
 
-    Twins are runs that differ by the defense alone. `UNSCORED` if no clone has been scored.
+    If an undefended run and defended ones differ by the defense alone, they are compared. Otherwise it is the best clone.
     """
     scored = {view.key: (view, score) for view in views if view.spec is not None and (score := score_of(view))}
     if not scored:
@@ -58,13 +58,13 @@ def sentence_of(views: Sequence[RunView[RunSpec]]) -> str:
 
 
 def _undefended(view: RunView[RunSpec]) -> str:
-    """The key of the run that differs by having no defense."""
+    """The key of the run with the same parameters, but without a defense."""
     assert view.spec is not None
     return dataclasses.replace(view.spec, defense="none", defense_parameters={}).key
 
 
 def _compared(found: list[tuple[RunView[RunSpec], Score]]) -> str:
-    """A sentence on an undefended clone (the first) and its defended twins."""
+    """A sentence that compares an undefended clone (the first) with defended ones of otherwise equal runs."""
     (bare, open_score), *twins = found
     said = [f"{defense_facts(view.spec.make_defense())} it {_misses(score)}" for view, score in twins if view.spec]
     first = f"Undefended, the clone {_misses(open_score)} of 100 test pictures"
@@ -82,7 +82,7 @@ def _misses(score: Score) -> str:
 
 
 def _scale(view: RunView[RunSpec]) -> str:
-    """What the victim itself misses, and guessing; empty for a victim that is not here."""
+    """The errors of the victim and of guessing, as a sentence; empty for a victim that is not on this machine."""
     card = card_of(view.spec.victim) if view.spec else None
     if card is None or card.test_accuracy is None:
         return ""

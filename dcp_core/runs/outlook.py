@@ -1,4 +1,4 @@
-"""What is known of an attack before it is launched: what its measured runs achieved, with which query budget."""
+"""What earlier measured runs say about an attack before it is launched: the clone's error at each query budget."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ from dcp_core.results.sentences import percent
 from dcp_core.results.verdict import FAILED
 from dcp_core.runs.spec import RunSpec
 
-USUAL_BUDGET = 4000  # of an attack that was not measured
-MOST_POINTS = 4  # budgets that are named
+USUAL_BUDGET = 4000  # for an attack that was not measured
+MOST_POINTS = 4  # largest number of budgets in the sentence
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def measured(points: pd.DataFrame, attack: str, pool: str | None = None) -> pd.D
     """The best undefended clones of an attack, by victim and query budget.
 
     Args:
-        points: of `rows.thief_points`.
+        points: points of `rows.thief_points`.
         pool: keep only runs with this query pool.
 
     Returns:
@@ -43,13 +43,13 @@ def measured(points: pd.DataFrame, attack: str, pool: str | None = None) -> pd.D
 
 
 def outlook(points: pd.DataFrame, spec: RunSpec) -> Outlook:
-    """What measured runs of the same attack say about the budget of a run.
+    """The outlook for a run: the clones that measured runs of the same attack gave at similar budgets.
 
     Runs on the same victim are used, or else on another one. A budget is hopeless if a run on the same victim with at least
     this budget gave a clone that keeps at most `verdict.FAILED` of the model.
 
     Args:
-        points: of `rows.thief_points`.
+        points: points of `rows.thief_points`.
     """
     known = measured(points, spec.attack, spec.pool)
     here = known[known["victim"] == spec.victim]

@@ -54,7 +54,7 @@ def run_on_cluster(
     """Run all specs that are not done on a Ray cluster; returns when all have ended.
 
     Args:
-        address: of the cluster, "auto" or "HOST:PORT".
+        address: address of the cluster, "auto" or "HOST:PORT".
         retries: how often a run may lose its node before it counts as failed.
         say: called with a sentence on each change of a run.
 
@@ -119,7 +119,7 @@ def work(text: str, files: Parcel, answers: Parcel) -> Iterator[Parcel]:
 
     Args:
         text: the spec as JSON.
-        files: of the run's folder.
+        files: contents of the files in the run's folder, by their names.
         answers: files of stored answers that several runs use, see `shared_answers.py`.
     """
     torch.set_num_threads(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))

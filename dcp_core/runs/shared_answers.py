@@ -90,8 +90,10 @@ def cached_guides(defense: Defense, victim: zoo.Victim, pool: ImageSet | None) -
 
 
 def known_answers(victim: str, pool: ImageSet, indices: Tensor) -> Tensor:
-    """The stored clean logits (n, K) of a victim for those of the pictures at `indices` of a pool that have any, in the
-    order of `indices`. Nothing is asked."""
+    """The stored clean logits (n, K) of a victim for pictures of a pool, in the order of `indices`. No query is sent.
+
+    Pictures without a stored answer are left out.
+    """
     at, rows = stored_rows(_path(zoo.card(victim), pool))
     place = {index: n for n, index in enumerate(at.tolist())}
     return rows[[place[index] for index in indices.tolist() if index in place]]
@@ -100,10 +102,10 @@ def known_answers(victim: str, pool: ImageSet, indices: Tensor) -> Tensor:
 def share(specs: Iterable[RunSpec], until: float = math.inf) -> None:
     """Compute and cache the answers to pictures that several of these runs query, with progress on standard error.
 
-    A victim and pool that only one run uses are left to that run.
+    If only one run uses a victim with a pool, nothing is computed for it in advance.
 
     Args:
-        until: a time of `time.monotonic()` at which it stops, with what it has.
+        until: time of `time.monotonic()` at which it stops. Answers that were computed until then are kept.
 
     Raises:
         ValueError: if a victim, pool or second network is missing.
@@ -125,7 +127,7 @@ def share(specs: Iterable[RunSpec], until: float = math.inf) -> None:
 
 
 def _asked(runs: list[RunSpec], count: int) -> Tensor:
-    """Indices of the pictures, of a pool of that size, that the runs will ask about."""
+    """Indices of the pictures that the runs will send, of a pool with `count` pictures."""
     parts = [spec.make_attack().will_ask(count, spec.budget, spec.seed) for spec in runs]
     return torch.cat([part for part in parts if part is not None]).unique()
 
@@ -167,7 +169,7 @@ def _compute_missing(
             if time.monotonic() - last > SAVE_EVERY:
                 keep()
                 last = time.monotonic()
-    finally:  # an answer that has arrived must not be asked for again after Ctrl-C
+    finally:  # an answer that has arrived must not be requested again after Ctrl-C
         bar.close()
         keep()
 

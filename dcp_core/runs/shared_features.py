@@ -21,14 +21,13 @@ from dcp_core.runs.folder import shared
 from dcp_core.runs.locks import holding
 from dcp_core.runs.shared_answers import RowCache, stored_rows
 
-MOST_BYTES = 1_000_000_000  # of all files, enough for 400,000 pictures; above it, the oldest files are deleted
+MOST_BYTES = 1_000_000_000  # all files together, 400,000 pictures; above it, the oldest files are deleted
 
 
 def lookup(*sets: Tensor) -> FeatureLookup:
     """A lookup that computes the features of the pictures in these sets, uint8 (N, 3, H, W), only once, and stores them.
 
     Features of other pictures are computed at each call.
-
 
     Raises:
         MissingExtra: if the extra `pretrained` is not installed.

@@ -37,7 +37,7 @@ class RunSpec:
         clone: architecture of the thief's network; without it, the attack's usual one.
         clone_size: side in pixels of the pictures that the thief's network sees; 0 for the victim's, at most `USUAL_SIDE`.
             The victim still sees its own size.
-        seed: of all random numbers of the thief and of the defense.
+        seed: seed of all random numbers of the thief and of the defense.
 
     Raises:
         ValueError: for an unknown attack, defense, architecture or parameter, a value of another type or out of range,
@@ -167,7 +167,7 @@ class BenchSpec:
     Args:
         seconds: time limit of each of the four timing sessions, see `costs.measure`.
         clock: "wall" or "processor", see `costs.latency.CLOCKS`.
-        seed: of the random order in which defenses are timed. Another seed makes another measurement.
+        seed: seed of the random order in which defenses are timed. Another seed makes another measurement.
 
     Raises:
         SpecError: for a time limit that is not above 0, an unknown clock, or a value of another type.

@@ -21,7 +21,7 @@ EXPERIMENT = "model stealing"
 KEY = "dcp.key"  # tag: key of the run
 MIRRORED = "dcp.mirrored"  # tag: finished share and time of the last mirrored event
 ENDED = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-BATCH = 1000  # most metrics that MLflow takes in one request
+BATCH = 1000  # largest number of metrics that MLflow takes in one request
 PARTS = 10_000  # a metric's step is the finished share of the run's work in 1/10,000
 
 
@@ -114,7 +114,7 @@ def metrics(events: pd.DataFrame) -> list[tuple[str, float, int, int]]:
     """The numbers of events as MLflow metrics: name, value, time (milliseconds since 1970) and step (0 to `PARTS`).
 
     Args:
-        events: of `store.events`.
+        events: events of `store.events`.
     """
     points = []
     for event in events.to_dict("records"):

@@ -33,7 +33,7 @@ from dcp_core.runs import bench, shared_answers, shared_features
 from dcp_core.runs.folder import CLONE, RESULT, STATES, claim, keep_result
 from dcp_core.runs.spec import USUAL_SIDE, BenchSpec, RunSpec, Spec
 
-CURVE_PICTURES, FEW = 2000, 500  # most and fewest test pictures for a point of the curve; final scores use all
+CURVE_PICTURES, FEW = 2000, 500  # largest and smallest number of test pictures for a point of the curve
 LOGS = 20
 BATCH = 500
 
@@ -50,7 +50,7 @@ def run(
 
     Args:
         device: "cpu" or "cuda"; without it, a GPU if there is one.
-        save_every: least seconds between two checkpoints.
+        save_every: shortest time between two checkpoints, in seconds.
         report: called with a sentence on what is loaded, before the first event.
 
     Raises:

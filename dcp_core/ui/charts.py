@@ -17,7 +17,7 @@ def chart(figure: go.Figure, *, key: str, alt: str, data: pd.DataFrame | None = 
         key: key of the chart, and name of the downloaded files.
         alt: alt text: one sentence with the conclusion of the figure.
         data: the numbers in the figure, for CSV.
-        select: let the user select points.
+        select: whether the user can select points.
 
     Returns:
         The selection if `select`, else None.

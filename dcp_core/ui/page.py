@@ -37,8 +37,8 @@ VIEW_HELP = (
     "The address of what you see. The view 'class' hides the expert controls. The view 'present' is for a projector: large "
     "type, no downloads; the arrow keys go to the next and previous step of the story, F fills the screen."
 )
-QR = 280  # pixels of the address as a QR code
-LARGE = 22  # pixels of text in the view 'present'
+QR = 280  # side of the QR code in pixels
+LARGE = 22  # size of text in the view 'present', in pixels
 SKIP = '<a href="#content">Skip to the content</a>'
 SKIP_STYLE = """
 a { position: absolute; left: -999px; top: 4px; padding: 8px 16px; border-radius: 8px; z-index: 2000;

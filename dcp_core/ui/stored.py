@@ -1,4 +1,4 @@
-"""What the pages read from disk or compute once: victims, answers, guides and result rows. All sessions share it."""
+"""Data that pages read from disk or compute only once, for all sessions: victims, answers, guides and result rows."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Controls that choose one measured thief by its facts."""
+"""Controls that choose one measured thief by its attack, training recipe, queries, pictures and use of the answers."""
 
 import pandas as pd
 import streamlit as st

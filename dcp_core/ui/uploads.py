@@ -1,4 +1,4 @@
-"""Uploaded files, which outlast a visit to another page."""
+"""Uploaded files, which are kept while the user visits other pages."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from dcp_core.data.images import ImageError, read_image
 
 
 def keep(key: str) -> None:
-    """Keep what was uploaded, or forget what was removed: Streamlit forgets uploads when the page is left."""
+    """Store what was uploaded, or forget what was removed: Streamlit forgets uploads when the user leaves the page."""
     files = st.session_state[key]
     st.session_state[f"kept_{key}"] = files if isinstance(files, list) else [files] if files else []
 

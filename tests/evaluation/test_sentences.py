@@ -48,5 +48,5 @@ def test_a_tradeoff_names_the_owners_cost_and_the_best_thief() -> None:
     )
     risen = about_tradeoff(Deception(), point | {"defender_error": 7.1}, 6.63, (8.6, 9.0))
     assert "your error goes from 6.63 to 7.10 %" in risen
-    assert "hardly notices" in risen
+    assert "hardly any effect" in risen
     assert "No thief was measured" in about_tradeoff(Deception(), point, 6.63)

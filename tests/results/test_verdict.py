@@ -91,7 +91,7 @@ def test_no_for_a_thief_who_keeps_ninety_percent_of_the_model():
     verdict = decide(points(strong, point("dcp", [15.4, 16.0, 16.6], 0.9)), WIDE)
     assert verdict.table["proven"].all()
     assert verdict.answer == "no"
-    assert "A thief who keeps at least 90 % of the model has it" in said(verdict)
+    assert "A thief who keeps at least 90 % of the model has in effect stolen it" in said(verdict)
 
 
 def test_no_for_a_thief_who_fails_without_a_defense():

@@ -1,4 +1,4 @@
-"""The card of a run: its stage or result, the pictures that it asked about, and its buttons."""
+"""The card of a run: its stage or result, the latest pictures that it sent, and its buttons."""
 
 import streamlit as st
 
@@ -79,7 +79,7 @@ def _progress(view: RunView[RunSpec], spec: RunSpec) -> None:
 
 
 def _pictures(view: RunView[RunSpec], spec: RunSpec) -> None:
-    """The latest pictures that the victim was asked about, and the top classes of its answers."""
+    """The latest pictures that were sent to the victim, and the top classes of its answers."""
     found = store.sample(view.folder)
     if found is None:
         return

@@ -59,7 +59,7 @@ def demo() -> None:
 
 
 def _where(views: list[RunView[RunSpec]]) -> str:
-    """How far the example is."""
+    """The progress of the example, as a text."""
     words = []
     for name, view in zip(("undefended", "defended"), views, strict=True):
         stage = stage_of(view)

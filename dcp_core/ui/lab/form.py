@@ -90,7 +90,7 @@ def _choose_budget(attack: str) -> int:
 
 
 def _say_outlook(spec: RunSpec) -> None:
-    """What measured runs say about the budget."""
+    """Show what clones earlier runs achieved with similar query budgets."""
     found = outlook(thief_points(), spec)
     if found.hopeless:
         st.warning(plain(found.words), icon=":material/trending_flat:")

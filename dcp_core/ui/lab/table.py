@@ -1,4 +1,4 @@
-"""The table of runs: which are drawn, what they are, how far they are, and buttons for those that are selected."""
+"""The table of runs, with their state and what they are, and the buttons for the selected ones."""
 
 import hashlib
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def state_words(view: RunView[RunSpec]) -> str:
 
 
 def frame_of(views: Sequence[RunView[RunSpec]], shown: Sequence[str]) -> pd.DataFrame:
-    """What the table shows, a row for each run.
+    """The content of the table, one row for each run.
 
     Args:
         shown: keys of the runs that are drawn, in the chart's order.

@@ -1,4 +1,4 @@
-"""Pictures that follow the page's sliders while they are dragged (a Streamlit component, version 2).
+"""Charts that follow the page's sliders while they are dragged (a Streamlit component, version 2).
 
 Streamlit tells Python a slider's value when it is released. Until then the picture looks up what the server has computed in
 advance, `dcp_core.evaluation.parameter_sweep`: the browser has no formula. The sliders stay Streamlit's own, so keyboard,
@@ -50,7 +50,7 @@ def live(
         panels: made by the functions of `ui.live.panels`.
         sliders: key of a slider -> its value now, and the increasing values of the tables' rows.
         key: key of the component.
-        told: what screen readers say when the picture has changed.
+        told: text that screen readers read out when the chart has changed.
     """
     known = {name: {"now": now, "values": rounded(values)} for name, (now, values) in sliders.items()}
     outside = any(not values[0] <= now <= values[-1] for now, values in sliders.values())

@@ -1,4 +1,4 @@
-"""Live pictures of one answer: what its defense does, for every value of every slider."""
+"""Live charts of one answer: what its defense does, for every value of every slider."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class LiveAnswer:
 
     @property
     def sliders(self) -> dict[str, tuple[float, Sequence[float]]]:
-        """For `ui.live.live`: key of a slider -> its value now, and the values of its table."""
+        """For each slider's key: its present value, and the values of its table. For `ui.live.live`."""
         return {
             key: (float(getattr(self.defense, key.removeprefix(f"{self.defense.name}_"))), sweep.values)
             for key, sweep in self.sweeps.items()
@@ -85,7 +85,7 @@ def live_answer(
     """Compute the answers for all values of a defense's sliders.
 
     Args:
-        answers: of one picture, by this defense.
+        answers: clean and defended answer to one picture, with this defense.
         guide: the guide (1, K) of a model-based defense.
         seed: seed with which the answers were made.
     """
@@ -98,7 +98,7 @@ def live_answer(
 
 
 def answer_panels(live: LiveAnswer) -> list[dict[str, Any]]:
-    """What happened as a sentence, the l1 distance, three or four numbers, and bars of clean and defended answer."""
+    """Panels: a sentence on the change, the l1 distance, three or four numbers, and bars of clean and defended answer."""
     before = per_answer(live.answers.clean, live.answers.clean)
     help = "How far the answer was moved: Σ|y′ − y| (Eq. 2)."
     return [
@@ -133,7 +133,14 @@ def _tiles(live: LiveAnswer, before: PerAnswer) -> list[dict[str, Any]]:
     y_max = live.answers.clean.max()
     if live.defense.alpha(y_max) is not None:
         value = live.quantity(lambda defense, _: float(detector_at(defense, y_max)))
-        found.append(tile("Detector α", value, note="1: disturb, 0: leave", help="Eq. 4."))
+        found.append(
+            tile(
+                "Detector α",
+                value,
+                note="1: change, 0: keep",
+                help="Output of the detector, Eq. 4: near 1, the answer is changed.",
+            )
+        )
     return found
 
 

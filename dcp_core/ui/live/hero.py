@@ -12,13 +12,13 @@ from dcp_core.ui.live.panels import Quantity, levels, sentence, tile, tiles
 
 
 def hero_panels(case: pd.DataFrame, strengths: list[float], now: int, slider: str) -> list[dict[str, Any]]:
-    """What the defense changes, as a sentence; accuracies of victim and clones as bars; what the defense costs the owner.
+    """Panels: a sentence on the effect of the defense, accuracies of victim and clones as bars, and the owner's costs.
 
     Args:
-        case: measured thieves of the victim, of `overview.strongest_case`.
-        strengths: of `overview.strengths`.
-        now: place of the chosen strength in them.
-        slider: key of a slider over the places in `strengths`.
+        case: measured thieves of the victim, from `overview.strongest_case`.
+        strengths: measured strengths, from `overview.strengths`.
+        now: index of the chosen strength among them.
+        slider: key of a slider over the indices of `strengths`.
     """
     points = [overview.point_at(case, strength) for strength in strengths]
     tables = [overview.accuracies(case, point) for point in points]
@@ -56,7 +56,7 @@ def hero_panels(case: pd.DataFrame, strengths: list[float], now: int, slider: st
 
 
 def headline(case: pd.DataFrame) -> str:
-    """How well the victim can be stolen without a defense."""
+    """A sentence: the accuracy of the best clone without a defense, beside the victim's."""
     bare = undefended(case).iloc[0]
     share = kept(bare)
     how_well = "Very well" if share >= OWNED else "In part" if share > FAILED else "Badly"
@@ -67,7 +67,7 @@ def headline(case: pd.DataFrame) -> str:
 
 
 def behind_words(case: pd.DataFrame, point: pd.Series) -> str:
-    """What a defense, at the strength of a point, changes for the thief."""
+    """A sentence: the accuracy of the clone behind the defense, at the strength of a point."""
     by = overview.accuracies(case, point).set_index("who")["accuracy"]
     whose = (
         "It is the best clone of all thieves that were measured behind it."

@@ -29,7 +29,7 @@ def limit_on_plot(chart: str, slider: str, low: float, high: float, step: float)
     Args:
         chart: key of a Plotly chart whose last shape is the allowed region.
         slider: key of the limit's slider, which is set when the handle is released.
-        low, high, step: of that slider.
+        low, high, step: range and step of that slider.
     """
     key = f"{chart}_limit"
 

@@ -1,4 +1,4 @@
-"""What a live picture shows: descriptions of its panels, which `live.js` draws.
+"""Descriptions of the panels of a live chart, which `live.js` draws.
 
 A quantity is a value now and, for each slider that changes it, a table with a row for each value of that slider. A row is a
 number, or nested lists of numbers.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-DIGITS = 6  # of the numbers in tables
+DIGITS = 6  # digits after the point of the numbers in tables
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Quantity:
     """Key of a slider -> a row for each of its values."""
 
     def sent(self) -> dict[str, Any]:
-        """As JSON. A table whose rows all equal the value now is left out.
+        """The quantity as JSON. A table is left out if all its rows are equal to the present value.
 
         The value now is not rounded: the page rounds it to three digits, and a number that is rounded twice can differ from
         the one that Python prints.
@@ -65,7 +65,7 @@ class Line:
     name: str = ""
     dash: str = "none"
     named_at: str = "end"
-    """Where its name is written: at its "start" or its "end"."""
+    """Where the name of the line is written: at its "start" or its "end"."""
     band: tuple[Sequence[float], Sequence[float]] | None = None
 
     def sent(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def axis(title: str, low: float, high: float, most: int = 6) -> Axis:
 
 
 def texts(now: str, tables: Mapping[str, Sequence[str]]) -> tuple[list[str], Quantity]:
-    """Texts that sliders change: every text once, and which of them is shown, as a quantity."""
+    """Texts that sliders change: the list of different texts, and the index of the shown one, as a quantity."""
     every = list(dict.fromkeys([now, *(text for rows in tables.values() for text in rows)]))
     place = {text: k for k, text in enumerate(every)}
     return every, Quantity(place[now], {key: [place[text] for text in rows] for key, rows in tables.items()})
@@ -131,7 +131,7 @@ def word_tile(
 
 
 def tiles(*each: dict[str, Any]) -> dict[str, Any]:
-    """Numbers beside each other."""
+    """A row of several `tile` or `word_tile` panels."""
     return {"kind": "tiles", "tiles": list(each)}
 
 
@@ -141,8 +141,8 @@ def bars(
     """Clean and defended probabilities of classes beside each other.
 
     Args:
-        named: how many of the `classes` are classes; the others are sums of several.
-        scale: the probability that fills a bar.
+        named: how many of the entries in `classes` are single classes; the others are sums over several classes.
+        scale: the probability at which a bar has its full width.
     """
     return {
         "kind": "bars",

@@ -34,7 +34,7 @@ def strength_slider(defense: Defense, strengths: Sequence[float], prefix: str) -
 def cost_panels(
     defense: Defense, curve: pd.DataFrame, undefended: float, case: pd.DataFrame, slider: str
 ) -> list[dict]:
-    """What a defense costs: as a sentence, and in numbers.
+    """Panels with the costs of a defense: a sentence, and numbers.
 
     Args:
         curve: the trade-off curve of the defense, with its present strength.
@@ -103,8 +103,8 @@ def thief_panel(
 
     Args:
         measured: points by defense, of `overview.along`; those of the chosen one are not empty.
-        best: of `overview.best_along`, for the chosen defense. Where it has no other errors, it is not drawn.
-        errors: of `overview.levels`.
+        best: points of `overview.best_along` for the chosen defense. If its errors are the same, it is not drawn.
+        errors: errors in percent by name, from `overview.levels`.
     """
     own, mark = measured[defense], mark_of(defense.name)
     known = not np.array_equal(own["adversary_error"], best["adversary_error"])
