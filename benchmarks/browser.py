@@ -25,7 +25,7 @@ import psutil
 import torch
 from playwright.sync_api import Page, sync_playwright
 
-from dcp_core.models import zoo
+from dcp_core.models import storing, zoo
 from dcp_core.models.architectures import build
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +54,7 @@ def synthetic_victim() -> None:
     labels = (logits + torch.randn_like(logits)).argmax(1)
     classes = tuple(f"class {k}" for k in range(100))
     card = zoo.Card("synthetic-100", "Synthetic, 100 classes", "synthetic", "resnet8", classes, 32)
-    zoo.save(build("resnet8", 100), card, logits, labels)
+    storing.save(build("resnet8", 100), card, logits, labels)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dcp_core.attacks import clone_training
-from dcp_core.models import pretrained, zoo
+from dcp_core.models import pretrained, storing, zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict
 from dcp_core.models.pretrained import FEATURES
@@ -46,7 +46,7 @@ def toy() -> zoo.Victim:
     model = build("resnet8", 4)
     images = torch.randint(0, 256, (50, 3, 32, 32), dtype=torch.uint8)
     card = zoo.Card("toy", "Toy", "toy", "resnet8", ("a", "b", "c", "d"), 32)
-    zoo.save(model, card, predict(model, images), torch.arange(50) % 4)
+    storing.save(model, card, predict(model, images), torch.arange(50) % 4)
     return zoo.load("toy")
 
 

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-from dcp_core.models import zoo
+from dcp_core.models import storing, zoo
 
 
 class _NamesToo(click.Group):
@@ -41,7 +41,7 @@ def command(ctx: click.Context) -> None:
 @click.option("--yes", is_flag=True, help="Delete without asking for confirmation.")
 def remove(name: str, yes: bool) -> None:
     """Delete the victim NAME of your own, with its second networks and its test pictures. Its runs and results stay."""
-    if not zoo.removable(name):
+    if not storing.removable(name):
         raise zoo.VictimError(f"{name} comes with this package and cannot be removed")
     if not yes:
         click.confirm(f"Delete the victim {name}?", abort=True)

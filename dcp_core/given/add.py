@@ -17,7 +17,7 @@ from dcp_core.given.check import Check, CheckError, alternatives, check
 from dcp_core.given.pictures import MOST, LabelledPictures, find_pictures, unreadable
 from dcp_core.given.sources import Given, SourceError, open_given
 from dcp_core.making.progress import Making, Progress
-from dcp_core.models import zoo
+from dcp_core.models import storing, zoo
 from dcp_core.models.architectures import ARCHITECTURES
 from dcp_core.models.given_onnx import as_victim
 from dcp_core.models.inference import to_pixels
@@ -238,7 +238,7 @@ def accept(name: str, found: Examination, *, replace: bool = False, root: Path |
     )
 
     def save(card: zoo.Card) -> zoo.Card:
-        return zoo.save_onnx(content, card, found.check.logits, found.labels, root)
+        return storing.save_onnx(content, card, found.check.logits, found.labels, root)
 
     return stored_with_pictures(described, found.images, found.labels, save, root)
 
@@ -276,11 +276,11 @@ def check_name(name: str, replace: bool = False) -> None:
     Raises:
         VictimError: if not.
     """
-    zoo.checked_name(name)
-    if name in zoo.names() and not (replace and zoo.removable(name)):
+    storing.checked_name(name)
+    if name in zoo.names() and not (replace and storing.removable(name)):
         raise zoo.VictimError(
             f"there is a victim {name}: choose another name"
-            + (", or replace it with --replace" if zoo.removable(name) else "")
+            + (", or replace it with --replace" if storing.removable(name) else "")
         )
 
 
@@ -291,7 +291,7 @@ def remove(name: str) -> None:
         VictimError: if the victim is unknown or an included one.
     """
     card = zoo.card(name)
-    zoo.remove(name)
+    storing.remove(name)
     if card.source and not any(
         other.dataset == card.dataset for other in zoo.cards()
     ):  # a quantized version needs them

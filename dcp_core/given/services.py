@@ -13,7 +13,7 @@ from dcp_core.given.add import aligned, check_name, stored_with_pictures
 from dcp_core.given.check import Check, check
 from dcp_core.given.pictures import find_pictures, unreadable
 from dcp_core.making.progress import Making, Progress
-from dcp_core.models import zoo
+from dcp_core.models import storing, zoo
 from dcp_core.models.preprocessing import Preprocessing
 from dcp_core.models.remote import RemoteClassifier
 from dcp_core.models.service import MOST_BYTES, Service, read_service
@@ -166,6 +166,6 @@ def accept_service(
     )
 
     def save(card: zoo.Card) -> zoo.Card:
-        return zoo.save_service(found.text.encode(), card, found.check.logits, found.labels, root)
+        return storing.save_service(found.text.encode(), card, found.check.logits, found.labels, root)
 
     return stored_with_pictures(described, found.images, found.labels, save, root)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dcp_core.data.datasets import DataError, ImageSet, load
 from dcp_core.evaluation.metrics import fidelity, per_answer
 from dcp_core.making.progress import Making, Progress, following, recipe_of
-from dcp_core.models import zoo
+from dcp_core.models import storing, zoo
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.models.training import train
 
@@ -102,7 +102,7 @@ def make_quantized(
         onnx_sha256="",
         hardware="",
     )
-    saved = zoo.save_onnx(content, described, predict(model, test.images), test.labels, root)
+    saved = storing.save_onnx(content, described, predict(model, test.images), test.labels, root)
     yield Progress("done", 1.0)
     return saved
 
@@ -146,7 +146,7 @@ def _quantized_file(
         train_pictures=0,
         hardware="",
     )
-    saved = zoo.save_onnx(content, described, predict(model, test.images), test.labels, root)
+    saved = storing.save_onnx(content, described, predict(model, test.images), test.labels, root)
     yield Progress("done", 1.0)
     return saved
 
@@ -172,7 +172,7 @@ def make_onnx(victim: str) -> Making[zoo.Card]:
         raise onnx_file.QuantizationError(
             f"no ONNX file was stored: its posteriors differ from torch's by {worst:.1e}, more than the allowed {EXACT:.0e}"
         )
-    saved = zoo.add_onnx(victim, content)
+    saved = storing.add_onnx(victim, content)
     yield Progress("done", 1.0)
     return saved
 

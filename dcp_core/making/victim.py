@@ -10,7 +10,7 @@ from torch import Tensor
 from dcp_core import checkpoints
 from dcp_core.data.datasets import DATASETS, DataError, download, load
 from dcp_core.making.progress import Making, Progress, checkpoint_of, following, recipe_of, usual_device
-from dcp_core.models import zoo
+from dcp_core.models import storing, zoo
 from dcp_core.models.architectures import Classifier, build, whiten
 from dcp_core.models.inference import predict
 from dcp_core.models.training import train
@@ -42,7 +42,7 @@ def make_victim(
         FloatingPointError: if the training diverges.
     """
     chosen = recipe_of(data, {}, recipe)
-    name = zoo.checked_name(name or usual_name(data, network))
+    name = storing.checked_name(name or usual_name(data, network))
     if data in DATASETS:
         download(data)
     training, test = load(data, "train"), load(data, "test")
@@ -63,7 +63,7 @@ def make_victim(
         train_pictures=len(training),
         recipe=dataclasses.asdict(chosen),
     )
-    saved = zoo.save(model, card, predict(model, test.images), test.labels, root)
+    saved = storing.save(model, card, predict(model, test.images), test.labels, root)
     checkpoints.remove(checkpoint)
     yield Progress("done", 1.0)
     return saved

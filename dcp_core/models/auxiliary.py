@@ -156,7 +156,7 @@ def lesson(kind: str, victim: zoo.Victim, pool: ImageSet) -> tuple[Tensor, Calla
 def keep(network: nn.Module, described: AuxiliaryCard, root: Path | None = None) -> AuxiliaryCard:
     """Store a second network in its victim's folder, and return the complete card.
 
-    An older one of the same kind is replaced atomically, as by `zoo.save`.
+    An older one of the same kind is replaced atomically, as by `storing.save`.
 
     Args:
         described: a card with the fields that cannot be computed from the network.

@@ -3,15 +3,13 @@
 A victim is a folder `victims/NAME` in `precomputed/` or `home()`. Its files are `weights.safetensors`, `model.onnx`, or
 both; `card.json`, which describes the victim and its training; and `test_answers.safetensors`, its clean logits on its
 whole test set and the labels. Pickle files are never loaded. The names of stored files contain the first digits of their
-sha256 (see `cards.py`).
+sha256 (see `cards.py`). `storing.py` writes and removes victims.
 
 A quantized victim, and one that was given as a file (`dcp_core/given`), has only `model.onnx`. For other fp32 victims,
 `model.onnx` is the same network as the weights. On CPUs, ONNX Runtime answers several times as fast as eager torch, with
 posteriors equal to 1e-5.
 """
 
-import dataclasses
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor, nn
 
 from dcp_core import release
@@ -31,11 +28,8 @@ from dcp_core.models.cards import (
     file_of,
     read_card,
     read_file,
-    replace_card,
-    store_file,
 )
 from dcp_core.models.service import Service, ServiceError, read_service
-from dcp_core.provenance import hardware, today, versions
 from dcp_core.vision import torchvision
 
 TORCHVISION = "torchvision:"
@@ -142,7 +136,7 @@ def card(name: str) -> Card:
     Raises:
         VictimError: if the name is unknown or the card is damaged.
     """
-    return _card_in(_folder(name))
+    return _card_in(folder(name))
 
 
 def load(name: str, device: str = "cpu") -> Victim:
@@ -247,113 +241,6 @@ def test_answers(name: str) -> tuple[Tensor, Tensor]:
     return logits, labels
 
 
-def save(
-    model: Classifier,
-    described: Card,
-    logits: Tensor,
-    labels: Tensor,
-    root: Path | None = None,
-) -> Card:
-    """Store a victim and its clean answers to its test set.
-
-    A victim of the same name is replaced atomically: after an interruption, the old or the new one is complete.
-
-    Args:
-        described: a card with all fields that cannot be computed from the model.
-        logits: clean logits (N, K) on the test set.
-        labels: integers (N,).
-        root: folder of victims. Default: `home()/victims`.
-
-    Returns:
-        The complete card, with accuracy, number of parameters, checksums, date, versions and hardware.
-
-    Raises:
-        VictimError: if the name is not valid as the name of a folder.
-    """
-    folder = _new_folder(described.name, root)
-    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    complete = dataclasses.replace(
-        described,
-        parameters=sum(p.numel() for p in model.parameters()),
-        sha256=store_file(folder, WEIGHTS, tensors_as_bytes(weights)),
-        onnx_sha256="",  # an older ONNX file does not belong to the new network
-        hardware=described.hardware or hardware(next(model.parameters()).device),
-    )
-    return _complete(folder, complete, logits, labels)
-
-
-def save_onnx(content: bytes, described: Card, logits: Tensor, labels: Tensor, root: Path | None = None) -> Card:
-    """Store a victim that is one ONNX file, quantized or given; see `save`."""
-    folder = _new_folder(described.name, root)
-    digest = store_file(folder, ONNX, content)
-    described = dataclasses.replace(described, sha256=digest, hardware=described.hardware or hardware())
-    return _complete(folder, described, logits, labels)
-
-
-def save_service(
-    content: bytes, described: Card, logits: Tensor, labels: Tensor, root: Path | None = None
-) -> Card:
-    """Store a victim that is a service, which is one TOML file; see `save`."""
-    folder = _new_folder(described.name, root)
-    digest = store_file(folder, DESCRIPTION, content)
-    return _complete(folder, dataclasses.replace(described, sha256=digest), logits, labels)
-
-
-def add_onnx(name: str, content: bytes) -> Card:
-    """Store `model.onnx` beside the weights of an fp32 victim, which then uses ONNX Runtime on CPUs."""
-    folder, known = _folder(name), card(name)
-    complete = dataclasses.replace(known, onnx_sha256=store_file(folder, ONNX, content))
-    replace_card(folder / CARD, complete)
-    return complete
-
-
-def _complete(folder: Path, described: Card, logits: Tensor, labels: Tensor) -> Card:
-    answers = tensors_as_bytes({"logits": logits.float().contiguous(), "labels": labels.to(torch.int16)})
-    complete = dataclasses.replace(
-        described,
-        answers_sha256=store_file(folder, ANSWERS, answers),
-        test_accuracy=round(100 * float((logits.argmax(1) == labels).double().mean()), 2),
-        test_pictures=len(labels),
-        date=today(),
-        versions=versions(),
-    )
-    replace_card(folder / CARD, complete)
-    return complete
-
-
-def checked_name(name: str) -> str:
-    """Check the name of a new victim, and return it.
-
-    Raises:
-        VictimError: if it is not valid as the name of a folder.
-    """
-    if not name or name.startswith((".", TORCHVISION)) or Path(name).name != name:
-        raise VictimError(f"a victim's name is also a folder's: {name!r} cannot be one, choose another")
-    return name
-
-
-def _new_folder(name: str, root: Path | None) -> Path:
-    return (root or home() / "victims") / checked_name(name)
-
-
-def removable(name: str) -> bool:
-    """Whether a victim is the user's own, and not an included one."""
-    return _folder(name).parent == home() / "victims"
-
-
-def remove(name: str) -> None:
-    """Delete one of the user's own victims, with its second networks. The card is deleted first, which hides the rest.
-
-    Raises:
-        VictimError: if the victim is unknown or an included one.
-    """
-    if not removable(name):
-        raise VictimError(f"{name} comes with this package and cannot be removed")
-    folder = _folder(name)
-    (folder / CARD).unlink()
-    shutil.rmtree(folder)
-
-
 def roots() -> tuple[Path, Path]:
     """The folders of victims: of the included ones, and of the user's own."""
     return PRECOMPUTED / "victims", home() / "victims"
@@ -384,10 +271,15 @@ def _card_in(folder: Path) -> Card:
 
 
 def _path(known: Card, file: str) -> Path:
-    return file_of(_folder(known.name), file, known.files.get(file, ""))
+    return file_of(folder(known.name), file, known.files.get(file, ""))
 
 
-def _folder(name: str) -> Path:
+def folder(name: str) -> Path:
+    """The folder of a victim.
+
+    Raises:
+        VictimError: if no victim has this name.
+    """
     for root in roots():
         # Compared with existing entries, so that a name such as "../../etc" cannot leave the folder.
         if any(card.parent.name == name for card in root.glob(f"*/{CARD}")):

@@ -16,7 +16,7 @@ from torch import Tensor
 from dcp_core.attacks.dfme import DFME
 from dcp_core.cli import main
 from dcp_core.cli.attack import command
-from dcp_core.models import zoo
+from dcp_core.models import storing, zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict
 from dcp_core.results.rows import load_results
@@ -41,7 +41,7 @@ def pool(home: Path, tmp_path: Path) -> str:
     model = build("resnet8", 4)
     images = torch.from_numpy(arrays["x_test"].transpose(0, 3, 1, 2).copy())
     card = zoo.Card("small", "Small", str(path), "resnet8", tuple("abcd"), 32)
-    zoo.save(model, card, predict(model, images), torch.arange(200) % 4)
+    storing.save(model, card, predict(model, images), torch.arange(200) % 4)
     return str(path)
 
 

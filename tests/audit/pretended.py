@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dcp_core.defenses.base import identity
-from dcp_core.models import zoo
+from dcp_core.models import storing, zoo
 from dcp_core.models.architectures import build
 from dcp_core.runs.folder import claim, folder_of, keep_result
 from dcp_core.runs.spec import RunSpec
@@ -25,7 +25,7 @@ def victim_with_answers(
     logits = torch.where(wrong[:, None], logits.roll(1, 1), logits)
     torch.manual_seed(0)
     card = zoo.Card(name, name.title(), dataset, "resnet8", tuple("abcd"), size, test_pictures=400)
-    zoo.save(build("resnet8", 4), card, logits, labels)
+    storing.save(build("resnet8", 4), card, logits, labels)
     return name
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from dcp_core.cli import main
 from dcp_core.defenses import ReverseSigmoid
-from dcp_core.models import zoo
+from dcp_core.models import storing, zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict
 from dcp_core.models.onnx_model import OnnxClassifier, open_session
@@ -34,7 +34,7 @@ def trained(home: Path, tmp_path: Path) -> Path:
     torch.nn.init.normal_(model.network[-1].weight, std=20)
     images = torch.from_numpy(x[:20]).permute(0, 3, 1, 2)
     card = zoo.Card("own", "Own", str(path), "resnet8", ("no", "yes"), 16)
-    zoo.save(model, card, predict(model, images), torch.arange(20) % 2)
+    storing.save(model, card, predict(model, images), torch.arange(20) % 2)
     return path
 
 

@@ -9,7 +9,7 @@ import torch
 from dcp_core.costs import energy, hidden_costs, measure, variants
 from dcp_core.costs.energy import Meter
 from dcp_core.defenses import DEFENSES
-from dcp_core.models import auxiliary, zoo
+from dcp_core.models import auxiliary, storing, zoo
 from dcp_core.models.architectures import build
 from dcp_core.results.schema import check
 
@@ -69,7 +69,7 @@ def test_both_implementations_give_the_same_answers(victim: zoo.Victim):
     give_surrogate()
     # The victim of the tests is MAD's untrained surrogate itself, so that there is no gradient to turn: another one.
     torch.manual_seed(2)
-    zoo.save(build("resnet8", 4), victim.card, torch.randn(50, 4), torch.arange(50) % 4)
+    storing.save(build("resnet8", 4), victim.card, torch.randn(50, 4), torch.arange(50) % 4)
     found = {way.name: way for way in variants.defense_variants("toy")[0]}
     pixels = torch.rand(3, 3, 32, 32)
     for name in ("mad", "grad2"):

@@ -14,7 +14,7 @@ from dcp_core.data.datasets import DataError, load
 from dcp_core.defenses import MAD, AdaptiveMisinformation, Deception, GradientRedirection
 from dcp_core.evaluation import guides
 from dcp_core.evaluation.curves import tradeoff_curve
-from dcp_core.models import auxiliary, zoo
+from dcp_core.models import auxiliary, storing, zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.models.training import Recipe, train
@@ -43,7 +43,7 @@ def data(home: Path, tmp_path: Path) -> str:
     for _ in train(model, pool.images, pool.labels, Recipe(epochs=10, batch_size=32)):
         pass
     card = zoo.Card("small", "Small", str(path), "resnet8", tuple("abcd"), 16)
-    zoo.save(model, card, predict(model, test.images), test.labels)
+    storing.save(model, card, predict(model, test.images), test.labels)
     return str(path)
 
 
@@ -117,7 +117,7 @@ def test_a_guide_is_computed_once_and_anew_for_another_setting(data: str, home: 
     # Another victim of the same name makes the stored one worthless.
     torch.manual_seed(5)
     other, card = build("resnet8", 4), zoo.card("small")
-    zoo.save(other, card, *zoo.test_answers("small"))
+    storing.save(other, card, *zoo.test_answers("small"))
     assert fractions(MAD())[-1] == 1.0
     for stored in (home / "victims" / "small").glob("guide-mad-*"):
         stored.write_bytes(b"rubbish")

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from dcp_core.cli import main
-from dcp_core.models import auxiliary, zoo
+from dcp_core.models import auxiliary, storing, zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.cards import file_of
 from dcp_core.models.inference import predict
@@ -73,7 +73,7 @@ LABELS = torch.arange(8) % 4
 def save(seed: int) -> zoo.Card:
     model = fresh(seed)
     card = zoo.Card("toy", f"Toy {seed}", "toy", "resnet8", tuple("abcd"), 32)
-    return zoo.save(model, card, predict(model, PICTURES), LABELS)
+    return storing.save(model, card, predict(model, PICTURES), LABELS)
 
 
 def whole(titles: set[str]) -> str:
@@ -121,10 +121,10 @@ def test_an_onnx_file_is_added_and_goes_with_the_weights(home: Path, monkeypatch
         whole({"Toy 1"})
         seen.append(zoo.onnx_file("toy") if zoo.card("toy").onnx_sha256 else None)
 
-    survives(lambda: save(1), lambda: zoo.add_onnx("toy", b"1"), check, monkeypatch)
+    survives(lambda: save(1), lambda: storing.add_onnx("toy", b"1"), check, monkeypatch)
     assert (seen[0], seen[-1], set(seen)) == (None, b"1", {None, b"1"})
     seen.clear()
-    survives(lambda: zoo.add_onnx("toy", b"1"), lambda: zoo.add_onnx("toy", b"2"), check, monkeypatch)
+    survives(lambda: storing.add_onnx("toy", b"1"), lambda: storing.add_onnx("toy", b"2"), check, monkeypatch)
     assert (seen[0], seen[-1], set(seen)) == (b"1", b"2", {b"1", b"2"})
     save(2)
     with pytest.raises(zoo.VictimError, match="no ONNX file yet"):
@@ -168,7 +168,7 @@ def test_a_name_that_cannot_be_a_folders_is_refused(home: Path, name: str) -> No
     model = fresh(0)
     card = zoo.Card(name, "Toy", "toy", "resnet8", tuple("abcd"), 32)
     with pytest.raises(zoo.VictimError, match="choose another"):
-        zoo.save(model, card, torch.zeros(4, 4), torch.arange(4))
+        storing.save(model, card, torch.zeros(4, 4), torch.arange(4))
 
 
 def changed(**fields: Any) -> Callable[[dict[str, Any]], bytes]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dcp_core.models import zoo
+from dcp_core.models import storing, zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict
 
@@ -24,5 +24,5 @@ def small_world(folder: Path) -> str:
     model = build("resnet8", 4)
     images = torch.from_numpy(arrays["x_test"].transpose(0, 3, 1, 2).copy())
     card = zoo.Card("small", "Small", str(path), "resnet8", tuple("abcd"), 32)
-    zoo.save(model, card, predict(model, images), torch.arange(PICTURES) % 4)
+    storing.save(model, card, predict(model, images), torch.arange(PICTURES) % 4)
     return str(path)
