@@ -140,9 +140,9 @@ def _cost(card: zoo.Card, defense: Defense, curves: pd.DataFrame, case: pd.DataF
     own = curves[curves["defense"] == defense.name]
     undefended, measured = 100 - (card.test_accuracy or 0), ui.thief_points()[:0] if case is None else case
     now = own[own["strength"] == _strength(defense)].iloc[0]
-    told = about_tradeoff(defense, now, undefended, least_behind(measured, defense))
+    effect = about_tradeoff(defense, now, undefended, least_behind(measured, defense))
     if not follow:
-        st.markdown(ui.plain(told))
+        st.markdown(ui.plain(effect))
         with st.container(horizontal=True):
             st.metric("mean l1, 0 to 2", f"{now.l1:.3f}")
             st.metric("Owner's error", f"{now.defender_error:.2f} %", f"undefended {undefended:.2f} %")
@@ -151,7 +151,7 @@ def _cost(card: zoo.Card, defense: Defense, curves: pd.DataFrame, case: pd.DataF
         return
     sliders = ui.strength_slider(defense, own["strength"].tolist(), ui.TRADEOFFS)
     panels = ui.cost_panels(defense, own, undefended, measured, next(iter(sliders)))
-    ui.live(panels, sliders, key="t_cost", told=told)
+    ui.live(panels, sliders, key="t_cost", announcement=effect)
 
 
 def _cost_curves(defense: Defense, curves: pd.DataFrame, x: str, y: str, follow: bool) -> None:

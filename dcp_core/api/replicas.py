@@ -144,7 +144,7 @@ class SharedWatch(Watching):
         self._actor: Any = None
         self._asked: list[tuple[str, int]] = []
         self._seen: list[tuple[str, np.ndarray, np.ndarray]] = []
-        self._told = 0.0
+        self._last_tell = 0.0
 
     async def alarm(self, name: str) -> bool:
         """See `Watching`."""
@@ -164,12 +164,12 @@ class SharedWatch(Watching):
     def see(self, name: str, pixels: np.ndarray, clean: np.ndarray) -> None:
         """See `Watch.see`."""
         self._seen.append((name, small(pixels), clean))
-        if time.monotonic() - self._told > TELL_SECONDS:
+        if time.monotonic() - self._last_tell > TELL_SECONDS:
             self.save()
 
     def save(self) -> None:
         """Send the collected calls to the actor. If it is being restarted, they are lost."""
-        self._told = time.monotonic()
+        self._last_tell = time.monotonic()
         asked, seen, self._asked, self._seen = self._asked, self._seen, [], []
         if (actor := self._found()) is not None:
             actor.hear.remote(asked, seen)

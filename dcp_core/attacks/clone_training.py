@@ -23,7 +23,7 @@ from dcp_core.attacks.transfer_set import TransferSet
 from dcp_core.models.architectures import Classifier
 from dcp_core.models.inference import predict, reduced, to_pixels
 from dcp_core.models.pretrained import STEPS, FrozenNet, train_head
-from dcp_core.models.training import Progress, Recipe, train
+from dcp_core.models.training import Recipe, TrainingProgress, train
 
 FEATURE_BATCH = 256  # pictures whose features are computed between two events
 PRIOR_PICTURES = 20_000  # largest number of pictures of the pool whose answers are the prior
@@ -63,7 +63,7 @@ def strong_recipe(pictures: int, epochs: int, batch: int, lr: float, *, flip: bo
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How the clone is trained on the answers.
 
     Args:
@@ -93,7 +93,7 @@ def prior_pictures(asked: TransferSet) -> Tensor:
     return torch.cat([order[fresh[order]], order[~fresh[order]]])[:PRIOR_PICTURES]
 
 
-def train_clone(theft: Theft, asked: TransferSet, plan: Plan, start: float) -> Iterator[Event]:
+def train_clone(theft: Theft, asked: TransferSet, plan: TrainingPlan, start: float) -> Iterator[Event]:
     """Train `theft.clone` as planned; yields events. The fraction of the first one is at least `start`."""
     clone, used = theft.clone, theft.oracle.used
     if isinstance(clone, Classifier) and isinstance(clone.network, FrozenNet):
@@ -140,10 +140,10 @@ def train_clone(theft: Theft, asked: TransferSet, plan: Plan, start: float) -> I
 class _NetworkTrainer:
     """Trains a whole network on the pictures that were queried: `images`, as the network sees them."""
 
-    def __init__(self, theft: Theft, asked: TransferSet, plan: Plan, images: Tensor) -> None:
+    def __init__(self, theft: Theft, asked: TransferSet, plan: TrainingPlan, images: Tensor) -> None:
         self.theft, self.asked, self.plan, self.images = theft, asked, plan, images
 
-    def train(self, targets: Tensor, stage: int) -> Generator[Progress, None, None]:
+    def train(self, targets: Tensor, stage: int) -> Generator[TrainingProgress, None, None]:
         """Train the clone on targets (N, K), or resume the training of this stage."""
         folder, model, further = self.theft.folder, self.theft.clone, None
         checkpoint = folder / training_state(stage) if folder else None
@@ -174,7 +174,7 @@ class _HeadTrainer:
     def __init__(self, theft: Theft, network: FrozenNet, features: Tensor) -> None:
         self.theft, self.network, self.features = theft, network, features
 
-    def train(self, targets: Tensor, stage: int) -> Generator[Progress, None, None]:
+    def train(self, targets: Tensor, stage: int) -> Generator[TrainingProgress, None, None]:
         """Train the head on targets (N, K)."""
         yield from train_head(self.network, self.features, targets, self.theft.seed, STEPS)
 
@@ -202,7 +202,7 @@ def _shown(
             last = time.monotonic()
 
 
-def _shadows(theft: Theft, asked: TransferSet, plan: Plan) -> Working:
+def _shadows(theft: Theft, asked: TransferSet, plan: TrainingPlan) -> Working:
     """Posteriors (n, K) of shadow models, which are trained first."""
     assert theft.pool is not None
     path = theft.folder / SHADOWS_STATE if theft.folder else None

@@ -37,7 +37,7 @@ from dcp_core.attacks.base import (
     Theft,
     Timed,
 )
-from dcp_core.attacks.clone_training import Plan, plain_recipe, prior_pictures, strong_recipe, train_clone
+from dcp_core.attacks.clone_training import TrainingPlan, plain_recipe, prior_pictures, strong_recipe, train_clone
 from dcp_core.attacks.oracle import AttackError, NanAnswer
 from dcp_core.attacks.shadows import SHADOW_PICTURES, check_shadows
 from dcp_core.attacks.transfer_set import TransferSet, check_pool, picking_order
@@ -322,12 +322,12 @@ class KnockoffNets(Attack):
             saver.write(asked.state)
         yield from train_clone(theft, asked, self._plan(theft, asked), work)
 
-    def _plan(self, theft: Theft, asked: TransferSet) -> Plan:
+    def _plan(self, theft: Theft, asked: TransferSet) -> TrainingPlan:
         clean = None
         if self.is_bound:
             assert theft.clean_answers is not None
             clean = theft.clean_answers(asked.images[prior_pictures(asked)[: len(asked.images) - asked.count]])
-        return Plan(
+        return TrainingPlan(
             self.treatment,
             stages=self.stages,
             recipe=self.training(asked.count, theft.seed),

@@ -5,6 +5,6 @@
 
 from dcp_core.audit.report import write
 from dcp_core.audit.request import AuditError, Request
-from dcp_core.audit.session import Progress, audit
+from dcp_core.audit.session import AuditProgress, audit
 
-__all__ = ["AuditError", "Progress", "Request", "audit", "write"]
+__all__ = ["AuditError", "AuditProgress", "Request", "audit", "write"]

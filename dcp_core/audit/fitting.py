@@ -55,8 +55,8 @@ def _fit(victim: str, name: str, needs: Needs, queries: Tensor | None) -> Fit:
     except ValueError as error:
         return Fit(name, None, str(error))
     logits, labels = zoo.test_answers(victim)
-    dice = torch.Generator().manual_seed(0)
-    curve = tradeoff_curve(defense, logits, labels, guide=guide, generator=dice)
+    rng = torch.Generator().manual_seed(0)
+    curve = tradeoff_curve(defense, logits, labels, guide=guide, generator=rng)
     own = 100 * float((logits.argmax(1) != labels).double().mean())
     moved = torch.tensor(curve["l1"].to_numpy())
     if needs.l1_of == "l1_queries" and queries is not None and not defense.needs_inputs:
@@ -77,9 +77,9 @@ def _fit(victim: str, name: str, needs: Needs, queries: Tensor | None) -> Fit:
 
 def _moved(defense: Defense, logits: Tensor) -> Tensor:
     """The mean l1 distance of the answers to these logits, at each strength of the defense's grid, (S,)."""
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     if defense.strength is None:
-        answers = defense(logits=logits, generator=dice)[None]
+        answers = defense(logits=logits, generator=rng)[None]
     else:
-        answers = defense.sweep(defense.grid, logits=logits, generator=dice)
+        answers = defense.sweep(defense.grid, logits=logits, generator=rng)
     return per_answer(answers, logits.softmax(-1)).l1.double().mean(-1)

@@ -108,12 +108,12 @@ def fit(budgets: Numbers, errors: Numbers, *, seed: int = 0) -> PowerLaw:
     return PowerLaw(np.asarray(budgets, float), best, draws, unit)
 
 
-def _resamples(errors: Numbers, dice: np.random.Generator) -> Numbers:
+def _resamples(errors: Numbers, rng: np.random.Generator) -> Numbers:
     """Mean errors (R, B) that scatter as the mean over these seeds does, with Student's t of S - 1 degrees of freedom."""
     seeds = len(errors)
     apart = errors - errors.mean(0)
-    noise = dice.standard_normal((RESAMPLES, seeds)) @ apart / np.sqrt(seeds * (seeds - 1))
-    scale = np.sqrt(dice.chisquare(seeds - 1, (RESAMPLES, 1)) / (seeds - 1))
+    noise = rng.standard_normal((RESAMPLES, seeds)) @ apart / np.sqrt(seeds * (seeds - 1))
+    scale = np.sqrt(rng.chisquare(seeds - 1, (RESAMPLES, 1)) / (seeds - 1))
     return np.clip(errors.mean(0) + noise / scale, 0, 100)
 
 

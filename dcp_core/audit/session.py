@@ -35,7 +35,7 @@ CLOSING = 10.0  # seconds kept for stopping the runs and writing the report, at 
 
 
 @dataclass(frozen=True)
-class Progress:
+class AuditProgress:
     """The progress of an audit: the larger of the shares of its time and of its runs (0 to 1), and a sentence."""
 
     fraction: float
@@ -50,7 +50,7 @@ class Plan:
     runs: list[RunSpec]
 
 
-def audit(request: Request, hours: float) -> Iterator[Progress]:
+def audit(request: Request, hours: float) -> Iterator[AuditProgress]:
     """Run an audit for some time, yielding its progress; then stop what still runs. `report.write` makes the report.
 
     Closing the iterator, or Ctrl-C, stops the runs, which keep their state. Calling it again continues.
@@ -109,7 +109,7 @@ def _first_answers(request: Request) -> Tensor | None:
     return known if len(known) == len(asked) else None
 
 
-def _work(request: Request, hours: float) -> Iterator[Progress]:
+def _work(request: Request, hours: float) -> Iterator[AuditProgress]:
     """Everything between the lock and its release."""
     began = time.monotonic()
     limit = hours * 3600
@@ -117,7 +117,7 @@ def _work(request: Request, hours: float) -> Iterator[Progress]:
     threads = torch.get_num_threads()
     torch.set_num_threads(launch.threads())
     try:
-        yield Progress(0.0, "reading the pictures, sending the first queries")
+        yield AuditProgress(0.0, "reading the pictures, sending the first queries")
         share(first_specs(request)[:2], queue.deadline)
         runs = plan(request).runs
         known = finished(runs)
@@ -137,13 +137,13 @@ def _work(request: Request, hours: float) -> Iterator[Progress]:
             spent = (time.monotonic() - began) / limit
             ended = len(runs) - len(todo) - len(queue.active) - len(queue.lost)
             words = f"{ended} of {len(runs)} runs are done; {queue.words}; {time_words(limit * (1 - spent))} left"
-            yield Progress(min(0.99, max(spent, ended / len(runs))), words)
+            yield AuditProgress(min(0.99, max(spent, ended / len(runs))), words)
     finally:
         torch.set_num_threads(threads)
         queue.stop()
     done = len(finished(runs))
     more = "" if done == len(runs) else "; the same command with more time continues"
-    yield Progress(1.0, f"{done} of {len(runs)} runs are done{more}.")
+    yield AuditProgress(1.0, f"{done} of {len(runs)} runs are done{more}.")
 
 
 def _same_pictures(spec: RunSpec, runs: list[RunSpec]) -> list[RunSpec]:

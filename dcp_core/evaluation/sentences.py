@@ -10,7 +10,7 @@ from dcp_core.defenses.base import Defense
 from dcp_core.evaluation.metrics import TOUCHED
 
 ROUNDED = 0.005  # percentage points; smaller differences vanish in two digits
-NEAR = 0.01  # a probability this close to a threshold is told with two digits more
+NEAR = 0.01  # a probability this close to a threshold is written with two digits more
 
 
 def about_answer(defense: Defense, clean: np.ndarray, defended: np.ndarray, classes: Sequence[str]) -> str:
@@ -30,8 +30,10 @@ def about_answer(defense: Defense, clean: np.ndarray, defended: np.ndarray, clas
             f"{start} and changed its top class from {classes[before]} to {classes[after]}. "
             "Customers get that class too."
         )
-    told = f"{start}: {classes[after]} now gets {_percent(defended[after])} instead of {_percent(clean[before])}."
-    return f"{told} The top class is kept, so a thief who uses only the top class learns as much as before."
+    change = (
+        f"{start}: {classes[after]} now gets {_percent(defended[after])} instead of {_percent(clean[before])}."
+    )
+    return f"{change} The top class is kept, so a thief who uses only the top class learns as much as before."
 
 
 def about_tradeoff(
@@ -55,10 +57,10 @@ def about_tradeoff(
     if not clone:
         return f"{owner}, and {cost}. No thief was measured at exactly this setting."
     bare, behind = clone
-    told = f"The best thief measured against it errs on {behind:.1f} % of the pictures instead of {bare:.1f} %"
+    effect = f"The best thief measured against it errs on {behind:.1f} % of the pictures instead of {bare:.1f} %"
     if behind - bare < 1:
-        return f"{owner}, and {cost}. {told}: hardly any effect."
-    return f"{owner}, and {cost}. {told}."
+        return f"{owner}, and {cost}. {effect}: hardly any effect."
+    return f"{owner}, and {cost}. {effect}."
 
 
 def _why_untouched(defense: Defense, y_max: float) -> str:

@@ -12,8 +12,7 @@ import torch
 
 from dcp_core.data.datasets import DATASETS
 from dcp_core.files import home
-from dcp_core.models.training import Progress as TrainingProgress
-from dcp_core.models.training import Recipe
+from dcp_core.models.training import Recipe, TrainingProgress
 
 C = TypeVar("C")
 

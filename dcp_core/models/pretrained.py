@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcp_core.models.training import Progress
+from dcp_core.models.training import TrainingProgress
 from dcp_core.precision import autocast
 
 FROZEN = "lite0_frozen"
@@ -120,7 +120,9 @@ class FrozenNet(nn.Module):
             return backbone(pixels.device).extract_features(x).mean((2, 3))  # type: ignore[operator]
 
 
-def train_head(network: FrozenNet, features: Tensor, targets: Tensor, seed: int, steps: int) -> Iterator[Progress]:
+def train_head(
+    network: FrozenNet, features: Tensor, targets: Tensor, seed: int, steps: int
+) -> Iterator[TrainingProgress]:
     """Train the head, starting from its current weights. Yields progress every `REPORT` steps and at the end.
 
     AdamW with a cosine schedule, on the soft cross-entropy. It takes seconds, so there are no checkpoints. All random
@@ -162,5 +164,5 @@ def train_head(network: FrozenNet, features: Tensor, targets: Tensor, seed: int,
         mean = total / (end - start)
         if mean - mean != 0:
             raise FloatingPointError(f"the loss of the head is {mean} at step {end}")
-        yield Progress(end, steps, mean, time.monotonic() - began)
+        yield TrainingProgress(end, steps, mean, time.monotonic() - began)
     network.eval()

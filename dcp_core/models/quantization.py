@@ -27,7 +27,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantiza
 
 from dcp_core.models.inference import predict, to_pixels
 from dcp_core.models.onnx_file import DYNAMIC_BATCH, QuantizationError, quiet
-from dcp_core.models.training import Progress, Recipe, train
+from dcp_core.models.training import Recipe, TrainingProgress, train
 
 WEIGHT_MAX = 63
 FOLDING_TOLERANCE = 1e-3  # largest allowed difference of posteriors; rounding of float32 causes a hundredth of it
@@ -215,7 +215,7 @@ def calibrate(prepared: GraphModule, images: Tensor) -> None:
             prepared(to_pixels(part))
 
 
-def fine_tune(prepared: GraphModule, images: Tensor, labels: Tensor, recipe: Recipe) -> Iterator[Progress]:
+def fine_tune(prepared: GraphModule, images: Tensor, labels: Tensor, recipe: Recipe) -> Iterator[TrainingProgress]:
     """QAT: train all weights and biases in place, with simulated rounding.
 
     After the fraction `FREEZE_FROM` of the steps, the ranges of activations and the scales of weights are fixed. The weights

@@ -53,7 +53,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """The progress of a training. `loss` is the mean loss since the last report, `seconds` the time since the start."""
 
     step: int
@@ -157,7 +157,7 @@ def train(
     report_every: int = 20,
     compile_model: bool = False,
     mixed: bool = True,
-) -> Generator[Progress, None, None]:
+) -> Generator[TrainingProgress, None, None]:
     """Train `model` in place. Yields progress every `report_every` steps, or after `PULSE` seconds, and at the end.
 
     Closing the generator saves the checkpoint.
@@ -217,7 +217,7 @@ def train(
                 saved = time.monotonic()
             total, since = torch.zeros((), device=device), 0
             try:
-                yield Progress(step + 1, steps, mean, time.monotonic() - began)
+                yield TrainingProgress(step + 1, steps, mean, time.monotonic() - began)
             except GeneratorExit:
                 if checkpoint is not None:
                     _save(checkpoint, model, optimizer, scheduler, step + 1)

@@ -20,7 +20,7 @@ from dcp_core.ui.controls import IN_URL
 from dcp_core.ui.live.panels import rounded
 
 FOLDER = Path(__file__).parent
-HTML = '<div class="live"><p class="unseen told" role="status"></p><div class="panels"></div></div>'
+HTML = '<div class="live"><p class="unseen announcement" role="status"></p><div class="panels"></div></div>'
 
 
 @cache
@@ -42,7 +42,11 @@ def switch(prefix: str = "") -> bool:
 
 
 def live(
-    panels: Sequence[dict[str, Any]], sliders: Mapping[str, tuple[float, Sequence[float]]], *, key: str, told: str
+    panels: Sequence[dict[str, Any]],
+    sliders: Mapping[str, tuple[float, Sequence[float]]],
+    *,
+    key: str,
+    announcement: str,
 ) -> None:
     """Draw panels that follow sliders.
 
@@ -50,11 +54,13 @@ def live(
         panels: made by the functions of `ui.live.panels`.
         sliders: key of a slider -> its value now, and the increasing values of the tables' rows.
         key: key of the component.
-        told: text that screen readers read out when the chart has changed.
+        announcement: text that screen readers read out when the chart has changed.
     """
     known = {name: {"now": now, "values": rounded(values)} for name, (now, values) in sliders.items()}
     outside = any(not values[0] <= now <= values[-1] for now, values in sliders.values())
-    _component()(key=key, data={"sliders": known, "panels": list(panels), "told": told, "outside": outside})
+    _component()(
+        key=key, data={"sliders": known, "panels": list(panels), "announcement": announcement, "outside": outside}
+    )
 
 
 def live_chart(
@@ -74,5 +80,5 @@ def live_chart(
     if not follow:
         chart(figure, key=key, alt=alt, data=data)
         return
-    live(panels, sliders, key=f"{key}-live", told=alt)
+    live(panels, sliders, key=f"{key}-live", announcement=alt)
     downloads(figure, key=key, data=data)

@@ -11,7 +11,7 @@ export default function ({ parentElement, data }) {
   root.stop?.(); // Streamlit calls this function again with new data, without the cleanup of the call before
   const place = root.querySelector('.panels');
   place.replaceChildren();
-  root.querySelector('.told').textContent = data.told; // read out once, when the server has answered
+  root.querySelector('.announcement').textContent = data.announcement; // read out once, when the server has answered
   const updates = data.panels.map((panel) => PANELS[panel.kind](place, panel));
   const sliders = new Map(Object.keys(data.sliders).map((key) => [`st-key-${key}`, key]));
 

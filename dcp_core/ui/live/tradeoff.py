@@ -45,7 +45,7 @@ def cost_panels(
     strength = defense.strength or ""
     rows = curve.to_dict("records")
 
-    def told(row: Mapping[Any, Any]) -> str:
+    def sentence_at(row: Mapping[Any, Any]) -> str:
         clone = least_behind(case, type(defense)(**defense.values() | {strength: _like(defense, row["strength"])}))
         return about_tradeoff(defense, row, undefended, clone)
 
@@ -54,7 +54,7 @@ def cost_panels(
 
     now = _now(defense, curve)
     return [
-        sentence(told(now), {slider: [told(row) for row in rows]}),
+        sentence(sentence_at(now), {slider: [sentence_at(row) for row in rows]}),
         gauge("mean l1", column("l1"), 2, "How far answers are moved on average: Σ|y′ − y| (Eq. 2)."),
         tiles(
             tile(
