@@ -59,7 +59,7 @@ def make_second_network(
     sample = load(data, "train", size=target.card.size)
     if pictures is not None and pictures < len(sample):
         sample = sample.drawn(pictures, chosen.seed)
-    targets, loss = auxiliary.lesson(kind, target, sample)
+    targets, loss = auxiliary.training_task(kind, target, sample)
     architecture = second_architecture(target.card.architecture)
     network = fresh(architecture, len(target.card.classes), chosen.seed, sample.images).to(device)
     checkpoint = checkpoint_of(

@@ -130,7 +130,9 @@ def card(victim: str, kind: str) -> AuxiliaryCard | None:
     return None if found is None else found[1]
 
 
-def lesson(kind: str, victim: zoo.Victim, pool: ImageSet) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
+def training_task(
+    kind: str, victim: zoo.Victim, pool: ImageSet
+) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
     """Training targets and loss function of a second network.
 
     Args:
