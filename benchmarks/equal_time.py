@@ -8,21 +8,20 @@ repeated; all so far are drawn in `docs/images/equal_time.png`. This takes an ho
 """
 
 import csv
-import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
 import torch
-from playwright.sync_api import sync_playwright
 from torch import nn
 
+from benchmarks.picture import keep
 from dcp_core.attacks import Oracle, Theft
 from dcp_core.attacks.knockoff import KnockoffNets
 from dcp_core.data.datasets import ImageSet, load
 from dcp_core.defenses import NoDefense
+from dcp_core.files import PRECOMPUTED
 from dcp_core.models import zoo
 from dcp_core.models.architectures import build
 from dcp_core.models.inference import predict
@@ -42,8 +41,7 @@ THIEVES: dict[str, tuple[str, Callable[[int], KnockoffNets]]] = {
         lambda epochs: KnockoffNets(epochs=epochs, lr=0.2, recipe="strong", flip=True),
     ),
 }
-ROOT = Path(__file__).resolve().parent.parent
-TABLE, PICTURE = ROOT / "precomputed" / "equal_time.csv", ROOT / "docs" / "images" / "equal_time.png"
+TABLE, PICTURE = PRECOMPUTED / "equal_time.csv", "equal_time.png"
 COLUMNS = ["thief", "minutes", "epochs", "seconds", "error", "seed", "precision", "hardware"]
 
 
@@ -94,14 +92,7 @@ def figure(table: pd.DataFrame, victim_error: float) -> go.Figure:
 
 def draw(victim_error: float) -> None:
     """Write the picture of all measurements so far."""
-    drawn = figure(pd.read_csv(TABLE), victim_error)
-    with sync_playwright() as playwright:
-        chromium = shutil.which("chromium") or shutil.which("google-chrome")
-        page = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
-        page.set_viewport_size({"width": 860, "height": 440})
-        page.set_content(drawn.to_html(include_plotlyjs=True, config={"staticPlot": True}))
-        page.locator(".main-svg").first.wait_for()
-        page.screenshot(path=PICTURE)
+    keep(figure(pd.read_csv(TABLE), victim_error), PICTURE)
 
 
 def main() -> None:
