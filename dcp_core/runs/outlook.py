@@ -73,16 +73,19 @@ def outlook(points: pd.DataFrame, spec: RunSpec) -> Outlook:
 
 
 def usual_budget(points: pd.DataFrame, attack: str) -> int:
-    """A first budget for the form: for attacks without a pool, the largest measured one (of this attack, or else of all of
-    them); `USUAL_BUDGET` otherwise."""
+    """A first budget for the form. `USUAL_BUDGET` for attacks with a pool.
+
+    For the others, the smallest measured one whose clone keeps more than `verdict.FAILED` of the model, of this attack or,
+    if it was not measured, of all of them. If all these clones failed, the largest measured one.
+    """
     free = [name for name, kind in ATTACKS.items() if not kind.needs_pool]
     if attack not in free:
         return USUAL_BUDGET
-    budgets = {name: measured(points, name)["budget"].max() for name in free}
-    known = (
-        [budgets[attack]] if pd.notna(budgets[attack]) else [each for each in budgets.values() if pd.notna(each)]
-    )
-    return int(max(known, default=USUAL_BUDGET))
+    known = measured(points, attack)
+    if known.empty:
+        known = pd.concat([measured(points, name) for name in free])
+    worked = known[[kept(row) > FAILED for _, row in known.iterrows()]]
+    return int(worked["budget"].min() if len(worked) else known["budget"].max() if len(known) else USUAL_BUDGET)
 
 
 def _results(known: pd.DataFrame) -> str:

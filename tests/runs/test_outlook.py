@@ -47,7 +47,11 @@ def test_measurements_on_another_victim_are_named_and_call_nothing_hopeless(poin
 
 
 def test_the_first_budget_fits_the_attack(points: pd.DataFrame) -> None:
-    assert usual_budget(points, "maze") == usual_budget(points, "disguide") == 120_000
+    assert usual_budget(points, "maze") == usual_budget(points, "disguide") == 120_000  # 38,400 failed
+    assert usual_budget(points, "dfme") == 1_000_000  # 112,000 failed
+    short = points[points["budget"] < 100_000]
+    assert usual_budget(short, "maze") == 38_400
+    assert usual_budget(points[:0], "maze") == USUAL_BUDGET
     assert usual_budget(points, "knockoff") == USUAL_BUDGET
 
 
