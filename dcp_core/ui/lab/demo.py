@@ -18,8 +18,8 @@ from dcp_core.ui.page import plain
 THIEF: dict[str, Any] = {
     "victim": EMBEDDED,
     "pool": "signs_pool_small",
-    "attack_parameters": {"recipe": "strong", "epochs": 9, "batch": 64, "lr": 0.2},
-    "budget": 4000,
+    "attack_parameters": {"recipe": "strong", "epochs": 10, "batch": 64, "lr": 0.2},
+    "budget": 1500,
     "clone": "fast_32_64_64",
 }
 DEMO = [RunSpec(**THIEF), RunSpec(**THIEF, defense="dcp", defense_parameters={"beta": 1.0})]
