@@ -133,6 +133,8 @@ def compare(views: list[RunView]) -> None:
     if here.empty:
         st.caption("There are no results on this data set yet.")
         return
+    if common := plots.in_common(list(here["setting"].unique())):
+        st.caption(ui.plain(f"All lines: {common}."))
     ui.chart(plots.pairs(here), key="pairs", alt=plots.describe_pairs(here), data=here)
     st.caption(
         "The runs shown above come first, then other results on the same data set. Filled marks: measured with this "

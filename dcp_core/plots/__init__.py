@@ -16,7 +16,7 @@ from dcp_core.plots.curves import (
     strength_curves,
 )
 from dcp_core.plots.overview import accuracy_bars, describe_accuracies, describe_learning, learning_curves
-from dcp_core.plots.runs import compared, describe_pairs, describe_run_curves, pairs, run_curves
+from dcp_core.plots.runs import compared, describe_pairs, describe_run_curves, in_common, pairs, run_curves
 from dcp_core.plots.tables import (
     cost_dots,
     describe_cost,
@@ -49,6 +49,7 @@ __all__ = [
     "describe_table2_grid",
     "describe_thief_scatter",
     "function_plot",
+    "in_common",
     "l1_distribution",
     "learning_curves",
     "pairs",

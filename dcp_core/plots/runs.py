@@ -192,10 +192,19 @@ def _setting(row: pd.Series) -> str:
     return ("paper: " if row["source"] == "paper" else "") + ", ".join(words)
 
 
+def in_common(settings: Sequence[str]) -> str:
+    """What all settings of `compared` have in common, in words; empty for a single setting."""
+    if len(settings) < 2:
+        return ""
+    first, *others = [setting.split(", ") for setting in settings]
+    return ", ".join(word for word in first if all(word in other for other in others))
+
+
 def pairs(rows: pd.DataFrame) -> go.Figure:
     """The clone's error with and without defenses: one line for each setting, one mark for each defense.
 
-    Filled marks are measured, open ones are the paper's, faint ones are unreliable. The tick is the victim's own error.
+    A line's name leaves out what is `in_common`. Filled marks are measured, open ones are the paper's, faint ones are
+    unreliable. The tick is the victim's own error.
 
     Args:
         rows: as `compared` gives them.
@@ -231,25 +240,23 @@ def pairs(rows: pd.DataFrame) -> go.Figure:
                 hovertemplate="%{x:.2f} % %{customdata}<br>%{y}<extra>" + label + "</extra>",
             )
         )
-    count = rows["setting"].nunique()
+    settings = [str(setting) for setting in rows["setting"].unique()]
+    common = in_common(settings).split(", ")
+    own = [", ".join(word for word in setting.split(", ") if word not in common) for setting in settings]
+    names = [wrap(words or "nothing else", LABEL) for words in own]
     above = {"x": 0, "xref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 6, "align": "left"}
     labels = [
-        {
-            **above,
-            "y": setting,
-            "text": "<br>".join(wrap(setting, LABEL)),
-            "showarrow": False,
-            "font": {"size": 13},
-        }
-        for setting in rows["setting"].unique()
+        {**above, "y": setting, "text": "<br>".join(name), "showarrow": False, "font": {"size": 13}}
+        for setting, name in zip(settings, names, strict=True)
     ]
+    tall = max((len(name) for name in names), default=1)
     axis = {"autorange": "reversed", "showticklabels": False}
     return go.Figure(
         traces,
         layout(
             x=SCORES["error"],
             y="",
-            height=130 + 84 * max(1, count),
+            height=180 + (44 + 17 * tall) * max(1, len(settings)),  # on a phone, the legend takes 180
             yaxis=axis,
             xaxis={"rangemode": "tozero"},
             annotations=labels,

@@ -4,7 +4,7 @@ import itertools
 
 import pandas as pd
 
-from dcp_core.plots import compared, describe_pairs, describe_run_curves, pairs, run_curves
+from dcp_core.plots import compared, describe_pairs, describe_run_curves, in_common, pairs, run_curves
 from dcp_core.plots.runs import swatch
 from dcp_core.results.schema import COLUMNS, check
 
@@ -104,6 +104,24 @@ def test_pairs_stand_on_one_line_and_the_asked_ones_come_first() -> None:
     (dcp,) = (trace for trace in figure.data if trace.name == "DCP")
     assert list(dcp.x) == [55]
     assert dcp.y[0] == settings[1]
+
+
+def test_what_all_lines_have_in_common_is_said_once() -> None:
+    table = rows(
+        {"adversary_error": 40, "seed": 1},
+        {"adversary_error": 50, "seed": 1, "thief": "top-1"},
+        {"adversary_error": 30, "seed": 2},
+    )
+    found = compared(table, set(), 3)
+    settings = list(found["setting"].unique())
+    common = in_common(settings)
+    assert "KnockoffNets" in common
+    assert "seed" not in common
+    names = [str(note.text) for note in pairs(found).layout.annotations]
+    assert sorted(names) == ["seed 1", "seed 2", "uses the top class alone, seed 1"]
+    for name, setting in zip(names, settings, strict=True):
+        assert sorted(f"{common}, {name}".split(", ")) == sorted(setting.split(", "))
+    assert in_common(settings[:1]) == in_common([]) == ""
 
 
 def test_a_figure_of_nothing_is_a_figure() -> None:
