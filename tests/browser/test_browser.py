@@ -165,6 +165,9 @@ def test_a_presenter_steps_with_the_arrow_keys_although_a_slider_has_the_focus(
 ) -> None:
     page = open_page(browser, f"{shared_server}/?view=present")
     expect(page.get_by_role("button", name=re.compile("^Next"))).to_be_visible()
+    expect(
+        page.locator("[data-test-script-state=notRunning]")
+    ).to_be_attached()  # the keys are set at the page's end
     page.get_by_role("slider").first.focus()
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("heading", name="2. How a thief uses it")).to_be_visible()
