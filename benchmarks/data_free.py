@@ -1,7 +1,7 @@
 """Draw the error of the thieves without data against their queries: `python -m benchmarks.data_free`.
 
 The runs are those of the plan `fig3` with the most queries; `reproduce fig3 --courses precomputed/runs` makes them in about
-two hours and a half of one core. This only draws their stored curves, in `docs/images/data_free.png`, with Chromium.
+an hour and a half of one core. This only draws their stored curves, in `docs/images/data_free.png`, with Chromium.
 """
 
 import plotly.graph_objects as go
@@ -10,16 +10,9 @@ from benchmarks.picture import keep
 from dcp_core.models import zoo
 from dcp_core.plots import style
 from dcp_core.runs import store
-from dcp_core.runs.spec import RunSpec
 
 FEWEST = 300_000  # queries of a run that is drawn
 COLORS = {"DFME": "#e1542b", "MAZE": "#2f8fd9"}
-
-
-def name_of(spec: RunSpec) -> str:
-    """A run's name in the legend."""
-    title = spec.make_attack().title
-    return title if spec.attack_parameters["train_generator"] else f"{title}, generator not trained"
 
 
 def figure(victim: str = "signs-resnet8") -> go.Figure:
@@ -29,10 +22,9 @@ def figure(victim: str = "signs-resnet8") -> go.Figure:
         spec = view.spec
         if spec.victim == victim and spec.budget >= FEWEST:
             course = store.events(view.folder).dropna(subset=["error"])
-            name = name_of(spec)
-            color = COLORS[name.split(",")[0]]
-            drawn.add_scatter(x=course["queries"], y=course["error"], name=name, mode="lines+markers")
-            drawn.data[-1].update(line={"color": color, "dash": "dot" if "," in name else "solid"})
+            name = spec.make_attack().title
+            line = {"color": COLORS[name]}
+            drawn.add_scatter(x=course["queries"], y=course["error"], name=name, mode="lines+markers", line=line)
     card = zoo.card(victim)
     assert card.test_accuracy is not None
     guessing = 100 - 100 / len(card.classes)

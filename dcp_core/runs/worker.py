@@ -100,7 +100,7 @@ def run(
         pool=pool,
         known_defense=defense,
         clean_answers=partial(_clean_answers, answering) if attack.is_bound else None,
-        evaluate=evaluator.first(curve_pictures(spec.budget), getattr(clone, "side", None)),
+        evaluate=evaluator.first(curve_pictures(spec.budget), clone.side),
         folder=folder,
         save_every=save_every,
         logs=LOGS,

@@ -9,6 +9,7 @@ import toys
 from dcp_core.attacks import Oracle, Theft
 from dcp_core.data.datasets import ImageSet
 from dcp_core.defenses import NoDefense
+from dcp_core.evaluation.stealing import Evaluator
 from dcp_core.models.inference import reduced, resized, to_pixels
 
 LARGE = 2 * toys.SIDE
@@ -62,3 +63,17 @@ def test_no_training_step_resizes_pictures(
     assert set(trained) == {toys.SIDE}
     assert scores is not None
     assert scores.error < toys.CHANCE_ERROR - 30
+
+
+def test_learning_curves_use_reduced_pictures_and_find_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    test = _large(toys.pool(300))
+    assert test.labels is not None
+    clone = toys.victim()
+    monkeypatch.setattr(clone, "side", toys.SIDE)
+    judge = Evaluator(test.images, test.labels, test.labels, toys.CLASSES)
+    expected = judge.first(200)(clone).error
+    seen: list[int] = []
+    with clone.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0].shape[-1])):
+        found = judge.first(200, toys.SIDE)(clone).error
+    assert set(seen) == {toys.SIDE}
+    assert found == pytest.approx(expected, abs=1.5)
